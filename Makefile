@@ -1,0 +1,34 @@
+# Everything below works from a bare clone: `.venv` is made when it is missing or out of date.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup demo test lint bench interop clean
+
+setup: $(STAMP)
+
+# constraints.txt names every package with its version, so nothing is resolved and `--no-deps` is safe.
+# llama-cpp-python is compiled from source (about five minutes on two cores); pip caches the wheel it built.
+# GGML_RPC puts llama.cpp's RPC backend into that build.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	CMAKE_ARGS="-DGGML_RPC=on" $(BIN)/python -m pip install --quiet --no-deps -r constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/localai-node demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python tests/bench/run.py
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis
