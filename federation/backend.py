@@ -1,0 +1,160 @@
+"""The backend port: anything that can serve a request.
+
+The local worker, a remote peer and the whole swarm look the same from here:
+
+    api  ->  Front  ->  worker on this machine       all three are a `Backend`
+                   ->  RemoteBackend ~~ infer ~~> worker on a peer
+
+An answer is opened in a `with` block: leaving the block, however it is left, is
+cancellation, and the slot behind it is free again within one decode step.
+
+    async with backend.infer(request) as answer:    # raises before anything was accepted
+        async for event in answer.events: ...       # Chunk*, Progress*, then exactly one Done
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, NewType, Protocol, TypeAlias
+
+from ledger.records import Capability, Load, ModelName, ModelState
+from p2p.peer import PeerId
+
+RequestId = NewType("RequestId", str)
+
+RequestKind: TypeAlias = Literal["chat", "completion"]
+"""What is asked. Wire values: append only (embeddings and rerank come with the engine issue)."""
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. Defaults are llama.cpp's where OpenAI states none."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    """0: off."""
+    top_p: float = 0.95
+    min_p: float = 0.05
+    seed: int | None = None
+    """None: drawn by the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """One request as it travels: nothing in it is specific to HTTP or to one peer."""
+
+    kind: RequestKind
+    request_id: RequestId
+    model: ModelName
+    messages: Sequence[Mapping[str, Any]] = ()
+    """Chat only: OpenAI messages, `content` already text."""
+    prompt: str | Sequence[int] = ""
+    """Completion only: text, or token ids of that model."""
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    """Tokens to generate; None: until the model stops or its context is full."""
+    stop: Sequence[str] = ()
+    """Generation ends before the first of these; they are not delivered."""
+    ignore_eos: bool = False
+    timeout: float = 600.0
+    """Seconds from now until nobody wants the answer any more. A duration, since clocks differ."""
+    priority: int = 0
+    """Larger goes first where requests wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    """Of the prompt, how many needed no prefill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What the worker measured, in seconds."""
+
+    queue: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of one choice: what was generated since the chunk before."""
+
+    choice: int
+    token_ids: tuple[int, ...]
+    text: str
+    """May be empty: a character or a possible stop string is still incomplete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Nothing came out, and the worker is at work: prefill so far, in tokens."""
+
+    prefilled: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of an answer."""
+
+    finish_reasons: tuple[FinishReason, ...]
+    """One per choice."""
+    usage: Usage
+    timings: Timings
+    load: Load | None = None
+
+
+AnswerEvent: TypeAlias = Chunk | Progress | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An accepted request: who serves it, and what comes out."""
+
+    served_by: PeerId
+    prompt_sha256: bytes
+    """Of the prompt's token ids, 4 bytes little-endian each: what resuming elsewhere is checked against."""
+    prompt_tokens: int
+    events: AsyncIterator[AnswerEvent]
+    """Ends after `Done`. Raises Failed when the worker cannot go on, DeadlineExceeded."""
+    attempts: int = 1
+    """How many peers were asked until one accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One model a backend can serve."""
+
+    name: ModelName
+    state: ModelState
+    capabilities: tuple[Capability, ...]
+    context_size: int
+    """Tokens; 0: not known yet."""
+    reason: str = ""
+    """Why it failed, for a person."""
+
+
+class Backend(Protocol):
+    """Anything that can serve a request."""
+
+    def models(self) -> Sequence[ModelInfo]:
+        """What can be asked for now, sorted by name."""
+
+    def infer(self, request: InferenceRequest) -> AbstractAsyncContextManager[Answer]:
+        """Serve `request`. Entering returns once it is accepted; leaving early cancels it.
+
+        Raises, on entering:
+          BadRequest: it is wrong wherever it goes.
+          ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: as their names say.
+          Refused, Failed: from a single worker or peer only; the front tries another one.
+        """

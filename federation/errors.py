@@ -1,0 +1,80 @@
+"""Errors of federation/, split by whose fault it is and what the caller can do.
+
+FederationError
++- BadRequest         the request itself cannot be served anywhere: do not try again
+|  +- ContextTooLong     prompt and answer do not fit the model's context
++- ModelNotFound      nobody alive serves that model
++- ModelUnavailable   somebody has it and it cannot run now (failed to load, still loading): says why
++- Busy               every slot that could serve it is taken: try again later
++- Refused            one peer said no before it accepted: try another one
++- Failed             one peer accepted and then could not go on: resume elsewhere
+|  +- Misbehaved         it broke the protocol
++- DeadlineExceeded   the request's own time is over
+
+`Refused` and `Failed` are about one peer and never reach a client: the front
+turns what is left when no peer remains into one of the others.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+RefusalReason: TypeAlias = Literal[
+    "busy",
+    "no_such_model",
+    "model_failed",
+    "loading",
+    "draining",
+    "resume_mismatch",
+    "bad_request",
+    "context_too_long",
+]
+"""Why a peer said no. Wire values: append only."""
+
+
+class FederationError(Exception):
+    """Root of what federation/ raises."""
+
+
+class BadRequest(FederationError):
+    """The request is wrong wherever it goes; `param` names the field, if one is to blame."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class ContextTooLong(BadRequest):
+    """Prompt and answer do not fit the context; nothing was cut silently."""
+
+
+class ModelNotFound(FederationError):
+    """No live peer serves this model."""
+
+
+class ModelUnavailable(FederationError):
+    """The model is known and cannot run now."""
+
+
+class Busy(FederationError):
+    """Every slot that could serve the request is taken."""
+
+
+class Refused(FederationError):
+    """One peer said no before it accepted."""
+
+    def __init__(self, reason: RefusalReason, message: str) -> None:
+        super().__init__(message)
+        self.reason: RefusalReason = reason
+
+
+class Failed(FederationError):
+    """One peer accepted the request and then could not go on."""
+
+
+class Misbehaved(Failed):
+    """One peer broke the infer protocol."""
+
+
+class DeadlineExceeded(FederationError):
+    """The request's own time is over."""
