@@ -32,13 +32,17 @@ FinishReason: TypeAlias = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen. Defaults are llama.cpp's where OpenAI states none."""
+    """How the next token is chosen. None: the model's own default, else the engine's.
 
-    temperature: float = 0.8
-    top_k: int = 40
+    The worker fills these in, because defaults belong to the model (its YAML), not to the front.
+    """
+
+    temperature: float | None = None
+    """0: always the likeliest token."""
+    top_k: int | None = None
     """0: off."""
-    top_p: float = 0.95
-    min_p: float = 0.05
+    top_p: float | None = None
+    min_p: float | None = None
     seed: int | None = None
     """None: drawn by the engine."""
 
