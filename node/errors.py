@@ -1,0 +1,44 @@
+"""Errors a person at a terminal can cause or meet; each is one line that says what to do.
+
+NodeError             it failed                                   -> exit 1
++- HomeLocked         another node runs in this home
++- HomeDamaged        a file of the home cannot be read or is not what it should be
++- NotRunning         no node runs in this home, and the command needs one
++- CommandRefused     the running node said no; the text is its reason
++- WrongUse          it cannot work as asked for                 -> exit 2
+   +- ForeignSwarm      the home belongs to another swarm than the token
+"""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """Root of what node/ tells its person. `str()` is one line."""
+
+    exit_code = 1
+
+
+class HomeLocked(NodeError):
+    """Another node holds this home."""
+
+
+class HomeDamaged(NodeError):
+    """A file of the home is unreadable or not what it should be."""
+
+
+class NotRunning(NodeError):
+    """The command talks to a running node, and none runs in this home."""
+
+
+class CommandRefused(NodeError):
+    """The running node answered with a reason instead of a result."""
+
+
+class WrongUse(NodeError):
+    """What was asked for cannot work; nothing was changed."""
+
+    exit_code = 2
+
+
+class ForeignSwarm(WrongUse):
+    """A token of one swarm was given to a home that belongs to another."""

@@ -1,0 +1,170 @@
+"""A node's home: the folder that holds everything it must remember.
+
+    node.key         who we are                              0600
+    founder.key      only where the swarm was founded        0600
+    swarm.msgpack    the swarm's secret and our credential   0600
+    config.toml      settings (see `config.py`)
+    state.json       our port, and where peers were seen last
+    ledger.sqlite    the replicated ledger
+    hashes.json      sha256 of model files, by size and time
+    models/          model files
+    run/             the lock and the way to the running node
+
+Only paths, the lock and the small files are handled here; what is inside a key or
+the swarm file is `p2p`'s business. One node per home, enforced by `run/lock`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import filelock
+import platformdirs
+
+from node.errors import HomeDamaged, HomeLocked, NodeError
+
+HOME_VARIABLE = "LOCALAI_NODE_HOME"
+
+
+def default_home() -> Path:
+    """Where a home is when no flag says otherwise."""
+    return Path(os.environ.get(HOME_VARIABLE) or platformdirs.user_data_dir("localai-node", appauthor=False))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What a node remembers from one run to the next, none of it secret."""
+
+    listen: tuple[str, ...] = ()
+    """Multiaddrs it listened on last, so that an address in a pasted token stays true."""
+    peers: tuple[str, ...] = ()
+    """Where peers were reached last, each with its `/p2p/` part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder at `path`. Reading never creates anything; `create` does."""
+
+    path: Path
+    models: Path = field(init=False)
+    run: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "models", self.path / "models")
+        object.__setattr__(self, "run", self.path / "run")
+
+    @property
+    def node_key(self) -> Path:
+        return self.path / "node.key"
+
+    @property
+    def founder_key(self) -> Path:
+        return self.path / "founder.key"
+
+    @property
+    def swarm_file(self) -> Path:
+        return self.path / "swarm.msgpack"
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def state_file(self) -> Path:
+        return self.path / "state.json"
+
+    @property
+    def ledger_file(self) -> Path:
+        return self.path / "ledger.sqlite"
+
+    @property
+    def hashes_file(self) -> Path:
+        return self.path / "hashes.json"
+
+    @property
+    def control_file(self) -> Path:
+        return self.run / "control"
+
+    def create(self) -> None:
+        """Make the folders that are missing, readable by their owner alone.
+
+        Raises:
+          NodeError: the place cannot be written.
+        """
+        try:
+            for folder in (self.path, self.models, self.run):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise NodeError(
+                f"cannot use {self.path} as a home: {error.strerror}; choose another with --home"
+            ) from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold this home for one node. Released when the process ends, however it ends.
+
+        Raises:
+          HomeLocked: another node runs in it.
+        """
+        lock = filelock.FileLock(self.run / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise HomeLocked(
+                f"another node already runs in {self.path}; stop it, or give this one its own --home"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def load_state(self) -> NodeState:
+        """What the last run remembered; empty on the first.
+
+        Raises:
+          HomeDamaged: the file is there and is not ours.
+        """
+        try:
+            raw = json.loads(self.state_file.read_text(encoding="utf-8"))
+            return NodeState(tuple(map(str, raw["listen"])), tuple(map(str, raw["peers"])))
+        except FileNotFoundError:
+            return NodeState()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise HomeDamaged(
+                f"{self.state_file} cannot be read ({error}); it holds only addresses: delete it"
+            ) from error
+
+    def save_state(self, state: NodeState) -> None:
+        """Remember `state` for the next run."""
+        text = json.dumps({"listen": list(state.listen), "peers": list(state.peers)}, indent=1)
+        write_private(self.state_file, text.encode())
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace the file at `path` by `content` in one step, readable by its owner alone.
+
+    A crash or a full disk leaves the old file as it was.
+
+    Raises:
+      NodeError: it could not be written.
+    """
+    descriptor = -1
+    temporary = ""
+    try:
+        # mkstemp creates with mode 0600, so the content is never readable by others, not even for a moment.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise NodeError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,49 @@
+"""What a node says on stderr: one line per event, for people or for programs.
+
+Every part logs through the standard library; only this module knows how a line
+looks. Log calls carry ids, never secrets: keys, tokens and seeds hide themselves
+in `repr`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal, TypeAlias
+
+import structlog
+
+LogFormat: TypeAlias = Literal["text", "json"]
+
+# These libraries log each packet or retry at info; their warnings are about peers, which we report ourselves.
+_NOISY = ("libp2p", "hypercorn", "httpx", "httpcore", "zeroconf", "multiaddr", "noise", "asyncio")
+
+
+def setup_logging(level: str, log_format: LogFormat) -> None:
+    """Send everything from `level` up to stderr. Called once, by the command that runs a node."""
+    for_programs = log_format == "json"
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso" if for_programs else "%H:%M:%S", utc=for_programs),
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if for_programs
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
