@@ -4,12 +4,14 @@ P2PError
 +- BadPeerId          text that is not an Ed25519 peer id
 +- BadAddress         text that is not an address of a peer
 +- BadFrame           the peer sent bytes its protocol does not allow: close the stream
++- FrameTooLarge      our own message does not fit the protocol's frame: say less
 +- Unreachable        no connection to that peer, or it ended: try another peer
 |  +- ProtocolNotSpoken   it is there and does not speak this: an older version
 +- BadToken           the join token cannot be used; the text says why
 +- NotAdmitted        the peer's right to be here did not hold up in `hello`
 +- ListenFailed       no address could be listened on; the text says which and why
 +- BadIdentity        a key file that cannot be read or is not a key
++- BadMembership      the file of a node's place in a swarm cannot be used; the text says why
 """
 
 
@@ -27,6 +29,10 @@ class BadAddress(P2PError, ValueError):
 
 class BadFrame(P2PError):
     """The peer sent bytes that this protocol does not allow."""
+
+
+class FrameTooLarge(P2PError, ValueError):
+    """A message of ours that is larger than its protocol allows; nothing was sent."""
 
 
 class Unreachable(P2PError):
@@ -51,3 +57,7 @@ class ListenFailed(P2PError):
 
 class BadIdentity(P2PError):
     """A key file that cannot be read, or that holds something else."""
+
+
+class BadMembership(P2PError):
+    """What a node kept of its place in a swarm was cut, altered, or is something else."""
