@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,8 +27,12 @@ import filelock
 import platformdirs
 
 from node.errors import HomeDamaged, HomeLocked, NodeError
+from p2p.private_file import write_private_file
 
 HOME_VARIABLE = "LOCALAI_NODE_HOME"
+
+_PEERS_KEPT_MAX = 256
+"""Addresses: any one of them is enough to come back in, and a private file stays under its 64 KiB."""
 
 
 def default_home() -> Path:
@@ -141,30 +144,19 @@ class Home:
             ) from error
 
     def save_state(self, state: NodeState) -> None:
-        """Remember `state` for the next run."""
-        text = json.dumps({"listen": list(state.listen), "peers": list(state.peers)}, indent=1)
+        """Remember `state` for the next run, the first `_PEERS_KEPT_MAX` addresses of peers."""
+        peers = state.peers[:_PEERS_KEPT_MAX]
+        text = json.dumps({"listen": list(state.listen), "peers": list(peers)}, indent=1)
         write_private(self.state_file, text.encode())
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Replace the file at `path` by `content` in one step, readable by its owner alone.
-
-    A crash or a full disk leaves the old file as it was.
+def write_private(path: Path, data: bytes) -> None:
+    """Replace the file at `path` in one step, readable by its owner alone.
 
     Raises:
-      NodeError: it could not be written.
+      NodeError: it could not be written; the old file is as it was.
     """
-    descriptor = -1
-    temporary = ""
     try:
-        # mkstemp creates with mode 0600, so the content is never readable by others, not even for a moment.
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        write_private_file(path, data)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise NodeError(f"cannot write {path}: {error.strerror}") from error
