@@ -1,0 +1,130 @@
+"""The engine process: `python -m node.engine.child`, started by `process.py`.
+
+    reader thread    stdin -> queue of messages; the end of stdin ends the process, whatever it is doing
+    main thread      load, self-test, then the step loop; the only one that touches llama.cpp
+
+The end of stdin is how an engine never outlives its node, even one killed with -9: the
+kernel closes the pipe, and llama.cpp lets other threads run while it computes. (Linux
+could also signal the death of the parent, but means the *thread* that started us, and
+trio starts processes from threads that come and go.)
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+
+from node.engine.errors import ModelNotLoadable
+from node.engine.scheduler import Scheduler, SchedulerConfig
+from node.engine.step_loop import StepLoop
+from node.engine.wire import (
+    FRAME_SIZE_MAX,
+    FromChild,
+    Load,
+    Loaded,
+    LoadFailed,
+    Ready,
+    ToChild,
+    to_child,
+    to_map,
+)
+from p2p.errors import BadFrame
+from p2p.framing import FrameDecoder, encode_frame
+
+_READ_SIZE = 64 * 1024
+
+
+class Messages:
+    """What the node says, in order, as read by a thread of its own."""
+
+    def __init__(self, stdin: int) -> None:
+        # Bounded by the node, which never has more under way than its own outbox and the slots allow.
+        self._queue: queue.SimpleQueue[ToChild] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(stdin,), name="engine-reader", daemon=True).start()
+
+    def _read(self, stdin: int) -> None:
+        decoder = FrameDecoder(FRAME_SIZE_MAX)
+        status = 1
+        try:
+            while data := os.read(stdin, _READ_SIZE):
+                for message in decoder.feed_untrusted(data):
+                    self._queue.put(to_child(message))
+            status = 0
+        except BadFrame as error:
+            sys.stderr.write(f"{error}\n")
+        finally:
+            # Not sys.exit: the main thread may be inside llama.cpp for long, and nothing needs closing.
+            os._exit(status)
+
+    def receive(self) -> ToChild:
+        """The next one; waits for it."""
+        return self._queue.get()
+
+    def waiting(self) -> Iterable[ToChild]:
+        """Those that are there already."""
+        while not self._queue.empty():
+            yield self._queue.get()
+
+
+class Answers:
+    """The way back to the node."""
+
+    def __init__(self, stdout: int) -> None:
+        self._stdout = stdout
+
+    def send(self, messages: Iterable[FromChild]) -> None:
+        """Write all of `messages` in one go; waits while the pipe is full."""
+        data = b"".join(encode_frame(to_map(message), FRAME_SIZE_MAX) for message in messages)
+        while data:
+            data = data[os.write(self._stdout, data) :]
+
+
+def main() -> None:
+    """Serve one model until stdin ends."""
+    # Ctrl-C and a service manager signal the whole group; the node decides when its engines end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Native code prints to fd 1; the protocol must not share it.
+    answers = Answers(os.dup(1))
+    os.dup2(2, 1)
+    messages = Messages(0)
+    load = messages.receive()
+    assert isinstance(load, Load), "Load comes first"
+    try:
+        loop = _load(load, answers)
+    except ModelNotLoadable as error:
+        answers.send([LoadFailed(str(error))])
+        return
+    answers.send([Ready()])
+    _serve(loop, messages, answers)
+
+
+def _load(load: Load, answers: Answers) -> StepLoop:
+    # Imported here, so that the reader thread is up while the library loads.
+    from node.engine.llama import BATCH_MAX, LlamaModel  # noqa: PLC0415
+
+    model = LlamaModel(load.params)
+    answers.send([Loaded(model.facts)])
+    # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
+    decode_seconds = model.self_test(time.perf_counter)
+    config = SchedulerConfig(seats=load.params.slots, batch_max=BATCH_MAX)
+    return StepLoop(model, Scheduler(config, prefill_speed=1 / decode_seconds), time.perf_counter)
+
+
+def _serve(loop: StepLoop, messages: Messages, answers: Answers) -> None:
+    while True:
+        if not loop.has_work:
+            answers.send(loop.handle(messages.receive()))
+        for message in messages.waiting():
+            answers.send(loop.handle(message))
+        if loop.has_work:
+            answers.send(loop.step())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Engine: one model, running in a process of its own that is kept alive.
+
+    engine = Engine(EngineParams("model.gguf"))
+    await nursery.start(engine.run)
+    await engine.wait_ready()
+    async with engine.generate(request) as generation:      # takes a slot, or raises EngineBusy
+        async for event in generation.events: ...           # Chunk*, Progress*, then Done
+
+`supervisor.py` decides when the process is started again, `process.py` runs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import trio
+
+from node.engine import supervisor
+from node.engine.errors import EngineBusy, EngineUnavailable
+from node.engine.generation import Generation
+from node.engine.process import EngineProcess, LifeEvent
+from node.engine.supervisor import EngineState, RestartConfig, StartProcess, Supervisor
+from node.engine.wire import EngineParams, Finished, GenerateRequest, Loaded, LoadFailed, ModelFacts, Ready
+
+logger = logging.getLogger(__name__)
+
+# -P: a folder that happens to be named like one of ours, where the node was started, is not imported.
+COMMAND = (sys.executable, "-P", "-m", "node.engine.child")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How an engine is run."""
+
+    command: tuple[str, ...] = COMMAND
+    restart: RestartConfig = field(default_factory=RestartConfig)
+
+
+def _ignore_change() -> None:
+    pass
+
+
+class Engine:
+    """One model in a process of its own. One task `run`s it."""
+
+    def __init__(
+        self,
+        params: EngineParams,
+        config: EngineConfig | None = None,
+        on_change: Callable[[], None] = _ignore_change,
+    ) -> None:
+        """`on_change` is called whenever `state` or `facts` changed; it must not raise."""
+        self.params = params
+        self.facts: ModelFacts | None = None
+        """Known once the model was loaded, and kept over restarts."""
+        self._config = config or EngineConfig()
+        self._on_change = on_change
+        self._supervisor = Supervisor(self._config.restart, params.use_extra_bufts)
+        self._process: EngineProcess | None = None
+        self._changed = trio.Event()
+        self._retry = trio.Event()
+
+    @property
+    def state(self) -> EngineState:
+        """Whether it takes requests."""
+        return self._supervisor.state
+
+    @property
+    def reason(self) -> str:
+        """Why it is not ready, for a person; empty while it starts for the first time."""
+        return self._supervisor.reason
+
+    @property
+    def slots_busy(self) -> int:
+        """Of `params.slots`."""
+        return self._process.slots_busy if self._process else 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, while there is one."""
+        return self._process.pid if self._process else None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep it running until cancelled. Then its process is gone, and its generations have failed."""
+        task_status.started()
+        order: StartProcess | None = self._supervisor.start()
+        try:
+            while True:
+                while order is not None:
+                    order = await self._run_process(order)
+                await self._retry.wait()
+                self._retry = trio.Event()
+                order = self._handle(supervisor.RetryRequested())
+        finally:
+            self._handle(supervisor.Stopped())
+
+    async def _run_process(self, order: StartProcess) -> StartProcess | None:
+        await trio.sleep(order.delay)
+        params = replace(self.params, use_extra_bufts=order.use_extra_bufts)
+        self._process = EngineProcess(self._config.command, params, self._on_event)
+        try:
+            how = await self._process.run()
+        except OSError as error:
+            how = f"could not be started: {error}"
+        finally:
+            self._process = None
+        logger.warning("engine for %s %s", self.params.path, how)
+        return self._handle(supervisor.ProcessExited(how))
+
+    def _on_event(self, event: LifeEvent) -> None:
+        match event:
+            case Loaded(facts):
+                self.facts = facts
+                self._handle(supervisor.Loaded())
+            case Ready():
+                self._handle(supervisor.SelfTestPassed())
+            case LoadFailed(reason):
+                self._handle(supervisor.LoadFailed(reason))
+            case Finished():
+                self._handle(supervisor.AnswerFinished())
+
+    def _handle(self, event: supervisor.Event) -> StartProcess | None:
+        before = (self.state, self.reason)
+        order = self._supervisor.handle(event, trio.current_time())
+        if (self.state, self.reason) != before or isinstance(event, supervisor.Loaded):
+            self._changed.set()
+            self._changed = trio.Event()
+            self._on_change()
+        return order
+
+    def retry(self) -> None:
+        """Try a failed engine again: its file was replaced, memory was freed. Otherwise without effect."""
+        if self.state == "failed":
+            self._retry.set()
+
+    async def wait_ready(self) -> None:
+        """Wait while it starts or restarts.
+
+        Raises:
+          EngineUnavailable: it has failed; the text says why.
+        """
+        while self.state != "ready":
+            if self.state == "failed":
+                raise EngineUnavailable(self.reason)
+            await self._changed.wait()
+
+    @asynccontextmanager
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
+        """Run `request`; entering waits until its prompt is accepted. Leaving early cancels it.
+
+        Left in any way, the slot is free at once.
+
+        Raises:
+          EngineUnavailable: it is not ready.
+          EngineBusy: every slot is taken.
+          PromptRefused: this model cannot serve it.
+          EngineFailed: the process ended. Later it is raised by `events`.
+        """
+        if self.state != "ready" or self._process is None:
+            raise EngineUnavailable(self.reason or "the model is loading")
+        if self.slots_busy >= self.params.slots:
+            raise EngineBusy(f"all {self.params.slots} slots are taken")
+        async with self._process.generate(request) as generation:
+            yield generation

@@ -1,0 +1,114 @@
+"""One generation as its reader sees it: accepted, then events, then the end.
+
+The buffer is bounded by credit: the child sends at most `UNREAD_PIECES_MAX` pieces
+that were not read, and pauses. Reading grants more, half a buffer at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import trio
+
+from federation.backend import AnswerEvent, Chunk, Done, Progress, Timings, Usage
+from node.engine.errors import EngineFailed, PromptRefused, PromptTooLong
+from node.engine.wire import UNREAD_PIECES_MAX, Accepted, Finished, Piece, Prefilled, Refused
+
+_BUFFER_MAX = UNREAD_PIECES_MAX + 3
+"""All pieces that were granted, one progress, held-back text at the end, and Done."""
+
+
+class Generation:
+    """What comes out of one request. Iterate over `events` once.
+
+    The iterator ends after `Done`, and raises EngineFailed if the engine ends before.
+    """
+
+    def __init__(self, grant: Callable[[int], None]) -> None:
+        self.prompt_sha256 = b""
+        self.prompt_tokens = 0
+        self.has_ended = False
+        """Nothing more will come: it is done, refused, or its engine is gone."""
+        self._grant = grant
+        self._taken = 0
+        """Pieces read since credit was granted last."""
+        self._accepted = trio.Event()
+        self._failure: Exception | None = None
+        self._incoming, self._events = trio.open_memory_channel[AnswerEvent](_BUFFER_MAX)
+
+    @property
+    def events(self) -> AsyncIterator[AnswerEvent]:
+        """Chunks as they are made, now and then Progress, at last Done."""
+        return self
+
+    def __aiter__(self) -> AsyncIterator[AnswerEvent]:
+        return self
+
+    async def __anext__(self) -> AnswerEvent:
+        try:
+            event = await self._events.receive()
+        except trio.EndOfChannel:
+            if self._failure is not None:
+                raise self._failure from None
+            raise StopAsyncIteration from None
+        if isinstance(event, Chunk):
+            self._taken += 1
+            if self._taken == UNREAD_PIECES_MAX // 2 and not self.has_ended:
+                self._grant(self._taken)
+                self._taken = 0
+        return event
+
+    async def wait_accepted(self) -> None:
+        """Wait until the engine took the request.
+
+        Raises:
+          PromptRefused: it cannot be served.
+          EngineFailed: the engine ended first.
+        """
+        await self._accepted.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def on_message(self, message: Accepted | Refused | Prefilled | Piece | Finished) -> None:
+        """Take in what the child says of this generation."""
+        match message:
+            case Accepted():
+                self.prompt_sha256 = message.prompt_sha256
+                self.prompt_tokens = message.prompt_tokens
+                self._accepted.set()
+            case Refused():
+                error = PromptTooLong if message.is_too_long else PromptRefused
+                self.fail(error(message.reason))
+            case Prefilled():
+                # Who has something to read needs no sign of life.
+                if self._events.statistics().current_buffer_used == 0:
+                    self._incoming.send_nowait(Progress(message.prefilled, message.total))
+            case Piece():
+                self._incoming.send_nowait(Chunk(0, message.token_ids, message.text))
+            case Finished():
+                self._incoming.send_nowait(_done(message))
+                self._end()
+
+    def fail(self, error: EngineFailed | PromptRefused) -> None:
+        """End with `error`, after what has arrived already."""
+        if not self.has_ended:
+            self._failure = error
+            self._accepted.set()
+            self._end()
+
+    def _end(self) -> None:
+        self.has_ended = True
+        self._incoming.close()
+
+    def close(self) -> None:
+        """The reader left."""
+        self._end()
+        self._events.close()
+
+
+def _done(finished: Finished) -> Done:
+    return Done(
+        finish_reasons=(finished.reason,),
+        usage=Usage(finished.prompt_tokens, finished.completion_tokens),
+        timings=Timings(finished.queue, finished.prefill, finished.decode),
+    )

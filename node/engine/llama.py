@@ -1,0 +1,295 @@
+"""llama.cpp, as much of it as an engine needs. The only module that imports `llama_cpp`.
+
+Each function here knows which calls abort the process when misused, and checks first.
+One thread only: two threads in one context crash.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psutil
+from llama_cpp import llama_cpp
+
+from federation.backend import Sampling
+from node.engine.errors import ModelNotLoadable
+from node.engine.scheduler import Span
+from node.engine.wire import EngineParams, ModelFacts, PromptPart
+
+CONTEXT_SIZE_DEFAULT = 4096
+"""A conversation with some history. All of it, for every slot, is allocated at the start."""
+BATCH_MAX = 512
+"""llama.cpp's own `n_ubatch`: one pass; a larger batch would abort or be cut."""
+SLOTS_MAX = 256
+"""Of llama.cpp (LLAMA_MAX_SEQ)."""
+
+_SPECIAL_TOKENS_MAX = 16_384
+"""No known vocabulary has half as many."""
+_ERROR_LINES_MAX = 16
+_ERROR_LEVEL = 4
+"""GGML_LOG_LEVEL_ERROR; `llama_cpp._logger` still counts from before DEBUG became 1."""
+
+_CACHE_TYPES = {
+    "f16": llama_cpp.GGML_TYPE_F16,
+    "f32": llama_cpp.GGML_TYPE_F32,
+    "q8_0": llama_cpp.GGML_TYPE_Q8_0,
+}
+
+_WORDS_FOR_ERRORS = (
+    ("No such file", "the file is missing"),
+    ("Permission denied", "the file may not be read"),
+    ("failed to read magic", "the file is not GGUF"),
+    ("invalid magic", "the file is not GGUF"),
+    ("failed to read", "the file is truncated or damaged"),
+    ("not within the file bounds", "the file is truncated"),
+    ("insufficient memory", "not enough memory"),
+    ("failed to allocate", "not enough memory"),
+    ("unknown model architecture", "this llama.cpp does not know its architecture"),
+)
+"""What llama.cpp logs, and what it means to a person."""
+
+# Defaults of llama.cpp itself (common.h), where neither the request nor the model says otherwise.
+_TEMPERATURE, _TOP_K, _TOP_P, _MIN_P = 0.8, 40, 0.95, 0.05
+_SEED_RANDOM = 0xFFFFFFFF
+"""LLAMA_DEFAULT_SEED: the library draws one."""
+
+
+class _ErrorLog:
+    """The last error lines of llama.cpp; everything else it logs is dropped."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=_ERROR_LINES_MAX)
+        # Kept for ever: the library calls it until the process ends.
+        self._callback = llama_cpp.llama_log_callback(self._on_line)
+        llama_cpp.llama_log_set(self._callback, None)
+
+    def _on_line(self, level: int, text: bytes, _user_data: object) -> None:
+        if level == _ERROR_LEVEL:
+            self._lines.append(text.decode(errors="replace").strip())
+
+    def cause(self, otherwise: str) -> str:
+        """Why it failed: the first error line is the cause, the later ones its consequences."""
+        if not self._lines:
+            return otherwise
+        line = self._lines[0].rpartition("error loading model: ")[2]
+        words = next((words for needle, words in _WORDS_FOR_ERRORS if needle in line), otherwise)
+        return f"{words} (llama.cpp: {line})"
+
+
+class Sampler:
+    """How one sequence chooses its tokens."""
+
+    def __init__(self, context: Any, parts: Sequence[Any]) -> None:  # noqa: ANN401 (a ctypes pointer)
+        self._context = context
+        self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        for part in parts:
+            llama_cpp.llama_sampler_chain_add(self._chain, part)
+
+    def sample(self, row: int) -> int:
+        """The next token, from the output of `row` of the latest batch."""
+        return int(llama_cpp.llama_sampler_sample(self._chain, self._context, row))
+
+    def close(self) -> None:
+        llama_cpp.llama_sampler_free(self._chain)
+
+
+class LlamaModel:
+    """One loaded model with room for `slots` sequences.
+
+    Raises:
+      ModelNotLoadable: the file is missing, damaged, unknown or too large; the text says which.
+    """
+
+    def __init__(self, params: EngineParams) -> None:
+        if not 0 < params.slots <= SLOTS_MAX:
+            raise ModelNotLoadable(f"{params.slots} slots; 1 to {SLOTS_MAX} are possible")
+        self._errors = _ErrorLog()
+        self._model = self._load(params)
+        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        trained = llama_cpp.llama_model_n_ctx_train(self._model)
+        wanted = params.context_size or CONTEXT_SIZE_DEFAULT
+        context_size = min(wanted, trained) if trained > 0 else wanted
+        self._context = self._new_context(params, context_size)
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        if not self._memory or llama_cpp.llama_model_has_encoder(self._model):
+            raise ModelNotLoadable("it is not a model that generates text")
+        self._batch = llama_cpp.llama_batch_init(BATCH_MAX, 0, 1)
+        bos = llama_cpp.llama_vocab_bos(self._vocab)
+        self.bos: int | None = bos if bos >= 0 else None
+        self.adds_bos = self.bos is not None and bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
+        self._special = self._special_tokens()
+        self.facts = self._facts(context_size, trained, params.slots)
+
+    def _load(self, params: EngineParams) -> Any:  # noqa: ANN401 (a ctypes pointer)
+        options = llama_cpp.llama_model_default_params()
+        options.n_gpu_layers = params.gpu_layers
+        options.use_extra_bufts = params.use_extra_bufts
+        # LLAMA_LOAD_MODE: none, mmap, mlock, both.
+        options.load_mode = int(params.mmap) + 2 * int(params.mlock)
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(params.path), options)
+        if not model:
+            raise ModelNotLoadable(self._errors.cause("llama.cpp cannot load the file"))
+        return model
+
+    def _new_context(self, params: EngineParams, context_size: int) -> Any:  # noqa: ANN401 (a ctypes pointer)
+        options = llama_cpp.llama_context_default_params()
+        # The cells are shared by all sequences, so each can have its full length only if there are this many.
+        options.n_ctx = context_size * params.slots
+        options.kv_unified = True
+        options.swa_full = True
+        options.n_seq_max = params.slots
+        # More outputs than this in one batch abort. The default has room for a whole batch of
+        # them: half a gigabyte with a large vocabulary.
+        options.n_outputs_max = params.slots
+        options.n_batch = options.n_ubatch = BATCH_MAX
+        options.n_threads = options.n_threads_batch = params.threads or _physical_cores()
+        options.type_k = options.type_v = _CACHE_TYPES[params.cache_type]
+        context = llama_cpp.llama_init_from_model(self._model, options)
+        if not context:
+            cause = self._errors.cause("llama.cpp cannot make a context")
+            raise ModelNotLoadable(f"no room for {params.slots} contexts of {context_size} tokens: {cause}")
+        return context
+
+    def _special_tokens(self) -> list[int]:
+        special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        attributes = llama_cpp.llama_vocab_get_attr
+        count = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        found = [token for token in range(count) if attributes(self._vocab, token) & special]
+        return found[:_SPECIAL_TOKENS_MAX]
+
+    def _facts(self, context_size: int, trained: int, slots: int) -> ModelFacts:
+        template = llama_cpp.llama_model_chat_template(self._model, None)
+        return ModelFacts(
+            context_size=context_size,
+            context_size_trained=trained,
+            slots=slots,
+            vocab_size=llama_cpp.llama_vocab_n_tokens(self._vocab),
+            architecture=self._metadata("general.architecture"),
+            parameter_count=llama_cpp.llama_model_n_params(self._model),
+            size_bytes=llama_cpp.llama_model_size(self._model),
+            chat_template=template.decode(errors="replace") if template else None,
+            bos=self._token_text(llama_cpp.llama_vocab_bos(self._vocab)),
+            eos=self._token_text(llama_cpp.llama_vocab_eos(self._vocab)),
+            special_tokens=tuple(filter(None, map(self._token_text, self._special))),
+        )
+
+    def _metadata(self, key: str) -> str:
+        value = ctypes.create_string_buffer(128)
+        llama_cpp.llama_model_meta_val_str(self._model, key.encode(), value, len(value))
+        return value.value.decode(errors="replace")
+
+    def _token_text(self, token: int) -> str:
+        if token < 0:
+            return ""
+        text: bytes = llama_cpp.llama_vocab_get_text(self._vocab, token)
+        return text.decode(errors="replace")
+
+    def self_test(self, clock: Callable[[], float]) -> float:
+        """Decode twice, and return how many seconds the second one took.
+
+        The first also reads the weights in. On some machines the process dies here (see `EngineParams`).
+
+        Raises:
+          ModelNotLoadable: it computes, but not numbers.
+        """
+        token = self.bos or 0
+        self.decode([Span(0, seat=0, position=0, tokens=(token,), wants_output=True)])
+        began = clock()
+        [row] = self.decode([Span(0, seat=0, position=1, tokens=(token,), wants_output=True)])
+        seconds = clock() - began
+        logits = llama_cpp.llama_get_logits_ith(self._context, row)[: self.facts.vocab_size]
+        self.forget(0)
+        if any(map(math.isnan, logits)):
+            raise ModelNotLoadable("the file is damaged: the model computes no numbers")
+        return seconds
+
+    def tokenize(self, part: PromptPart) -> list[int]:
+        """The token ids of `part`, without a first or last token of the model's own."""
+        text = part.text.encode()
+        count_max = len(text) + 2  # No token is empty; some vocabularies put a space in front.
+        tokens = (llama_cpp.llama_token * count_max)()
+        count = llama_cpp.llama_tokenize(
+            self._vocab, text, len(text), tokens, count_max, False, part.parse_special
+        )
+        assert count >= 0, "room for one token per byte was not enough"
+        return list(tokens[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes `token` stands for; none for a control token."""
+        assert 0 <= token < self.facts.vocab_size
+        buffer = ctypes.create_string_buffer(256)
+        count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        if count < 0:
+            buffer = ctypes.create_string_buffer(-count)
+            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        return buffer.raw[:count]
+
+    def is_end(self, token: int) -> bool:
+        """Whether the model ends its answer with `token`."""
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+
+    def new_sampler(self, sampling: Sampling, *, ignore_eos: bool) -> Sampler:
+        """A sampler for one sequence; `close` it. The same seed draws the same way."""
+        parts = [self._ban_of_end_tokens()] if ignore_eos else []
+        temperature = _TEMPERATURE if sampling.temperature is None else sampling.temperature
+        if temperature <= 0:
+            return Sampler(self._context, [*parts, llama_cpp.llama_sampler_init_greedy()])
+        top_k = _TOP_K if sampling.top_k is None else sampling.top_k
+        top_p = _TOP_P if sampling.top_p is None else sampling.top_p
+        min_p = _MIN_P if sampling.min_p is None else sampling.min_p
+        seed = _SEED_RANDOM if sampling.seed is None else sampling.seed % _SEED_RANDOM
+        if top_k > 0:
+            # First, because everything after it sorts what is left.
+            parts.append(llama_cpp.llama_sampler_init_top_k(top_k))
+        parts.append(llama_cpp.llama_sampler_init_top_p(top_p, 1))
+        parts.append(llama_cpp.llama_sampler_init_min_p(min_p, 1))
+        parts.append(llama_cpp.llama_sampler_init_temp(temperature))
+        parts.append(llama_cpp.llama_sampler_init_dist(seed))
+        return Sampler(self._context, parts)
+
+    def _ban_of_end_tokens(self) -> Any:  # noqa: ANN401 (a ctypes pointer)
+        ends = [token for token in self._special if self.is_end(token)]
+        biases = (llama_cpp.llama_logit_bias * len(ends))()
+        for bias, token in zip(biases, ends, strict=True):
+            bias.token, bias.bias = token, -math.inf
+        return llama_cpp.llama_sampler_init_logit_bias(self.facts.vocab_size, len(ends), biases)
+
+    def decode(self, spans: Sequence[Span]) -> list[int]:
+        """Put `spans` into the context. Returns, for each, the row of its last token in this batch.
+
+        Raises:
+          RuntimeError: the context is no longer what we think it is. The process should end.
+        """
+        batch, rows = self._batch, []
+        row = 0
+        for span in spans:
+            for offset, token in enumerate(span.tokens):
+                batch.token[row] = token
+                batch.pos[row] = span.position + offset
+                batch.n_seq_id[row] = 1
+                batch.seq_id[row][0] = span.seat
+                batch.logits[row] = 0
+                row += 1
+            batch.logits[row - 1] = span.wants_output
+            rows.append(row - 1)
+        assert row <= BATCH_MAX, "a larger batch would abort the process"
+        batch.n_tokens = row
+        status = llama_cpp.llama_decode(self._context, batch)
+        if status != 0:
+            raise RuntimeError(f"llama_decode returned {status} for {row} tokens of {len(spans)} sequences")
+        return rows
+
+    def forget(self, seat: int) -> None:
+        """Empty the sequence `seat`."""
+        llama_cpp.llama_memory_seq_rm(self._memory, seat, -1, -1)
+
+
+def _physical_cores() -> int:
+    """Hyperthreads share the units that do the work, so more threads than cores are slower."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(psutil.cpu_count(logical=False) or usable, usable))

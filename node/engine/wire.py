@@ -1,0 +1,265 @@
+"""What a node and its engine child say to each other, over the child's stdin and stdout.
+
+    node                                    child
+      | -- Load -------------------------->  |
+      | <------------------------- Loaded -- |   or LoadFailed, and the child ends
+      | <-------------------------- Ready -- |   the self-test decode came back
+      |                                      |
+      | -- Generate(7) ------------------->  |   many at once, told apart by id
+      | <--------------------- Accepted(7) - |   or Refused(7)
+      | <-------------------- Prefilled(7) - |   now and then while the prompt is read
+      | <------------------------ Piece(7) - |   one token each, while there is credit
+      | -- Credit(7) --------------------->  |   as pieces are read
+      | <--------------------- Finished(7) - |
+      |
+      | -- Cancel(7) --------------------->  |   in place of the rest; what is under way is ignored
+      | -- end of stdin ------------------>  |   the node is gone: exit at once
+
+Frames are those of `p2p.framing`. Both ends come from one installation, so there is
+no version to negotiate; a message that does not parse is a bug and ends the child.
+Ids are chosen by the node and never used twice in one child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from federation.backend import FinishReason, Sampling
+from p2p.errors import BadFrame
+
+FRAME_SIZE_MAX = 16 * 1024 * 1024
+"""A prompt of a million tokens, as text or as ids, takes about 5 MB."""
+
+UNREAD_PIECES_MAX = 32
+"""Pieces of one generation that its reader has not taken yet; at that many the generation pauses,
+and the others go on. At 100 tokens/s a third of a second: more than any reader that keeps up needs."""
+
+CacheType: TypeAlias = Literal["f16", "f32", "q8_0"]
+"""How keys and values of the context are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParams:
+    """How to run one model. 0 where it says so: chosen by the child."""
+
+    path: str
+    context_size: int = 0
+    """Tokens of prompt and answer together, of each sequence. 0: what the model was trained
+    for, but at most 4096, because memory for all of it is taken at the start."""
+    slots: int = 4
+    """Sequences at once, each with a context of its own."""
+    threads: int = 0
+    """0: one per physical core this process may use."""
+    gpu_layers: int = -1
+    """Layers to put on a GPU, if the build knows one. -1: all."""
+    mmap: bool = True
+    """Map the file, so that two engines share it and loading reads only what is used."""
+    mlock: bool = False
+    """Keep the weights from being swapped out."""
+    cache_type: CacheType = "f16"
+    use_extra_bufts: bool = True
+    """Repack weights for special instructions (AMX and the like). They crash where a virtual machine
+    hides them, so an engine that dies in its self-test tries once without."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a model once it is loaded."""
+
+    context_size: int
+    """Tokens of prompt and answer together, of each sequence."""
+    context_size_trained: int
+    slots: int
+    vocab_size: int
+    architecture: str
+    parameter_count: int
+    size_bytes: int
+    """Of all weights together."""
+    chat_template: str | None
+    """Jinja text from the file."""
+    bos: str
+    """Text of the token that begins a sequence; empty if there is none."""
+    eos: str
+    special_tokens: tuple[str, ...]
+    """Texts that become control tokens where `parse_special` is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPart:
+    """A piece of prompt text."""
+
+    text: str
+    parse_special: bool
+    """Texts of special tokens become those tokens: for what a template wrote, never for what a person did."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One sequence to generate."""
+
+    prompt: tuple[PromptPart | int, ...]
+    """Text, which gets the model's own first token where it wants one; or token ids, taken as they are."""
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    """At least 1. None: until the model stops or its context is full."""
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """First, once."""
+
+    params: EngineParams
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    id: int
+    request: GenerateRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """The reader took `pieces` more."""
+
+    id: int
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    facts: ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The self-test passed: the model computes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    id: int
+    prompt_sha256: bytes
+    """Of the prompt's token ids, 4 bytes little-endian each."""
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    id: int
+    reason: str
+    is_too_long: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    id: int
+    prefilled: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    id: int
+    token_ids: tuple[int, ...]
+    """One token; none when only text that was held back comes out at the end."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    id: int
+    reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    queue: float
+    """Seconds, as the two below: from the request's arrival to its first step,"""
+    prefill: float
+    """from there to its first token,"""
+    decode: float
+    """and on to its end."""
+
+
+ToChild: TypeAlias = Load | Generate | Credit | Cancel
+FromChild: TypeAlias = Loaded | Ready | LoadFailed | Accepted | Refused | Prefilled | Piece | Finished
+
+_KINDS: dict[str, type[ToChild | FromChild]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Load, Generate, Credit, Cancel),
+        *(Loaded, Ready, LoadFailed, Accepted, Refused, Prefilled, Piece, Finished),
+    )
+}
+
+
+def to_map(message: ToChild | FromChild) -> dict[str, Any]:
+    """`message` as a map that msgpack can carry."""
+    return {"kind": type(message).__name__, **asdict(message)}
+
+
+def to_child(message: Mapping[str, Any]) -> ToChild:
+    """A message to the child, out of its map.
+
+    Raises:
+      BadFrame: it is none.
+    """
+    parsed = _parse(message)
+    if not isinstance(parsed, ToChild):
+        raise BadFrame(f"{type(parsed).__name__} is not said to an engine")
+    return parsed
+
+
+def from_child(message: Mapping[str, Any]) -> FromChild:
+    """A message from the child, out of its map.
+
+    Raises:
+      BadFrame: it is none.
+    """
+    parsed = _parse(message)
+    if not isinstance(parsed, FromChild):
+        raise BadFrame(f"{type(parsed).__name__} is not said by an engine")
+    return parsed
+
+
+def _parse(message: Mapping[str, Any]) -> ToChild | FromChild:
+    fields = dict(message)
+    kind = fields.pop("kind", None)
+    try:
+        match kind:
+            case "Load":
+                return Load(EngineParams(**fields["params"]))
+            case "Loaded":
+                facts = fields["facts"]
+                return Loaded(ModelFacts(**{**facts, "special_tokens": tuple(facts["special_tokens"])}))
+            case "Generate":
+                return Generate(fields["id"], _request(fields["request"]))
+            case "Piece":
+                return Piece(fields["id"], tuple(fields["token_ids"]), fields["text"])
+            case _:
+                return _KINDS[kind](**fields)
+    except (KeyError, TypeError) as error:
+        raise BadFrame(f"not a message of the engine: kind {kind!r}") from error
+
+
+def _request(fields: Mapping[str, Any]) -> GenerateRequest:
+    prompt = tuple(part if isinstance(part, int) else PromptPart(**part) for part in fields["prompt"])
+    return GenerateRequest(
+        prompt=prompt,
+        sampling=Sampling(**fields["sampling"]),
+        max_tokens=fields["max_tokens"],
+        stop=tuple(fields["stop"]),
+        ignore_eos=fields["ignore_eos"],
+    )
