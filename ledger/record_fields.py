@@ -1,0 +1,96 @@
+"""The value of an entry: a msgpack map, and a way to read it field by field.
+
+Values come signed, not checked: an owner may put anything into its own. Whatever is
+not as expected is a `BadRecord`, which costs that one entry and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgpack
+
+from ledger.errors import BadRecord
+
+_Word = TypeVar("_Word", bound=str)
+
+_NUMBER_MAX = 2**63 - 1
+"""What every reader's integers hold."""
+
+
+def encode_value(value: Mapping[str, Any]) -> bytes:
+    """`value` as msgpack, the same bytes for equal maps."""
+    encoded: bytes = msgpack.packb(_ordered(value))
+    return encoded
+
+
+def decode_value_untrusted(encoded: bytes) -> dict[str, Any]:
+    """The map in `encoded`.
+
+    Raises:
+      BadRecord: it is not one msgpack map with text keys.
+    """
+    try:
+        value = msgpack.unpackb(encoded)
+    except (ValueError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise BadRecord("a value that is not msgpack") from error
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise BadRecord("a value that is not a map with text keys")
+    return value
+
+
+class RecordFields:
+    """Reads a map, and remembers what nobody asked for."""
+
+    def __init__(self, value: Mapping[str, Any]) -> None:
+        self._unread = dict(value)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A text; without a default it must be there."""
+        value = self._unread.pop(name, default)
+        if not isinstance(value, str):
+            raise BadRecord(f"{name} is not a text")
+        return value
+
+    def word(self, name: str, allowed: Sequence[_Word], default: _Word | None = None) -> _Word:
+        """One of the `allowed` words."""
+        value = self.text(name, default)
+        for word in allowed:
+            if word == value:
+                return word
+        raise BadRecord(f"{name} is a word this version does not know")
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts; empty if it is not there."""
+        value = self._unread.pop(name, [])
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise BadRecord(f"{name} is not a list of texts")
+        return tuple(value)
+
+    def count(self, name: str, default: int = 0) -> int:
+        """A number of something, so never negative."""
+        value = self._unread.pop(name, default)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _NUMBER_MAX:
+            raise BadRecord(f"{name} is not a count")
+        return value
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """A map; empty if it is not there."""
+        value = self._unread.pop(name, {})
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise BadRecord(f"{name} is not a map with text keys")
+        return value
+
+    def unread(self) -> dict[str, Any]:
+        """What no other call has taken."""
+        return self._unread
+
+
+def _ordered(value: object) -> object:
+    """`value` with every map in the order of its keys, however deep."""
+    if isinstance(value, Mapping):
+        return {key: _ordered(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [_ordered(each) for each in value]
+    return value

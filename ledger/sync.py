@@ -1,0 +1,174 @@
+"""One side of `/localai-node/ledger/1` (see `sync_messages.py`), as a list of debts.
+
+A message from the peer is never answered on the spot: it adds to what we owe, and
+`next_message` pays one bounded part of that from the state as it is by then. Debts
+of one kind merge, so a peer that asks a thousand times while it reads nothing costs
+one answer, and a slow one gets the newest entries only. That is the whole of
+back-pressure, and why reading never waits for writing.
+
+Decides only; `replicate.py` moves the frames and applies the entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ledger.entry import Entry, Place
+from ledger.state import BUCKETS, LedgerState, bucket_of
+from ledger.sync_messages import Buckets, Entries, Held, Holdings, Message, Owners, Root, Wanted
+from p2p.errors import BadFrame
+from p2p.peer import PeerId
+
+PART_SIZE_MAX = 48 * 1024
+"""Of one frame, where what it carries can be split. The peer checks its 200 or so signatures
+in 20 ms, short enough for everything else on its event loop."""
+
+WANTED_MAX = 4096
+"""Keys we ask for at a time: a peer may claim to hold any number. The next round asks for the rest."""
+
+_HELD_OVERHEAD = 45
+"""Bytes a key takes in holdings besides its own: version, digest and msgpack's marks."""
+_OWNER_OVERHEAD = 40
+
+
+class SyncSession:
+    """What we owe one peer. `state` belongs to the caller, who changes it between calls."""
+
+    def __init__(self, state: LedgerState) -> None:
+        self._state = state
+        self._owes_root = False
+        self._owes_buckets = False
+        self._buckets: set[int] = set()
+        self._holdings: set[PeerId] = set()
+        self._wanted: set[Place] = set()
+        self._entries: dict[Place, None] = {}
+        """In the order they became due, so that a push is not overtaken by the next one."""
+
+    def begin_round(self) -> None:
+        """Compare everything with the peer, beginning at the root."""
+        self._owes_root = True
+
+    def push(self, place: Place) -> None:
+        """Send what stands at `place` unasked."""
+        self._entries[place] = None
+
+    def handle(self, message: Message) -> tuple[bytes, ...]:
+        """Take note of what the peer said; returns the encoded entries it sent.
+
+        Raises:
+          BadFrame: it contradicts itself.
+        """
+        match message:
+            case Root(digest):
+                self._owes_buckets |= digest != self._state.root_digest()
+            case Buckets(digests):
+                ours = self._state.bucket_digests()
+                self._buckets.update(bucket for bucket in range(BUCKETS) if digests[bucket] != ours[bucket])
+            case Owners():
+                self._on_owners(message)
+            case Holdings(of):
+                for owner in sorted(of):
+                    self._on_holdings(owner, of[owner])
+            case Wanted(keys):
+                self._owe(entry for owner in sorted(keys) for entry in self._find(owner, keys[owner]))
+            case Entries(encoded):
+                return encoded
+        return ()
+
+    def next_message(self) -> Message | None:
+        """The next part of what we owe, or None when we owe nothing."""
+        if self._owes_root:
+            self._owes_root = False
+            return Root(self._state.root_digest())
+        if self._owes_buckets:
+            self._owes_buckets = False
+            return Buckets(tuple(self._state.bucket_digests()))
+        if self._buckets:
+            return self._pay_owners()
+        if self._wanted:
+            return self._pay_wanted()
+        if self._holdings:
+            return self._pay_holdings()
+        if self._entries:
+            return self._pay_entries()
+        return None
+
+    def _on_owners(self, message: Owners) -> None:
+        buckets = set(message.buckets)
+        if any(bucket_of(owner) not in buckets for owner in message.digests):
+            raise BadFrame("an owner in none of the buckets the message is about")
+        for bucket in sorted(buckets):
+            for owner in self._state.owners_in(bucket):
+                if owner not in message.digests:
+                    self._owe(self._state.entries_of(owner))
+        for owner, digest in message.digests.items():
+            is_room = len(self._holdings) < self._state.limits.owners_max
+            if is_room and digest != self._state.owner_digest(owner):
+                self._holdings.add(owner)
+
+    def _on_holdings(self, owner: PeerId, theirs: tuple[Held, ...]) -> None:
+        ranks = {held.key: (held.version, held.digest) for held in theirs}
+        for entry in self._state.entries_of(owner):
+            rank = ranks.pop(entry.key, None)
+            if rank is None or rank < entry.rank:
+                self._owe([entry])
+            elif rank > entry.rank:
+                self._want(owner, entry.key)
+        for key in ranks:
+            self._want(owner, key)
+
+    def _find(self, owner: PeerId, keys: Iterable[str]) -> Iterable[Entry]:
+        found = (self._state.get(owner, key) for key in keys)
+        return (entry for entry in found if entry is not None)
+
+    def _owe(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self._entries[entry.place] = None
+
+    def _want(self, owner: PeerId, key: str) -> None:
+        is_acceptable = len(key.encode()) <= self._state.limits.key_size_max
+        if is_acceptable and len(self._wanted) < WANTED_MAX:
+            self._wanted.add(Place(owner, key))
+
+    def _pay_owners(self) -> Owners:
+        buckets = tuple(sorted(self._buckets))
+        self._buckets.clear()
+        owners = [owner for bucket in buckets for owner in self._state.owners_in(bucket)]
+        return Owners(buckets, {owner: self._state.owner_digest(owner) or b"" for owner in owners})
+
+    def _pay_wanted(self) -> Wanted:
+        keys: dict[PeerId, list[str]] = {}
+        room = PART_SIZE_MAX
+        for owner, key in sorted(self._wanted):
+            room -= _OWNER_OVERHEAD + len(key.encode())
+            if room < 0 and keys:
+                break
+            keys.setdefault(owner, []).append(key)
+            self._wanted.discard(Place(owner, key))
+        return Wanted({owner: tuple(owner_keys) for owner, owner_keys in keys.items()})
+
+    def _pay_holdings(self) -> Holdings:
+        """An owner's holdings stay whole: a key that is missing there is one we do not have."""
+        of: dict[PeerId, tuple[Held, ...]] = {}
+        room = PART_SIZE_MAX
+        for owner in sorted(self._holdings):
+            held = tuple(Held(e.key, e.version, e.digest) for e in self._state.entries_of(owner))
+            room -= _OWNER_OVERHEAD + sum(_HELD_OVERHEAD + len(each.key.encode()) for each in held)
+            if room < 0 and of:
+                break
+            of[owner] = held
+            self._holdings.discard(owner)
+        return Holdings(of)
+
+    def _pay_entries(self) -> Entries:
+        encoded: list[bytes] = []
+        room = PART_SIZE_MAX
+        for place in list(self._entries):
+            entry = self._state.get(place.owner, place.key)
+            assert entry is not None  # nothing ever leaves the state, and no debt was made for less
+            room -= len(entry.encoded)
+            if room < 0 and encoded:
+                break
+            encoded.append(entry.encoded)
+            del self._entries[place]
+        return Entries(tuple(encoded))
