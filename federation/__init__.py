@@ -1,1 +1,16 @@
-""""""
+"""Many workers seen as one backend: choose, lease, relay, ask another.
+
+The path of a request, left to right on the front's node:
+
+    api --> Front ----------------------------------> worker of this node
+              |  directory  who has the model            (any `Infers`)
+              |  balancer   pick one
+              |  lease      count it, at once
+              |  attempts   what to do when it says no
+              |
+              +--> RemoteBackend ~~~ infer/1 ~~~> InferServer --> worker of a peer
+                   infer_client      infer        infer_server
+                                     infer_codec
+
+Everything that serves requests looks the same from above: `backend.py` is the port.
+"""

@@ -148,11 +148,8 @@ class ModelInfo:
     """Why it failed, for a person."""
 
 
-class Backend(Protocol):
-    """Anything that can serve a request."""
-
-    def models(self) -> Sequence[ModelInfo]:
-        """What can be asked for now, sorted by name."""
+class Infers(Protocol):
+    """Anything that can serve a request: what a front asks of a worker, here or on a peer."""
 
     def infer(self, request: InferenceRequest) -> AbstractAsyncContextManager[Answer]:
         """Serve `request`. Entering returns once it is accepted; leaving early cancels it.
@@ -162,3 +159,10 @@ class Backend(Protocol):
           ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: as their names say.
           Refused, Failed: from a single worker or peer only; the front tries another one.
         """
+
+
+class Backend(Infers, Protocol):
+    """Anything that can serve a request, and says which models may be asked for."""
+
+    def models(self) -> Sequence[ModelInfo]:
+        """What can be asked for now, sorted by name."""

@@ -8,6 +8,7 @@ FederationError
 +- Busy               every slot that could serve it is taken: try again later
 +- Refused            one peer said no before it accepted: try another one
 +- Failed             one peer accepted and then could not go on: resume elsewhere
+|  +- PeerGone           its connection broke or it fell silent: evidence that the peer itself is dead
 |  +- Misbehaved         it broke the protocol
 +- DeadlineExceeded   the request's own time is over
 
@@ -18,6 +19,8 @@ turns what is left when no peer remains into one of the others.
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
+
+from ledger.records import Load
 
 RefusalReason: TypeAlias = Literal[
     "busy",
@@ -61,15 +64,23 @@ class Busy(FederationError):
 
 
 class Refused(FederationError):
-    """One peer said no before it accepted."""
+    """One peer said no before it accepted; `load` is how busy it said it was."""
 
-    def __init__(self, reason: RefusalReason, message: str) -> None:
+    def __init__(self, reason: RefusalReason, message: str, *, load: Load | None = None) -> None:
         super().__init__(message)
         self.reason: RefusalReason = reason
+        self.load = load
 
 
 class Failed(FederationError):
     """One peer accepted the request and then could not go on."""
+
+
+class PeerGone(Failed):
+    """The connection to the peer broke, or nothing came from it for too long.
+
+    Unlike a failed engine this is evidence against the peer, also before it accepted.
+    """
 
 
 class Misbehaved(Failed):
@@ -78,3 +89,21 @@ class Misbehaved(Failed):
 
 class DeadlineExceeded(FederationError):
     """The request's own time is over."""
+
+
+def refusal_of(error: FederationError) -> Refused:
+    """What `error`, raised before anything was accepted, is as one peer's no."""
+    match error:
+        case Refused():
+            return error
+        case ContextTooLong():
+            return Refused("context_too_long", str(error))
+        case BadRequest():
+            return Refused("bad_request", str(error))
+        case ModelNotFound():
+            return Refused("no_such_model", str(error))
+        case Busy() | DeadlineExceeded():
+            # A request runs out of time before it was accepted because it waited for a slot.
+            return Refused("busy", str(error))
+        case _:
+            return Refused("model_failed", str(error))

@@ -1,0 +1,64 @@
+"""The attempts of one request: which peers were asked, what they said, and whether to go on.
+
+Before anything reached the client, another peer is asked silently. Two bounds: peers that
+*failed*, because a request that brings engines down must not go through the whole swarm,
+and peers asked at all, because even a quick no costs a round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from federation.balancer import Candidate
+from federation.errors import (
+    Busy,
+    FederationError,
+    ModelNotFound,
+    ModelUnavailable,
+    Refused,
+    refusal_of,
+)
+from ledger.records import ModelName
+from p2p.peer import PeerId
+
+_FAILURES_MAX = 3
+"""Design: up to three peers. Engines that die of one request die of it everywhere."""
+
+_ASKED_MAX = 10
+"""A refusal takes a millisecond or two; ten of them in a row say that the swarm is full."""
+
+
+@dataclass(slots=True)
+class Attempts:
+    """What came of asking peers to serve one request for `model`."""
+
+    model: ModelName
+    _refusals: dict[PeerId, Refused] = field(default_factory=dict)
+    _said: list[str] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many peers were asked in vain."""
+        return len(self._refusals)
+
+    def note(self, candidate: Candidate, error: FederationError) -> None:
+        """`candidate` was asked and did not serve it."""
+        self._refusals[candidate.peer] = refusal_of(error)
+        self._said.append(f"{candidate.node_name}: {error}")
+
+    def remaining(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Those that may still be asked; none when enough were."""
+        failures = sum(refusal.reason == "model_failed" for refusal in self._refusals.values())
+        if failures >= _FAILURES_MAX or self.count >= _ASKED_MAX:
+            return []
+        return [candidate for candidate in candidates if candidate.peer not in self._refusals]
+
+    def verdict(self, remaining: Sequence[Candidate], obstacles: Sequence[str]) -> FederationError:
+        """What to tell the client: all that remain are full, and `obstacles` keep the other nodes from it."""
+        reasons = {refusal.reason for refusal in self._refusals.values()}
+        if remaining or "busy" in reasons:
+            return Busy(f"every slot for {self.model} is taken")
+        if obstacles or reasons - {"no_such_model"}:
+            return ModelUnavailable(f"{self.model} cannot run now: {'; '.join([*self._said, *obstacles])}")
+        return ModelNotFound(f"no node of the swarm serves {self.model}")

@@ -1,0 +1,164 @@
+"""`/localai-node/infer/1`: inference requests on one stream, one after the other.
+
+    front                                   worker
+      | -- REQUEST -----------------------> |   with the first credit
+      | <-------------------- PROGRESS *--- |   while a cold model is loaded
+      | <-------------------- ACCEPTED ---- |   slot taken, prompt tokenised
+      | <-------------------- PROGRESS *--- |   at least every second while nothing else comes
+      | <-------------------- CHUNK    *--- |   costs one credit each
+      | -- CREDIT ------------------------> |   as chunks are read
+      | <-------------------- DONE -------- |   finish reasons, usage, timings, load
+      or, before ACCEPTED:    REFUSED       |   another peer may do it
+      or, after ACCEPTED:     FAILED        |   resume elsewhere
+
+After DONE, REFUSED or FAILED the slot is free and the next REQUEST may come on
+the same stream. The end or reset of the front's side is cancellation; there is
+no cancel message.
+
+Credit keeps a slow reader harmless: chunks under way always fit the stream's window, so
+a worker's write never waits for whoever reads, and memory stays small on both sides.
+
+This module has the messages, their limits and their order; `infer_codec.py` turns them
+into maps and back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from federation.backend import Chunk, Done, InferenceRequest, Progress
+from federation.errors import RefusalReason
+from ledger.records import Load
+from p2p.errors import BadFrame
+
+PROTOCOL_ID = "/localai-node/infer/1"
+
+FRAME_SIZE_MAX = 4 * 1024 * 1024
+"""Bytes. A prompt of 128k tokens is below 1 MiB, as text and as token ids."""
+
+CREDIT_MAX = 32
+"""Chunks under way: at 4 KiB each (below) half of yamux's first window, 256 KiB.
+More would only lengthen what a client still gets after it stopped reading."""
+
+CHUNK_MERGED_LENGTH_MAX = 1024
+"""Characters in one chunk when several are sent as one; at most 4 bytes each in UTF-8."""
+
+CHUNK_MERGED_TOKENS_MAX = 128
+"""Tokens in one chunk when several are sent as one: seconds of output, and small beside the text."""
+
+PROGRESS_INTERVAL = 1.0
+"""Seconds of silence after which a worker says that it is still at it."""
+
+SILENCE_MAX = 10.0
+"""Seconds without a word after which a front gives a peer up: ten PROGRESS in a row did not come.
+Not shorter, because a machine that swaps while it loads a model stalls for seconds and is fine."""
+
+TIMEOUT_MAX = 86_400.0
+"""Seconds. Nobody waits longer than a day, and a front that froze must not hold a slot for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """From the front: serve this, `credit` chunks may come before the next CREDIT."""
+
+    request: InferenceRequest
+    credit: int = CREDIT_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """From the front: `count` more chunks may come."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """From the worker: a slot is taken, tokens will come."""
+
+    prompt_sha256: bytes
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """From the worker, before ACCEPTED: no."""
+
+    reason: RefusalReason
+    message: str
+    param: str | None = None
+    """Of a bad request: the field to blame."""
+    load: Load | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """From the worker, after ACCEPTED: it cannot go on."""
+
+    message: str
+    load: Load | None = None
+
+
+FrontMessage: TypeAlias = Request | Credit
+WorkerMessage: TypeAlias = Accepted | Chunk | Progress | Done | Refusal | Failure
+
+
+@dataclass(slots=True)
+class AnswerOrder:
+    """What a worker may say next, and what it may send before we grant more."""
+
+    credit: int = CREDIT_MAX
+    is_accepted: bool = False
+    is_over: bool = False
+    _unacknowledged: int = 0
+
+    def check(self, message: WorkerMessage) -> None:
+        """Take note of `message`.
+
+        Raises:
+          BadFrame: it may not come now.
+        """
+        match message:
+            case _ if self.is_over:
+                raise BadFrame("a message after the end of the answer")
+            case Progress():
+                return
+            case Accepted() if not self.is_accepted:
+                self.is_accepted = True
+            case Refusal() if not self.is_accepted:
+                self.is_over = True
+            case Chunk() if self.is_accepted:
+                self._spend()
+            case Done() | Failure() if self.is_accepted:
+                self.is_over = True
+            case _:
+                raise BadFrame(f"{type(message).__name__} out of turn")
+
+    def grant(self) -> int:
+        """Call when a chunk was read: how much credit to give back now, mostly 0.
+
+        Half of it at a time: one small frame for sixteen chunks, and the worker never runs dry.
+        """
+        self._unacknowledged += 1
+        if self._unacknowledged < CREDIT_MAX // 2:
+            return 0
+        granted, self._unacknowledged = self._unacknowledged, 0
+        self.credit += granted
+        return granted
+
+    def _spend(self) -> None:
+        if self.credit == 0:
+            raise BadFrame("a chunk without credit")
+        self.credit -= 1
+
+
+def merged(first: Chunk, second: Chunk) -> Chunk | None:
+    """Both as one chunk, or None if they belong to different choices or become too much for one frame."""
+    if first.choice != second.choice:
+        return None
+    if len(first.token_ids) + len(second.token_ids) > CHUNK_MERGED_TOKENS_MAX:
+        return None
+    if len(first.text) + len(second.text) > CHUNK_MERGED_LENGTH_MAX:
+        return None
+    return replace(first, token_ids=first.token_ids + second.token_ids, text=first.text + second.text)

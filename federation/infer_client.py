@@ -1,0 +1,233 @@
+"""The front's side of `infer.py`: the worker of a peer as something that infers.
+
+Opening a stream costs several round trips of negotiation, so a stream whose answer
+came to its end is kept for the next request. A kept stream may have died unseen: if
+it ends before the worker said a word, the request goes out again on a new one, once.
+Nothing runs twice by that, since the end of a stream cancels what it carried.
+
+Whatever goes wrong on the wire is a `PeerGone`, a `Misbehaved` or a `DeadlineExceeded` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Any
+
+import trio
+
+from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceRequest, Progress
+from federation.errors import (
+    BadRequest,
+    ContextTooLong,
+    DeadlineExceeded,
+    Failed,
+    FederationError,
+    Misbehaved,
+    PeerGone,
+    Refused,
+)
+from federation.infer import (
+    FRAME_SIZE_MAX,
+    PROTOCOL_ID,
+    SILENCE_MAX,
+    Accepted,
+    AnswerOrder,
+    Credit,
+    Failure,
+    Refusal,
+    Request,
+    WorkerMessage,
+)
+from federation.infer_codec import decode_from_front_untrusted, decode_from_worker_untrusted, encode
+from p2p.errors import BadFrame, FrameTooLarge, ProtocolNotSpoken, Unreachable
+from p2p.frame_stream import FrameStream
+from p2p.framing import encode_frame
+from p2p.network import Streams
+from p2p.peer import PeerId
+
+_KEPT_MAX = 4
+"""Streams kept per peer: as many requests as a home asks of one machine at once, mostly."""
+
+_KEPT_FOR = 60.0
+"""Seconds. People answer each other within a minute; after that a negotiation does not matter."""
+
+_RESET_MAX = 1.0
+"""Seconds a reset may take. It waits for nobody, so this only bounds a broken connection's surprises."""
+
+
+class _StreamEnded(PeerGone):
+    """The stream ended before its answer: of a kept one, that may have been long ago."""
+
+
+class RemoteBackend:
+    """The worker of `peer`. Keep one per peer: it holds the streams kept for the next request."""
+
+    def __init__(self, streams: Streams, peer: PeerId) -> None:
+        self._streams = streams
+        self._peer = peer
+        self._kept: list[tuple[float, FrameStream]] = []
+
+    @asynccontextmanager
+    async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
+        """Have the peer serve `request`; see `Infers`. Leaving early resets the stream.
+
+        Raises:
+          PeerGone: no connection, it broke, or nothing came for `SILENCE_MAX`; on entering or in `events`.
+          Misbehaved: the peer broke the protocol; likewise.
+        """
+        asked = _encoded(request)
+        deadline = trio.current_time() + request.timeout
+        exchange, accepted = await self._begin(asked, deadline)
+        try:
+            async with aclosing(exchange.events()) as events:
+                yield Answer(
+                    served_by=self._peer,
+                    prompt_sha256=accepted.prompt_sha256,
+                    prompt_tokens=accepted.prompt_tokens,
+                    events=events,
+                )
+        finally:
+            await self._leave(exchange)
+
+    async def _begin(self, asked: dict[str, Any], deadline: float) -> tuple[_Exchange, Accepted]:
+        """An accepted request, on a kept stream if there is one that still works."""
+        if (kept := self._take_kept()) is not None:
+            exchange = _Exchange(self._peer, kept, deadline)
+            try:
+                return exchange, await self._ask(exchange, asked)
+            except _StreamEnded:
+                if exchange.was_heard:
+                    raise
+        with _wire_errors(self._peer, deadline):
+            stream = await self._streams.open_stream(self._peer, PROTOCOL_ID)
+        exchange = _Exchange(self._peer, FrameStream(stream, FRAME_SIZE_MAX), deadline)
+        return exchange, await self._ask(exchange, asked)
+
+    async def _ask(self, exchange: _Exchange, asked: dict[str, Any]) -> Accepted:
+        try:
+            return await exchange.ask(asked)
+        except BaseException:
+            await self._leave(exchange)
+            raise
+
+    def _take_kept(self) -> FrameStream | None:
+        if self._kept and self._kept[-1][0] + _KEPT_FOR > trio.current_time():
+            return self._kept.pop()[1]
+        return None
+
+    async def _leave(self, exchange: _Exchange) -> None:
+        """Keep the stream if its answer came to its end; else reset it, which cancels the request."""
+        now = trio.current_time()
+        if exchange.order.is_over:
+            self._kept.append((now, exchange.frames))
+            surplus = [self._kept.pop(0)[1]] if len(self._kept) > _KEPT_MAX else []
+        else:
+            surplus = [exchange.frames]
+        while self._kept and self._kept[0][0] + _KEPT_FOR < now:
+            surplus.append(self._kept.pop(0)[1])
+        with trio.move_on_after(_RESET_MAX, shield=True):
+            for frames in surplus:
+                await frames.reset()
+
+
+class _Exchange:
+    """One request and its answer on one stream."""
+
+    def __init__(self, peer: PeerId, frames: FrameStream, deadline: float) -> None:
+        self.frames = frames
+        self.order = AnswerOrder()
+        self._peer = peer
+        self._deadline = deadline
+        self.was_heard = False
+
+    async def ask(self, asked: dict[str, Any]) -> Accepted:
+        """Send the request and wait for the verdict."""
+        await self._send(asked)
+        while True:
+            match await self._receive():
+                case Accepted() as accepted:
+                    return accepted
+                case Refusal() as refusal:
+                    raise _error_of(refusal)
+                # A cold model is being loaded; `AnswerOrder` lets nothing else through.
+                case _:
+                    continue
+
+    async def events(self) -> AsyncGenerator[AnswerEvent, None]:
+        """What `Answer.events` promises."""
+        while True:
+            match await self._receive():
+                case Chunk() as chunk:
+                    yield chunk
+                    if count := self.order.grant():
+                        await self._send(encode(Credit(count)))
+                case Progress() as progress:
+                    yield progress
+                case Done() as done:
+                    yield done
+                    return
+                case Failure(message):
+                    raise Failed(message)
+
+    async def _send(self, values: dict[str, Any]) -> None:
+        with _wire_errors(self._peer, self._deadline):
+            await self.frames.send(values)
+
+    async def _receive(self) -> WorkerMessage:
+        with _wire_errors(self._peer, self._deadline):
+            values = await self.frames.receive()
+            if values is None:
+                raise trio.BrokenResourceError("ended by the peer")
+            message = decode_from_worker_untrusted(values)
+            self.order.check(message)
+        self.was_heard = True
+        return message
+
+
+@contextmanager
+def _wire_errors(peer: PeerId, deadline: float) -> Iterator[None]:
+    """Bounds one step on the wire, and turns what goes wrong in it into our errors."""
+    try:
+        with trio.fail_at(min(deadline, trio.current_time() + SILENCE_MAX)):
+            yield
+    except trio.TooSlowError:
+        if trio.current_time() >= deadline:
+            raise DeadlineExceeded("the request's time is over") from None
+        raise PeerGone(f"nothing came from {peer} for {SILENCE_MAX:g} seconds") from None
+    except trio.BrokenResourceError as error:
+        raise _StreamEnded(f"the stream to {peer} ended before the answer did") from error
+    except ProtocolNotSpoken as error:
+        raise Refused("no_such_model", f"{peer} takes no requests") from error
+    except Unreachable as error:
+        raise PeerGone(f"{peer} cannot be reached: {error}") from error
+    except BadFrame as error:
+        raise Misbehaved(f"{peer} broke the protocol: {error}") from error
+
+
+def _encoded(request: InferenceRequest) -> dict[str, Any]:
+    """`request` as a map that the peer will take.
+
+    Raises:
+      BadRequest: it would not. Found here, the fault stays with the request and not with the peer.
+    """
+    asked = encode(Request(request))
+    try:
+        decode_from_front_untrusted(asked)
+        encode_frame(asked, FRAME_SIZE_MAX)
+    except (BadFrame, FrameTooLarge) as error:
+        raise BadRequest(f"the request cannot travel: {error}") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        # What msgpack raises for half a surrogate pair, an unknown type, a number over 64 bits.
+        raise BadRequest("the request has a value that cannot travel") from error
+    return asked
+
+
+def _error_of(refusal: Refusal) -> FederationError:
+    match refusal.reason:
+        case "bad_request":
+            return BadRequest(refusal.message, param=refusal.param)
+        case "context_too_long":
+            return ContextTooLong(refusal.message, param=refusal.param)
+        case reason:
+            return Refused(reason, refusal.message, load=refusal.load)
