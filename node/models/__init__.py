@@ -1,0 +1,11 @@
+"""The models of one node: which files it has, what they are called, what they are.
+
+    catalog ------> model_file     what a file is before it is loaded
+        |           model_yaml     LocalAI-style settings beside it
+        |           model_name     what a model may be called
+        +---------> demo_model     the bundled one, where it is installed
+
+    hashing         the sha256 of each file, in the background, once
+
+Files are used where they are. Nothing here loads a model: that is the engine's.
+"""

@@ -1,0 +1,198 @@
+"""The models of this node: those it was started with, and those in its models folder.
+
+    catalog = Catalog(home / "models", memory_bytes=...)
+    catalog.read(given=["demo", "/data/tiny.gguf"])
+    catalog.definitions         by name; a name is served once
+
+The folder is plain files that a person recognises, and the only memory there is:
+what `add` leaves there is found again after a restart. A file elsewhere is used in
+place, through a YAML in the folder that names it, and never copied unless asked;
+`remove` deletes nothing outside of the folder.
+
+Everything here reads or writes files and blocks; `add` with `copy` for long.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ledger.records import ModelName
+from node.models.definition import YAML_SUFFIXES, ModelDefinition, define_given, define_model
+from node.models.errors import BadModelFile, BadModelName, CannotStoreModel, ModelNameTaken, UnknownModel
+
+_DISK_RESERVE = 2**30
+"""Bytes left free after a copy: a full disk also stops the ledger and everything else on it."""
+
+
+class Catalog:
+    """Which models this node has. One task uses it at a time."""
+
+    def __init__(self, folder: Path, *, memory_bytes: int) -> None:
+        self._folder = folder.absolute()
+        self._memory_bytes = memory_bytes
+        self._definitions: dict[ModelName, ModelDefinition] = {}
+        self._warnings: list[str] = []
+
+    @property
+    def definitions(self) -> Mapping[ModelName, ModelDefinition]:
+        return self._definitions
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a person should know of the files that were read, one line each."""
+        return tuple(self._warnings)
+
+    def read(self, given: Iterable[str] = ()) -> list[ModelName]:
+        """Find all models anew; returns the names of those in `given` (paths, or `demo`).
+
+        Of two with one name, the one given first is served; the folder comes last.
+        """
+        self._definitions.clear()
+        self._warnings.clear()
+        names = []
+        for text in given:
+            try:
+                definition = define_given(text, memory_bytes=self._memory_bytes)
+            except BadModelName as error:
+                self._warnings.append(f"{text}: {error}")
+                continue
+            if self._register(definition):
+                names.append(definition.name)
+        self._read_folder()
+        return names
+
+    def add(self, source: str, *, copy: bool = False) -> ModelDefinition:
+        """Make the model at `source` (a path, or `demo`) one of this node's, for good.
+
+        Raises:
+          BadModelFile: it cannot be served; says why.
+          BadModelName: nothing gives it a name it can have.
+          ModelNameTaken: another file has its name.
+          CannotStoreModel: the folder cannot be written, or the disk is too full for a copy.
+        """
+        definition = define_given(source, memory_bytes=self._memory_bytes)
+        if definition.problem:
+            raise BadModelFile(definition.problem)
+        known = self._definitions.get(definition.name)
+        if known is not None and not _is_same_file(known, definition):
+            raise ModelNameTaken(f"{known.path} is called {definition.name} already")
+        if not self._is_in_folder(definition.path):
+            definition = self._store(definition, copy=copy)
+        self._definitions[definition.name] = definition
+        return definition
+
+    def remove(self, name: ModelName) -> Sequence[Path]:
+        """Forget a model; returns the files that were deleted, all of them from the folder.
+
+        Raises:
+          UnknownModel: there is none of that name.
+          CannotStoreModel: a file could not be deleted.
+        """
+        definition = self._definitions.get(name)
+        if definition is None:
+            raise UnknownModel(f"this node has no model {name}")
+        others = [other for other in self._definitions.values() if other is not definition]
+        files = [definition.yaml_path] if definition.yaml_path is not None else []
+        if not any(_is_same_file(other, definition) for other in others):
+            files.append(definition.path)
+        deleted = [path for path in files if self._is_in_folder(path) and path.exists()]
+        try:
+            for path in deleted:
+                path.unlink()
+        except OSError as error:
+            raise CannotStoreModel(f"{error.filename} cannot be deleted: {error.strerror}") from error
+        del self._definitions[name]
+        return deleted
+
+    def _read_folder(self) -> None:
+        """Register each YAML, then each GGUF file that none of them is about."""
+        if not self._folder.is_dir():
+            return
+        # Hidden files are unfinished ones.
+        paths = sorted(path for path in self._folder.iterdir() if path.is_file() and path.name[0] != ".")
+        described: set[Path] = set()
+        for path in sorted(paths, key=lambda path: path.suffix == ".gguf"):
+            if path.suffix not in {*YAML_SUFFIXES, ".gguf"} or path in described:
+                continue
+            try:
+                definition = define_model(path, memory_bytes=self._memory_bytes)
+            except BadModelName as error:
+                self._warnings.append(f"{path}: {error}")
+                continue
+            described.add(definition.path)
+            self._register(definition)
+
+    def _register(self, definition: ModelDefinition) -> bool:
+        known = self._definitions.get(definition.name)
+        if known is None:
+            self._definitions[definition.name] = definition
+            self._warnings += definition.settings.warnings
+        elif not _is_same_file(known, definition):
+            self._warnings.append(
+                f"{definition.path} is not served: {known.path} is called {definition.name} already"
+            )
+        return known is None
+
+    def _is_in_folder(self, path: Path) -> bool:
+        # The parent, not the file: a link in the folder is the folder's, what it points to is not.
+        return path.parent.resolve().is_relative_to(self._folder.resolve())
+
+    def _store(self, definition: ModelDefinition, *, copy: bool) -> ModelDefinition:
+        """Put the file, or a YAML that names it, into the folder."""
+        stem = _UNFIT_FOR_FILES.sub("_", definition.name)
+        model_path, yaml_path = self._folder / f"{stem}.gguf", self._folder / f"{stem}.yaml"
+        for path in (model_path, yaml_path):
+            if path.exists():
+                raise CannotStoreModel(f"{path} exists already")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if copy:
+                _copy(definition.path, model_path)
+            document = _settings_document(definition, model_path if copy else definition.path)
+            _replace(yaml_path, yaml.safe_dump(document, allow_unicode=True, sort_keys=False).encode())
+        except OSError as error:
+            raise CannotStoreModel(f"{self._folder} cannot be written: {error.strerror}") from error
+        return define_model(yaml_path, memory_bytes=self._memory_bytes)
+
+
+_UNFIT_FOR_FILES = re.compile(r'[\\/:*?"<>|]')
+"""What Windows, the strictest, refuses in a file's name."""
+
+
+def _is_same_file(one: ModelDefinition, other: ModelDefinition) -> bool:
+    return one.path.resolve() == other.path.resolve()
+
+
+def _settings_document(definition: ModelDefinition, path: Path) -> dict[str, Any]:
+    """The YAML to keep: what the person wrote, with the name and the file filled in."""
+    document: dict[str, Any] = {}
+    if definition.yaml_path is not None:
+        document = yaml.safe_load(definition.yaml_path.read_bytes()) or {}
+    parameters = {**(document.get("parameters") or {}), "model": str(path)}
+    return {**document, "name": str(definition.name), "parameters": parameters}
+
+
+def _copy(source: Path, target: Path) -> None:
+    free_bytes = shutil.disk_usage(target.parent).free
+    size_bytes = source.stat().st_size
+    if free_bytes < size_bytes + _DISK_RESERVE:
+        raise CannotStoreModel(f"{target.parent} has {free_bytes} bytes left, too few for {size_bytes} more")
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = target.with_name(f".{target.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(target)

@@ -1,0 +1,94 @@
+"""One model of this node as its files describe it, before anything is loaded.
+
+A model is a GGUF file, a YAML beside it, or both:
+
+    tiny.gguf                      called `tiny`
+    tiny.gguf + tiny.yaml          called as the YAML says, with its settings
+    gpt.yaml -> tiny.gguf          (`parameters.model`): a file under another name
+
+A file with a problem still has a definition, so that people see it fail and why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ledger.records import ModelName
+from node.models.demo_model import DEMO_MODEL_NAME, DEMO_MODEL_SHA256, find_demo_model
+from node.models.errors import BadModelFile, BadModelYaml, DemoModelMissing
+from node.models.model_file import inspect_model_file
+from node.models.model_name import name_of_file
+from node.models.model_yaml import ModelSettings, read_model_yaml
+
+YAML_SUFFIXES = (".yaml", ".yml")
+
+DEMO = "demo"
+"""What people write instead of a path to mean the bundled model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDefinition:
+    """What is known of a model from its files."""
+
+    name: ModelName
+    path: Path
+    """Of the GGUF file."""
+    settings: ModelSettings = field(default_factory=ModelSettings)
+    yaml_path: Path | None = None
+    size_bytes: int = 0
+    expected_sha256: str = ""
+    """Hex, where it is known beforehand."""
+    problem: str = ""
+    """Why it cannot be loaded, for a person; empty if nothing speaks against it."""
+
+
+def define_given(text: str, *, memory_bytes: int) -> ModelDefinition:
+    """The model that somebody asked for by a path, or by `demo`.
+
+    Raises:
+      BadModelName: neither its file nor its settings give it a name it can have.
+    """
+    if text != DEMO:
+        return define_model(Path(text), memory_bytes=memory_bytes)
+    try:
+        path = find_demo_model()
+    except DemoModelMissing as error:
+        return ModelDefinition(DEMO_MODEL_NAME, Path(DEMO), problem=str(error))
+    definition = define_model(path, memory_bytes=memory_bytes)
+    return replace(definition, name=DEMO_MODEL_NAME, expected_sha256=DEMO_MODEL_SHA256)
+
+
+def define_model(path: Path, *, memory_bytes: int) -> ModelDefinition:
+    """The model at `path`, which is a GGUF file or a YAML that names one.
+
+    Raises:
+      BadModelName: neither its file nor its settings give it a name it can have.
+    """
+    path = path.expanduser().absolute()
+    is_yaml = path.suffix in YAML_SUFFIXES
+    yaml_path = path if is_yaml else _yaml_beside(path)
+    settings, problem = ModelSettings(), ""
+    if yaml_path is not None:
+        try:
+            settings = read_model_yaml(yaml_path)
+        except BadModelYaml as error:
+            problem = str(error)
+    if is_yaml:
+        path = path.parent / settings.file if settings.file else path.with_suffix(".gguf")
+    elif settings.file and Path(settings.file).name != path.name:
+        # The YAML that happens to be beside it is about another file.
+        settings, yaml_path = ModelSettings(), None
+    size_bytes = 0
+    if not problem:
+        try:
+            size_bytes = inspect_model_file(path, memory_bytes=memory_bytes).size_bytes
+        except BadModelFile as error:
+            problem = str(error)
+    name = settings.name or name_of_file(yaml_path or path)
+    return ModelDefinition(name, path, settings, yaml_path, size_bytes, problem=problem)
+
+
+def _yaml_beside(path: Path) -> Path | None:
+    candidates = (path.with_suffix(suffix) for suffix in YAML_SUFFIXES)
+    return next((candidate for candidate in candidates if candidate.is_file()), None)

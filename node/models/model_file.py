@@ -1,0 +1,82 @@
+"""A model file before it is loaded: is it there, is it GGUF, can it fit.
+
+Looks at the 24 bytes every GGUF file starts with (little-endian):
+
+    "GGUF"  version u32  tensor_count u64  metadata_count u64
+
+An engine reads the rest and finds what is wrong there; what is found here costs no
+process and says plainly what to do.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.models.errors import (
+    ModelFileMissing,
+    ModelFileTruncated,
+    ModelFileUnreadable,
+    ModelTooLarge,
+    NotGguf,
+)
+
+_HEADER = struct.Struct("<4sIQQ")
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+"""What llama.cpp reads; version 1 left it in 2023."""
+
+_TENSOR_INFO_SIZE_MIN = 32
+"""Of one tensor's entry: name length 8, name 0, dimensions 4 + 8, type 4, offset 8 bytes."""
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file that looks like a model this machine can load."""
+
+    path: Path
+    size_bytes: int
+    gguf_version: int
+
+
+def inspect_model_file(path: Path, *, memory_bytes: int) -> ModelFile:
+    """What the file at `path` is, on a machine with `memory_bytes` of memory.
+
+    Raises:
+      ModelFileMissing, ModelFileUnreadable, NotGguf, ModelFileTruncated, ModelTooLarge: as their names say.
+    """
+    try:
+        if not path.is_file():
+            raise ModelFileMissing(f"{path} is a folder" if path.is_dir() else f"there is no file {path}")
+        size_bytes = path.stat().st_size
+        with path.open("rb") as file:
+            header = file.read(_HEADER.size)
+    except OSError as error:
+        raise ModelFileUnreadable(f"{path} cannot be read: {error.strerror}") from error
+    version = _gguf_version(path, header, size_bytes)
+    if size_bytes > memory_bytes:
+        raise ModelTooLarge(
+            f"{path} needs more than {size_bytes / _GIB:.1f} GiB of memory;"
+            f" this machine has {memory_bytes / _GIB:.1f} GiB"
+        )
+    return ModelFile(path, size_bytes, version)
+
+
+def _gguf_version(path: Path, header: bytes, size_bytes: int) -> int:
+    if not header:
+        raise ModelFileTruncated(f"{path} is empty")
+    if not header.startswith(_MAGIC[: len(header)]):
+        raise NotGguf(f"{path} is not a GGUF file: it starts with {header[:4]!r}")
+    if len(header) < _HEADER.size:
+        raise ModelFileTruncated(f"{path} is cut off after {len(header)} bytes")
+    _, version, tensor_count, _ = _HEADER.unpack(header)
+    if version not in _VERSIONS:
+        raise NotGguf(f"{path} is GGUF of a version that llama.cpp does not read ({version})")
+    if size_bytes < _HEADER.size + tensor_count * _TENSOR_INFO_SIZE_MIN:
+        raise ModelFileTruncated(
+            f"{path} is cut off: its {tensor_count} tensors do not fit {size_bytes} bytes"
+        )
+    return int(version)

@@ -1,0 +1,40 @@
+"""What a model may be called.
+
+The name is what people type into clients, so it may be anything printable, with
+two exceptions: `@` introduces a hash (`name@sha256:...`), and space at the ends
+would never be seen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ledger.records import ModelName
+from node.models.errors import BadModelName
+
+MODEL_NAME_LENGTH_MAX = 128
+"""Names travel in ledger keys and in each request; the longest on Hugging Face are below 100."""
+
+
+def parse_model_name(text: str) -> ModelName:
+    """`text` as a model's name.
+
+    Raises:
+      BadModelName: it is empty, too long, or holds a character no name may have.
+    """
+    if not text or text != text.strip():
+        raise BadModelName(f"{text!r} cannot be a model's name: it is empty or has space at its ends")
+    if len(text) > MODEL_NAME_LENGTH_MAX:
+        raise BadModelName(f"a model's name has at most {MODEL_NAME_LENGTH_MAX} characters, not {len(text)}")
+    if "@" in text or not text.isprintable():
+        raise BadModelName(f"{text!r} cannot be a model's name: it holds '@' or a control character")
+    return ModelName(text)
+
+
+def name_of_file(path: Path) -> ModelName:
+    """The name a file has when its settings give none: its stem.
+
+    Raises:
+      BadModelName: no model can be called like this file.
+    """
+    return parse_model_name(path.stem)

@@ -1,0 +1,166 @@
+"""Settings of a model, in LocalAI's YAML: people bring theirs unchanged.
+
+    name: my-model
+    parameters: {model: file.gguf, temperature: 0.2, top_p: 0.9, max_tokens: 512}
+    context_size: 4096
+    stopwords: ["</s>"]
+    template: {chat: "{% for message in messages %}..."}
+
+A key this program does not know is warned about and skipped; a value of the wrong
+type is an error that names the key. LocalAI's ways to say "not set" are kept:
+0 threads, 0 context_size, 0 max_tokens and seed -1 all mean the default.
+
+`template.chat` is Jinja here. LocalAI's is a Go template, or the name of a file with
+one; those are recognised, reported and left aside, since the model's own template
+(or the plain fallback) beats a prompt with `{{.Input}}` in it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from federation.backend import Sampling
+from ledger.records import ModelName
+from node.models.errors import BadModelName, BadModelYaml
+from node.models.model_name import parse_model_name
+from node.models.yaml_reader import (
+    WrongValue,
+    YamlReader,
+    boolean,
+    count,
+    integer,
+    number_between,
+    text,
+    texts,
+)
+
+YAML_SIZE_MAX = 256 * 1024
+"""Bytes. The largest in LocalAI's gallery are a few thousand; the parser takes a second for 1 MB."""
+
+_STOPS_MAX = 64
+"""LocalAI's gallery has up to 9 in one file; each is compared with every piece of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What a YAML says of one model. None: not said, so the default."""
+
+    name: ModelName | None = None
+    file: str = ""
+    """`parameters.model`: relative to the YAML's folder, or absolute."""
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    context_size: int | None = None
+    threads: int | None = None
+    gpu_layers: int | None = None
+    f16: bool | None = None
+    mmap: bool | None = None
+    mlock: bool | None = None
+    """`mmlock` in the YAML."""
+    embeddings: bool = False
+    chat_template: str | None = None
+    """Jinja; None: the model's own."""
+    warnings: tuple[str, ...] = ()
+    """One line each, for a person."""
+
+
+def read_model_yaml(path: Path) -> ModelSettings:
+    """The settings in the file at `path`.
+
+    Raises:
+      BadModelYaml: it cannot be read or understood.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(YAML_SIZE_MAX + 1)
+    except OSError as error:
+        raise BadModelYaml(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > YAML_SIZE_MAX:
+        raise BadModelYaml(f"{path} is larger than {YAML_SIZE_MAX} bytes: these are no settings")
+    return parse_model_yaml(content, source=str(path))
+
+
+def parse_model_yaml(content: bytes | str, *, source: str) -> ModelSettings:
+    """The settings in `content`; `source` names it in what is reported.
+
+    Raises:
+      BadModelYaml: it is not YAML, not a map, or a known key has a value it cannot have.
+    """
+    top = YamlReader.parse(content, source=source)
+    parameters = top.section("parameters")
+    template = top.section("template")
+    top.take("backend", _llama_backend)
+    # "Use the template in the model's file" is what we do anyway unless `chat` is given.
+    template.take("use_tokenizer_template", boolean)
+    settings = ModelSettings(
+        name=top.take("name", _name),
+        file=parameters.take("model", _file) or "",
+        sampling=Sampling(
+            temperature=parameters.take("temperature", number_between(0.0, 100.0)),
+            top_k=parameters.take("top_k", count),
+            top_p=parameters.take("top_p", number_between(0.0, 1.0)),
+            min_p=parameters.take("min_p", number_between(0.0, 1.0)),
+            seed=parameters.take("seed", _seed),
+        ),
+        max_tokens=parameters.take("max_tokens", count) or None,
+        stop=top.take("stopwords", texts(_STOPS_MAX)) or (),
+        context_size=top.take("context_size", count) or None,
+        threads=top.take("threads", count) or None,
+        gpu_layers=top.take("gpu_layers", integer),
+        f16=top.take("f16", boolean),
+        mmap=top.take("mmap", boolean),
+        mlock=top.take("mmlock", boolean),
+        embeddings=top.take("embeddings", boolean) or False,
+        chat_template=_jinja_only(template),
+    )
+    return replace(settings, warnings=top.warnings())
+
+
+def _name(value: object) -> ModelName:
+    try:
+        return parse_model_name(text(value))
+    except BadModelName as error:
+        raise WrongValue(f"is wrong: {error}") from error
+
+
+def _file(value: object) -> str:
+    if "://" in text(value):
+        raise WrongValue("is a download address; fetch the file first and give its path")
+    return text(value)
+
+
+def _llama_backend(value: object) -> None:
+    # LocalAI's names for builds of llama.cpp end alike: `cuda12-llama-cpp`, `vulkan-llama-cpp`.
+    if not text(value).endswith("llama-cpp") and value not in {"", "llama", "llama.cpp"}:
+        raise WrongValue(f"is {value!r}; this program has llama-cpp only")
+
+
+def _seed(value: object) -> int | None:
+    seed = integer(value)
+    if seed >= 2**32:
+        raise WrongValue("must be below 4294967296, what llama.cpp can hold")
+    return None if seed < 0 else seed
+
+
+_GO_TEMPLATE = re.compile(
+    r"\{\{-?\s*(?:/\*|[.$]|(?:if|else|end|with|template|define|block)\b|range\s+[.$]|[A-Za-z]\w*\s+[.$\"])"
+)
+"""A field `{{.Input}}`, a keyword, or a function called without brackets: none of it is Jinja."""
+
+
+def _jinja_only(template: YamlReader) -> str | None:
+    source = template.take("chat", text)
+    if not source:
+        return None
+    if _GO_TEMPLATE.search(source):
+        template.warn("chat", "is a Go template; templates are Jinja here, so the model's own is used")
+        return None
+    if "{{" not in source and "{%" not in source:
+        template.warn(
+            "chat", f"names a file ({source[:40]!r}); templates are Jinja here, so the model's own is used"
+        )
+        return None
+    return source
