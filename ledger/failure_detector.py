@@ -17,6 +17,7 @@ Reads no clock, sends nothing, knows no streams.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from random import Random
 
@@ -57,13 +58,14 @@ class _Probe:
 class FailureDetector:
     """Give it every event, carry out every effect, and fire its timer at `wake_at`."""
 
-    def __init__(self, me: PeerId, rng: Random, now: float, config: LivenessConfig | None = None) -> None:
+    def __init__(self, me: PeerId, rng: Random, config: LivenessConfig | None = None) -> None:
         self.config = config or LivenessConfig()
         self.beliefs = Beliefs(me, self.config)
         self.local_health = LocalHealth()
         self._rng = rng
         self._round: list[PeerId] = []
-        self._next_probe_at = now
+        self._next_probe_at = math.inf
+        """Nothing is due before the first event."""
         self._probes: dict[PeerId, _Probe] = {}
         self._relays = Relays(self.config.relays_max)
         self._sequence = 0
@@ -78,6 +80,8 @@ class FailureDetector:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about `event`."""
         self._forgive_own_lateness(now)
+        if self._next_probe_at == math.inf:
+            self._next_probe_at = now
         incarnation = self.beliefs.incarnation
         sender: PeerId | None = None
         match event:

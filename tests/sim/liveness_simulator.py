@@ -72,9 +72,8 @@ class LivenessSimulator:
     def boot(self, node: PeerId) -> None:
         """Start `node` with nothing but its ledger."""
         self._generation[node] = self._generation.get(node, 0) + 1
-        self.detectors[node] = FailureDetector(node, Random(self.rng.random()), self.now)
+        self.detectors[node] = FailureDetector(node, Random(self.rng.random()))
         self.happen(node, PeersKnown(frozenset(self.nodes) - {node}))
-        self._push(self.detectors[node].wake_at, node, TimerFired())
 
     def open_link(self, one: PeerId, other: PeerId) -> None:
         self.happen(one, LinkOpened(other))

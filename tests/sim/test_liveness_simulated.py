@@ -19,8 +19,8 @@ SETTLED = 5.0
 """Seconds after which everybody has met everybody."""
 
 
-def settled(size: int, seed: int, **faults: float) -> LivenessSimulator:
-    simulator = LivenessSimulator(size, seed, Faults(**faults))
+def settled(size: int, seed: int, loss: float = 0.0) -> LivenessSimulator:
+    simulator = LivenessSimulator(size, seed, Faults(loss=loss))
     simulator.run(SETTLED)
     assert simulator.all_hold(simulator.nodes, Status.ALIVE)
     return simulator
@@ -135,7 +135,7 @@ def test_a_restarted_node_is_alive_again_for_all(seed: int) -> None:
 def test_the_same_seed_tells_the_same_story() -> None:
     stories = []
     for _ in range(2):
-        simulator = settled(10, 7, loss=0.2)
+        simulator = LivenessSimulator(10, 7, Faults(loss=0.2))
         simulator.run(30)
         simulator.kill(simulator.nodes[3])
         simulator.run(10)

@@ -1,0 +1,194 @@
+"""Prober: the failure detector carried out over streams between members.
+
+    members ----- who came, who went -----> +------------------+ ---- messages ----> one standing
+    ledger ------ whom there is to know --> | failure detector |                     stream per peer
+    streams ----- messages, their end ----> +------------------+ ---- changes -----> `revision`
+    federation -- report_failure --------->
+
+Each event is decided the moment it is seen, by whichever task sees it. Deciding never
+awaits, so there is no lock, and no queue between evidence and verdict: a front that
+reports a failure and chooses again at once does not choose that peer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import TypeAlias
+
+import trio
+
+from ledger.beliefs import PeerHealth
+from ledger.failure_detector import FailureDetector
+from ledger.ledger import Ledger
+from ledger.liveness_config import LivenessConfig
+from ledger.liveness_events import (
+    ByeSaid,
+    Event,
+    FailureReported,
+    LinkLost,
+    LinkOpened,
+    MessageReceived,
+    PeersKnown,
+    SendMessage,
+    StatusChanged,
+    TimerFired,
+)
+from ledger.probe import FRAME_SIZE_MAX, PROTOCOL_ID, Loads, Message, from_frame_untrusted, to_frame
+from ledger.records import NODE_KEY, Load, ModelName
+from ledger.revision import Revision
+from ledger.rumour import Status
+from ledger.standing_streams import Members, StandingStreams
+from p2p.errors import BadFrame
+from p2p.frame_stream import FrameStream
+from p2p.network import PeerStream
+from p2p.peer import PeerId
+from p2p.peer_events import PeerLost
+
+_log = logging.getLogger(__name__)
+
+_UNSENT_MAX = 32
+"""Messages that wait for one peer. Ten seconds of probes: a peer that reads none for so long is frozen."""
+
+LoadSource: TypeAlias = Callable[[], Mapping[ModelName, Load]]
+"""How busy this node is now."""
+
+
+class _Link:
+    """The standing stream to one peer."""
+
+    def __init__(self, stream: PeerStream) -> None:
+        self.peer = stream.peer
+        self.frames = FrameStream(stream, FRAME_SIZE_MAX)
+        self.scope = trio.CancelScope()
+        self.unsent, self.to_send = trio.open_memory_channel[Message](_UNSENT_MAX)
+
+
+class Prober:
+    """Watches over the peers. Answers them from the moment it is made, asks them in `run`."""
+
+    def __init__(
+        self,
+        members: Members,
+        ledger: Ledger,
+        own_loads: LoadSource,
+        rng: Random,
+        config: LivenessConfig | None = None,
+    ) -> None:
+        self.revision = Revision()
+        """Rises when a peer's status or load changed."""
+        self._members = members
+        self._ledger = ledger
+        self._own_loads = own_loads
+        self._detector = FailureDetector(members.me, rng, config)
+        self._links: dict[PeerId, _Link] = {}
+        self._loads: dict[PeerId, Loads] = {}
+        self._sleeps_until = 0.0
+        self._is_due_earlier = trio.Event()
+        self._streams = StandingStreams(members, PROTOCOL_ID, self._talk, rng)
+
+    def health(self, peer: PeerId) -> PeerHealth:
+        """What is known of `peer`'s life; of a stranger, nothing."""
+        return self._detector.beliefs.peers.get(peer) or PeerHealth()
+
+    def loads(self, peer: PeerId) -> Loads:
+        """How busy `peer` said it is, in its last probe or answer; empty while it is offline."""
+        return self._loads.get(peer, {})
+
+    def report_failure(self, peer: PeerId) -> None:
+        """Say that `peer` could not be reached: it is suspect from now on, and asked at once."""
+        self._handle(FailureReported(peer))
+
+    async def run(self) -> None:
+        """Watch until cancelled, or until the swarm ends."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_time)
+            nursery.start_soon(self._follow_ledger)
+            nursery.start_soon(self._follow_goodbyes)
+            await self._streams.run()
+            nursery.cancel_scope.cancel()
+
+    def _handle(self, event: Event) -> None:
+        for effect in self._detector.handle(event, trio.current_time()):
+            match effect:
+                case SendMessage(peer, message) if peer in self._links:
+                    self._send(self._links[peer], message)
+                case StatusChanged(peer, status):
+                    self._note_status(peer, status)
+        if self._detector.wake_at < self._sleeps_until:
+            self._is_due_earlier.set()
+
+    def _send(self, link: _Link, message: Message) -> None:
+        try:
+            link.unsent.send_nowait(message)
+        except trio.WouldBlock:
+            _log.debug("%s does not read: a probe message is dropped", link.peer)
+
+    def _note_status(self, peer: PeerId, status: Status) -> None:
+        _log.info("%s is %s", peer, status.name.lower())
+        if status is Status.OFFLINE:
+            self._loads.pop(peer, None)
+        self.revision.rise()
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._is_due_earlier = trio.Event()
+            self._sleeps_until = self._detector.wake_at
+            with trio.move_on_at(self._sleeps_until) as timer:
+                await self._is_due_earlier.wait()
+            if timer.cancelled_caught:
+                self._handle(TimerFired())
+
+    async def _follow_ledger(self) -> None:
+        with self._ledger.subscribe() as changes:
+            self._handle(PeersKnown(self._members_of_ledger()))
+            async for change in changes:
+                if change.key == NODE_KEY:
+                    self._handle(PeersKnown(self._members_of_ledger()))
+
+    def _members_of_ledger(self) -> frozenset[PeerId]:
+        """Who has a place in the swarm."""
+        records = {peer: self._ledger.node_record(peer) for peer in self._ledger.owners()}
+        return frozenset(peer for peer, record in records.items() if record and record.presence != "left")
+
+    async def _follow_goodbyes(self) -> None:
+        with self._members.subscribe() as events:
+            async for event in events:
+                if isinstance(event, PeerLost):
+                    self._handle(ByeSaid(event.peer) if event.announced else FailureReported(event.peer))
+
+    async def _talk(self, stream: PeerStream) -> None:
+        """Exchange probes over `stream` until it ends. A second stream of one peer replaces the first."""
+        link = _Link(stream)
+        if (previous := self._links.get(link.peer)) is not None:
+            previous.scope.cancel()
+        self._links[link.peer] = link
+        self._handle(LinkOpened(link.peer))
+        try:
+            with link.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write, link)
+                    await self._read(link)
+                    nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            _log.debug("the probe stream to %s broke", link.peer)
+        except* BadFrame as errors:
+            _log.warning("%s broke the probe protocol: %s", link.peer, errors.exceptions[0])
+            await link.frames.reset()
+        finally:
+            if self._links.get(link.peer) is link:
+                del self._links[link.peer]
+                self._handle(LinkLost(link.peer))
+
+    async def _read(self, link: _Link) -> None:
+        while (frame := await link.frames.receive()) is not None:
+            message, loads = from_frame_untrusted(frame)
+            if loads is not None and loads != self._loads.get(link.peer):
+                self._loads[link.peer] = loads
+                self.revision.rise()
+            self._handle(MessageReceived(link.peer, message))
+
+    async def _write(self, link: _Link) -> None:
+        async for message in link.to_send:
+            await link.frames.send(to_frame(message, self._own_loads()))
