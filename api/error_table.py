@@ -1,0 +1,98 @@
+"""The one table from our errors to HTTP: status, OpenAI type and code, when to try again.
+
+A client sees the message of the error as it is, so errors of `federation/` are
+worded for people. What is in no table is our own fault: a 500 that tells nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from api.errors import HttpError
+from api.validation import describe_validation
+from federation.errors import (
+    BadRequest,
+    Busy,
+    ContextTooLong,
+    DeadlineExceeded,
+    Failed,
+    FederationError,
+    Misbehaved,
+    ModelNotFound,
+    ModelUnavailable,
+    RefusalReason,
+    Refused,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one kind of error is answered."""
+
+    status: int
+    type: str
+    code: str | None = None
+    retry_after: int | None = None
+    """Seconds."""
+
+
+FEDERATION_ROWS: Mapping[type[FederationError], Row] = {
+    BadRequest: Row(400, "invalid_request_error"),
+    ContextTooLong: Row(400, "invalid_request_error", "context_length_exceeded"),
+    ModelNotFound: Row(404, "invalid_request_error", "model_not_found"),
+    # A slot frees when somebody's answer ends, which is a matter of seconds.
+    Busy: Row(429, "rate_limit_error", "busy", retry_after=2),
+    # A model loads in about this time; one that failed to load does so again no sooner.
+    ModelUnavailable: Row(503, "server_error", "model_unavailable", retry_after=10),
+    DeadlineExceeded: Row(504, "server_error", "deadline_exceeded"),
+    Failed: Row(502, "server_error", "worker_failed"),
+    Misbehaved: Row(502, "server_error", "worker_failed"),
+    # Answered as REFUSALS says; this is the row of a reason that a newer version made up.
+    Refused: Row(503, "server_error", "refused", retry_after=2),
+}
+
+REFUSALS: Mapping[RefusalReason, type[FederationError]] = {
+    "busy": Busy,
+    "no_such_model": ModelNotFound,
+    "model_failed": ModelUnavailable,
+    "loading": ModelUnavailable,
+    "draining": ModelUnavailable,
+    "resume_mismatch": Failed,
+    "bad_request": BadRequest,
+    "context_too_long": ContextTooLong,
+}
+"""What a refusal means when there is no front between the API and a single worker."""
+
+_CODES: Mapping[int, str] = {408: "request_timeout", 413: "body_too_large"}
+
+
+def http_error_of(error: Exception) -> HttpError | None:
+    """`error` as HTTP says it, or None if it is a bug of ours."""
+    match error:
+        case HttpError():
+            return error
+        case RequestValidationError():
+            param, message = describe_validation(error)
+            return HttpError(400, message, param=param)
+        case HTTPException():
+            return HttpError(error.status_code, str(error.detail), code=_CODES.get(error.status_code))
+        case FederationError():
+            return _of_federation(error)
+    return None
+
+
+def _of_federation(error: FederationError) -> HttpError:
+    kind = REFUSALS.get(error.reason, Refused) if isinstance(error, Refused) else type(error)
+    row = FEDERATION_ROWS[kind]
+    return HttpError(
+        row.status,
+        str(error),
+        type=row.type,
+        param="model" if kind is ModelNotFound else getattr(error, "param", None),
+        code=row.code,
+        retry_after=row.retry_after,
+    )

@@ -1,0 +1,16 @@
+"""What the HTTP side wants to know of the node it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class NodeStatus(Protocol):
+    """The node as this node sees itself and its swarm. Asked for each request, so it must be cheap."""
+
+    def swarm(self) -> Mapping[str, Any]:
+        """`{"swarm", "self", "nodes": [...]}`, the JSON of `/api/swarm`."""
+
+    def readiness(self) -> str | None:
+        """Why requests cannot be served now, for a person, or None if they can."""

@@ -1,0 +1,172 @@
+"""Shell: the app on a TCP port, with hypercorn's HTTP on trio.
+
+hypercorn speaks HTTP on one connection; accepting, counting and stopping is done here,
+because hypercorn's own server neither bounds connections nor can be stopped while a
+client has stopped reading (it shields its writes from cancellation).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+from starlette.types import ASGIApp
+
+from api.errors import AddressInUse, ListenFailed
+
+logger = logging.getLogger(__name__)
+
+CONNECTIONS_MAX = 512
+"""At once, each about 50 KB here and one of the 1024 files a process may open by default."""
+
+WRITE_TIMEOUT = 30.0
+"""Seconds in which a client must read what we wrote. One that does not holds a slot that others wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """Where we listen, with the real port."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """What a program on this machine can call."""
+        host = self.host
+        address = ip_address(host)
+        if address.is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+async def serve(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    stop: trio.Event,
+    grace: float = 10.0,
+    task_status: trio.TaskStatus[ServerAddress] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` until `stop`, then finish the running answers for at most `grace` seconds.
+
+    Reports the address once it is listened on; port 0 is any free one. Cancelled:
+    every connection is closed at once.
+
+    Raises:
+      AddressInUse: another program has the port.
+      ListenFailed: the host is not one of this machine, or may not be used.
+    """
+    listener = await _listen(host, port)
+    listen_host, listen_port = listener.socket.getsockname()[:2]
+    context = WorkerContext(max_requests=None)
+    new_server = partial(TCPServer, wrap_app(app, 0, "asgi"), _config(), context)
+    async with trio.open_nursery() as connections:
+        handle = _Connections(new_server).handle
+        accept = partial(trio.serve_listeners, handle, [listener], handler_nursery=connections)
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(accept)
+            task_status.started(ServerAddress(listen_host, listen_port))
+            await stop.wait()
+            accepting.cancel_scope.cancel()
+        # Idle connections close now, the others when their answer is complete.
+        await context.terminated.set()
+        connections.cancel_scope.deadline = trio.current_time() + grace
+
+
+async def _listen(host: str, port: int) -> trio.SocketListener:
+    try:
+        # `localhost` has two addresses. One is enough, and the printed URL names it.
+        resolved = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+        first = min(resolved, key=lambda each: each[0] != trio.socket.AF_INET)
+        [listener] = await trio.open_tcp_listeners(port, host=str(first[4][0]))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"another program listens on {host}:{port}; choose another port with --api {host}:PORT"
+            ) from error
+        raise ListenFailed(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    return listener
+
+
+def _config() -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logger
+    config.include_server_header = False
+    # Longer than any common client keeps an idle connection in its pool (httpx 5 s, aiohttp 15 s,
+    # Node 65 s at most), so that it is the client who closes it and no request meets a closing server.
+    # Also the time in which the head of the first request must arrive.
+    config.keep_alive_timeout = 75.0
+    # The head of a request: cookies and tracing headers of real clients stay below 8 KiB.
+    config.h11_max_incomplete_size = 16 * 1024
+    return config
+
+
+@dataclass(slots=True)
+class _Connections:
+    """The connections of one server: speaks HTTP on each until it ends."""
+
+    new_server: Callable[[ConnectionState, trio.abc.Stream], TCPServer]
+    count: int = 0
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        if self.count >= CONNECTIONS_MAX:
+            logger.warning("closed a new HTTP connection, because %s are open", self.count)
+            await stream.aclose()
+            return
+        self.count += 1
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_close_when_cancelled, stream)
+                await self.new_server(ConnectionState({}), _ClientStream(stream))
+                nursery.cancel_scope.cancel()
+        except Exception:  # One connection's trouble, whatever it is, must not end the others.
+            logger.exception("an HTTP connection failed")
+        finally:
+            self.count -= 1
+
+
+async def _close_when_cancelled(stream: trio.SocketStream) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        stream.socket.close()  # Wakes a write that is shielded from the same cancellation.
+
+
+class _ClientStream(trio.abc.HalfCloseableStream):
+    """A connection to a client that has to keep reading."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.socket = stream.socket
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with trio.move_on_after(WRITE_TIMEOUT) as scope:
+            await self._stream.send_all(data)
+        if scope.cancelled_caught:
+            self.socket.close()
+            raise trio.BrokenResourceError(f"the client read nothing for {WRITE_TIMEOUT:.0f} s")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

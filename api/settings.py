@@ -1,0 +1,22 @@
+"""What the HTTP side of one node is asked to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """Settings of one app; nothing of it is read from anywhere else."""
+
+    version: str
+    """Of the program."""
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    """Any of these opens the door. Empty: everybody who can reach us, except web pages."""
+    bind_host: str = "127.0.0.1"
+    """The host we listen on, as it was asked for."""
+    allowed_hosts: tuple[str, ...] = ()
+    """More names by which clients may call a node without keys, for example `desktop.local`."""
+    body_size_max: int = 16 * 1024 * 1024
+    """Bytes. A prompt of a million tokens is about 5 MB; a body is held in memory whole, and
+    parsing this much JSON stops everything else for a tenth of a second."""

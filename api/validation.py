@@ -1,0 +1,39 @@
+"""What is wrong with a body, in one sentence that names the parameter.
+
+pydantic reports where an error is in terms of its own types (`content`, `str`);
+here only the part that exists in the client's JSON is kept (`messages[0].content`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+
+
+def describe_validation(error: RequestValidationError) -> tuple[str | None, str]:
+    """The parameter to blame, if it is one, and what is wrong with it."""
+    # Of the alternatives of a union, the one that got furthest is the one that was meant.
+    worst = max(error.errors(), key=lambda each: len(each["loc"]))
+    if worst["type"] == "json_invalid":
+        return None, f"the body is not JSON: {worst['ctx']['error']} at character {worst['loc'][1]}"
+    param = _path_in(error.body, worst["loc"][1:])
+    if param is None:
+        return None, "the body must be a JSON object"
+    return param, f"`{param}`: {worst['msg']}"
+
+
+def _path_in(body: Any, location: Sequence[str | int]) -> str | None:  # noqa: ANN401 (any JSON)
+    """`location` as a path in `body`, up to where the two part; None if that is at once."""
+    path = ""
+    for step in location:
+        if isinstance(body, dict) and isinstance(step, str):
+            path = f"{path}.{step}" if path else step
+            body = body.get(step)
+        elif isinstance(body, list) and isinstance(step, int) and step < len(body):
+            path = f"{path}[{step}]"
+            body = body[step]
+        else:
+            break
+    return path or None

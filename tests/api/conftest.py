@@ -1,0 +1,133 @@
+"""What the tests of api/ share, loaded by path because `tests/` is no package."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.settings import ApiSettings
+
+if TYPE_CHECKING:
+    from tests.api.stub_backend import StubBackend
+    from tests.asgi import Exchange, Reply
+
+HERE = Path(__file__).parent
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"_loaded_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # Where dataclasses look their annotations up.
+    spec.loader.exec_module(module)
+    return module
+
+
+_asgi = _load(HERE.parent / "asgi.py")
+_stub = _load(HERE / "stub_backend.py")
+
+
+@dataclass
+class StubStatus:
+    """A node that is what a test says it is."""
+
+    reason: str | None = None
+    view: Mapping[str, Any] = field(default_factory=lambda: {"swarm": "home", "self": "me", "nodes": []})
+
+    def swarm(self) -> Mapping[str, Any]:
+        return self.view
+
+    def readiness(self) -> str | None:
+        return self.reason
+
+
+@dataclass
+class Bench:
+    """One app over a stub backend, and how to call it."""
+
+    backend: StubBackend
+    status: StubStatus
+    app: FastAPI
+
+    def open(self, method: str, path: str, **options: Any) -> AbstractAsyncContextManager[Exchange]:
+        """A request under way; leaving the block hangs up."""
+        opened: AbstractAsyncContextManager[Exchange] = _asgi.open_request(self.app, method, path, **options)
+        return opened
+
+    def call(self, method: str, path: str, json_body: Any = None, **options: Any) -> Reply:
+        """A whole request, from a test that is not async itself."""
+
+        async def main() -> Reply:
+            async with self.open(method, path, json_body=json_body, **options) as exchange:
+                return await exchange.reply()
+
+        reply: Reply = run(main)
+        return reply
+
+    def chat(self, **parameters: Any) -> Reply:
+        """A chat completion; `parameters` add to the smallest body there is."""
+        return self.call("POST", "/v1/chat/completions", {**SMALLEST_CHAT, **parameters})
+
+
+SMALLEST_CHAT = {"model": "stub", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def run(main: Callable[[], Awaitable[Any]]) -> Any:
+    """Run `main` on a clock that jumps over every wait, at most an hour of it."""
+
+    async def bounded() -> Any:
+        with trio.fail_after(3600):
+            return await main()
+
+    return trio.run(bounded, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.fixture
+def stub() -> ModuleType:
+    """The module with `StubBackend`, `words` and `Hang`."""
+    return _stub
+
+
+@pytest.fixture
+def smallest_chat() -> dict[str, Any]:
+    """The smallest body of a chat completion there is."""
+    return dict(SMALLEST_CHAT)
+
+
+@pytest.fixture
+def run_mocked() -> Callable[[Callable[[], Awaitable[Any]]], Any]:
+    """`run`, for tests that are async inside."""
+    return run
+
+
+@pytest.fixture
+def new_bench() -> Callable[..., Bench]:
+    """Makes a `Bench`: settings and the stub's script by keyword."""
+
+    def new(settings: Mapping[str, Any] | None = None, **script: Any) -> Bench:
+        backend = _stub.StubBackend(**script)
+        status = StubStatus()
+        return Bench(
+            backend, status, create_app(backend, ApiSettings(version="1.2.3", **(settings or {})), status)
+        )
+
+    return new
+
+
+@pytest.fixture
+def bench(new_bench: Callable[..., Bench]) -> Bench:
+    """A node on loopback without keys, whose model says `Paris`."""
+    return new_bench()

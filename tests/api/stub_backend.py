@@ -1,0 +1,83 @@
+"""A backend that says what a test tells it to, and counts what became of each request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from federation.backend import (
+    Answer,
+    AnswerEvent,
+    Chunk,
+    Done,
+    InferenceRequest,
+    ModelInfo,
+    Timings,
+    Usage,
+)
+from ledger.records import ModelName
+from p2p.peer import PeerId
+
+SERVED_BY = PeerId("12D3KooWStub")
+
+
+class Hang:
+    """In a script: from here on, nothing comes."""
+
+
+def words(*texts: str) -> list[AnswerEvent]:
+    """An answer of these pieces, one token each."""
+    chunks: list[AnswerEvent] = [Chunk(0, (index,), text) for index, text in enumerate(texts)]
+    done = Done(("stop",), Usage(5, len(texts), 2), Timings(queue=0.001, prefill=0.02, decode=0.3))
+    return [*chunks, done]
+
+
+@dataclass
+class StubBackend:
+    """Plays `script`: events are yielded, errors raised, `Hang` hangs, floats are seconds of silence."""
+
+    script: Sequence[AnswerEvent | Exception | Hang | float] = field(
+        default_factory=lambda: words("Par", "is")
+    )
+    on_enter: Exception | Hang | None = None
+    """Happens before the request is accepted."""
+    attempts: int = 1
+    listed: Sequence[ModelInfo] = (ModelInfo(ModelName("stub"), "loaded", ("chat", "completion"), 4096),)
+    requests: list[InferenceRequest] = field(default_factory=list)
+    running: int = 0
+    cancelled: int = 0
+
+    def models(self) -> Sequence[ModelInfo]:
+        return self.listed
+
+    @asynccontextmanager
+    async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
+        self.requests.append(request)
+        self.running += 1
+        try:
+            if isinstance(self.on_enter, Hang):
+                await trio.sleep_forever()
+            elif self.on_enter is not None:
+                raise self.on_enter
+            async with aclosing(self._events()) as events:
+                yield Answer(SERVED_BY, b"\0" * 32, 5, events, self.attempts)
+        except trio.Cancelled:
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+
+    async def _events(self) -> AsyncGenerator[AnswerEvent]:
+        for step in self.script:
+            await trio.lowlevel.checkpoint()
+            if isinstance(step, Hang):
+                await trio.sleep_forever()
+            elif isinstance(step, Exception):
+                raise step
+            elif isinstance(step, float):
+                await trio.sleep(step)
+            else:
+                yield step

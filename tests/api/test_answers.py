@@ -1,0 +1,169 @@
+"""What an answer looks like, streamed and whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from federation.backend import Chunk, Done, Progress, Timings, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from tests.api.conftest import Bench
+
+
+def test_a_whole_chat_answer_has_openais_shape(bench: Bench) -> None:
+    reply = bench.chat()
+    assert reply.status == 200
+    body = reply.json()
+    assert body["object"] == "chat.completion"
+    assert body["model"] == "stub"
+    assert body["id"].startswith("chatcmpl-")
+    assert body["system_fingerprint"] == "localai-node-1.2.3"
+    assert isinstance(body["created"], int)
+    [choice] = body["choices"]
+    assert choice["message"] == {"role": "assistant", "content": "Paris", "refusal": None}
+    assert choice["finish_reason"] == "stop"
+    assert body["usage"] == {
+        "prompt_tokens": 5,
+        "completion_tokens": 2,
+        "total_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
+
+
+def test_a_chat_stream_says_the_role_first_and_the_reason_last(bench: Bench) -> None:
+    *events, end = bench.chat(stream=True).events()
+    assert end == "[DONE]"
+    assert {event["object"] for event in events} == {"chat.completion.chunk"}
+    assert len({event["id"] for event in events}) == 1
+    choices = [event["choices"][0] for event in events]
+    assert choices[0]["delta"] == {"role": "assistant", "content": ""}
+    assert [choice["delta"].get("content") for choice in choices[1:]] == ["Par", "is", None]
+    assert [choice["finish_reason"] for choice in choices] == [None, None, None, "stop"]
+    assert all("usage" not in event for event in events)
+
+
+def test_usage_is_the_last_event_when_it_is_asked_for(bench: Bench) -> None:
+    *events, last, end = bench.chat(stream=True, stream_options={"include_usage": True}).events()
+    assert end == "[DONE]"
+    assert last["choices"] == []
+    assert last["usage"]["total_tokens"] == 7
+    assert all(event["usage"] is None for event in events)
+
+
+def test_a_whole_completion_has_openais_shape(bench: Bench) -> None:
+    body = bench.call("POST", "/v1/completions", {"model": "stub", "prompt": "The capital is"}).json()
+    assert body["object"] == "text_completion"
+    assert body["id"].startswith("cmpl-")
+    assert body["choices"] == [{"index": 0, "text": "Paris", "logprobs": None, "finish_reason": "stop"}]
+
+
+def test_a_completion_stream_has_only_texts(bench: Bench) -> None:
+    reply = bench.call("POST", "/v1/completions", {"model": "stub", "prompt": "The", "stream": True})
+    *events, end = reply.events()
+    assert end == "[DONE]"
+    assert [event["choices"][0]["text"] for event in events] == ["Par", "is", ""]
+    assert events[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("text", ['"quoted"\n', "日本語", "👩‍👩‍👧", "\u2028\u2029\x85", "\0", "</script>"])
+def test_any_text_arrives_as_it_is(new_bench: Callable[..., Bench], stub: ModuleType, text: str) -> None:
+    bench = new_bench(script=stub.words(text))
+    assert bench.chat().json()["choices"][0]["message"]["content"] == text
+    streamed = [
+        event["choices"][0]["delta"].get("content", "") for event in bench.chat(stream=True).events()[:-1]
+    ]
+    assert "".join(streamed) == text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_answer_says_who_gave_it(
+    new_bench: Callable[..., Bench], stub: ModuleType, stream: bool
+) -> None:
+    headers = new_bench(attempts=2).chat(stream=stream).headers
+    assert headers["x-localai-peer"] == stub.SERVED_BY
+    assert headers["x-localai-attempts"] == "2"
+    assert headers["x-request-id"].startswith("req-")
+    assert "prefill;dur=" in headers["server-timing"]
+
+
+def test_a_whole_answer_carries_the_workers_timings(bench: Bench) -> None:
+    assert bench.chat().headers["server-timing"] == "queue;dur=1.0, prefill;dur=20.0, decode;dur=300.0"
+
+
+def test_a_sane_request_id_is_kept_and_sent_on(bench: Bench, smallest_chat: dict[str, Any]) -> None:
+    reply = bench.call("POST", "/v1/chat/completions", smallest_chat, headers={"x-request-id": "trace-7"})
+    assert reply.headers["x-request-id"] == "trace-7"
+    assert bench.backend.requests[0].request_id == "trace-7"
+    assert reply.json()["id"] == "chatcmpl-trace-7"
+
+
+@pytest.mark.parametrize("offered", ["", "a b", "x" * 65, 'evil"\x1b[31m'])
+def test_an_odd_request_id_is_replaced(bench: Bench, smallest_chat: dict[str, Any], offered: str) -> None:
+    reply = bench.call("POST", "/v1/chat/completions", smallest_chat, headers={"x-request-id": offered})
+    assert reply.headers["x-request-id"].startswith("req-")
+
+
+def test_a_token_without_text_is_no_event(new_bench: Callable[..., Bench], stub: ModuleType) -> None:
+    half_a_character = Chunk(0, (7,), "")
+    bench = new_bench(script=[half_a_character, *stub.words("é")])
+    contents = [
+        event["choices"][0]["delta"].get("content") for event in bench.chat(stream=True).events()[:-1]
+    ]
+    assert contents == ["", "é", None]
+
+
+def test_a_long_prefill_keeps_the_connection_warm(new_bench: Callable[..., Bench], stub: ModuleType) -> None:
+    slow = [step for tenth in range(30) for step in (1.0, Progress(tenth * 100, 3000))]
+    bench = new_bench(script=[*slow, *stub.words("Paris")])
+    lines = bench.chat(stream=True).body.decode().splitlines()
+    comments = [line for line in lines if line.startswith(":")]
+    assert comments == [": prefill 900/3000", ": prefill 1900/3000", ": prefill 2900/3000"]
+    assert '"content":"Paris"' in "".join(lines)
+
+
+def test_a_short_prefill_sends_nothing_before_the_first_token(
+    new_bench: Callable[..., Bench], stub: ModuleType
+) -> None:
+    bench = new_bench(script=[1.0, Progress(10, 20), *stub.words("Paris")])
+    assert b"prefill" not in bench.chat(stream=True).body
+
+
+def test_the_head_is_sent_with_the_first_token(
+    new_bench: Callable[..., Bench],
+    stub: ModuleType,
+    smallest_chat: dict[str, Any],
+    run_mocked: Callable[..., Any],
+) -> None:
+    import trio
+
+    bench = new_bench(script=[5.0, *stub.words("Paris"), stub.Hang()])
+
+    async def main() -> None:
+        started_at = trio.current_time()
+        async with bench.open(
+            "POST", "/v1/chat/completions", json_body={**smallest_chat, "stream": True}
+        ) as exchange:
+            head = await exchange.head()
+            assert dict(head["headers"])[b"server-timing"] == b"queue;dur=0.0, prefill;dur=5000.0"
+            assert trio.current_time() - started_at == pytest.approx(5)
+
+    run_mocked(main)
+
+
+def test_several_choices_are_told_apart(new_bench: Callable[..., Bench]) -> None:
+    script = [
+        Chunk(0, (1,), "a"),
+        Chunk(1, (2,), "b"),
+        Chunk(0, (3,), "c"),
+        Done(("stop", "length"), Usage(1, 3), Timings()),
+    ]
+    choices = new_bench(script=script).chat().json()["choices"]
+    assert [(each["message"]["content"], each["finish_reason"]) for each in choices] == [
+        ("ac", "stop"),
+        ("b", "length"),
+    ]
