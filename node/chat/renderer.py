@@ -1,0 +1,139 @@
+"""Renders chat templates in a child process, and kills it when it does not answer.
+
+    async with ChatRenderer() as renderer:
+        text = await renderer.render(template, {"messages": [...]})
+
+The child starts with the first chat and serves one request after the other. A child
+that was killed, or died, is replaced at the next request.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from node.chat.errors import RendererUnavailable, TemplateFailed
+from node.chat.render_wire import RENDER_FRAME_SIZE_MAX, RENDER_TIMEOUT
+from p2p.errors import BadFrame, FrameTooLarge
+from p2p.frame_stream import FrameStream
+
+logger = logging.getLogger(__name__)
+
+_START_TIMEOUT = 30.0
+"""Seconds to import jinja2: 0.2 usually, many while a slow disk is busy with a model."""
+
+_REAP_TIMEOUT = 5.0
+"""Seconds for the system to clear away a killed child; it takes longer only where the kernel hangs."""
+
+# -P: a folder called `node` where somebody happens to start us is not ours.
+_COMMAND = (sys.executable, "-P", "-m", "node.chat.render_child")
+
+
+class ChatRenderer(trio.abc.AsyncResource):
+    """One render child, started when needed. Close it to end the child."""
+
+    def __init__(self) -> None:
+        self._child: _Child | None = None
+        self._turn = trio.Lock()
+
+    async def render(self, template: str, values: Mapping[str, Any]) -> str:
+        """What `template` makes of `values`. Cancelled: the child is ended, the next request gets a new one.
+
+        Raises:
+          TemplateFailed: the template raised, ran longer than `RENDER_TIMEOUT`, or took too much memory.
+          RendererUnavailable: the child does not start.
+        """
+        async with self._turn:
+            if self._child is not None and not self._child.is_alive:
+                await self._end_child()
+            if self._child is None:
+                self._child = await _start_child()
+            answer: Mapping[str, Any] | None = None
+            try:
+                answer = await self._child.ask({"template": template, "values": values})
+            finally:
+                if answer is None:
+                    await self._end_child()
+        if "error" in answer:
+            raise TemplateFailed(str(answer["error"]))
+        return str(answer["text"])
+
+    async def aclose(self) -> None:
+        """End the child. Cancelled or not, it is gone."""
+        await self._end_child()
+        await trio.lowlevel.checkpoint()
+
+    async def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            await child.end()
+
+
+class _Child:
+    """A running render child."""
+
+    def __init__(self, process: trio.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._frames = FrameStream(trio.StapledStream(process.stdin, process.stdout), RENDER_FRAME_SIZE_MAX)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    async def wait_ready(self) -> None:
+        try:
+            with trio.fail_after(_START_TIMEOUT):
+                ready = await self._frames.receive()
+        except (trio.TooSlowError, trio.BrokenResourceError, BadFrame) as error:
+            raise RendererUnavailable("the process that renders chat templates does not start") from error
+        if ready is None:
+            raise RendererUnavailable(
+                f"the process that renders chat templates ended: {self._process.poll()}"
+            )
+
+    async def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The answer to `request`. After any exception the child is of no more use."""
+        try:
+            with trio.fail_after(RENDER_TIMEOUT):
+                await self._frames.send(request)
+                answer = await self._frames.receive()
+        except trio.TooSlowError as error:
+            raise TemplateFailed(f"the template ran longer than {RENDER_TIMEOUT:g} s") from error
+        except FrameTooLarge as error:
+            raise TemplateFailed(f"the messages are too large: {error}") from error
+        except (trio.BrokenResourceError, BadFrame) as error:
+            raise TemplateFailed("the template ended its process: it took too much memory") from error
+        if answer is None:
+            raise TemplateFailed("the template ended its process: it took too much memory")
+        return answer
+
+    async def end(self) -> None:
+        self._process.kill()
+        with trio.CancelScope(shield=True):
+            await self._frames.aclose()
+            with trio.move_on_after(_REAP_TIMEOUT):
+                await self._process.wait()
+
+
+async def _start_child() -> _Child:
+    try:
+        process = await trio.lowlevel.open_process(_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    except OSError as error:
+        raise RendererUnavailable(
+            f"the process that renders chat templates does not start: {error}"
+        ) from error
+    child = _Child(process)
+    try:
+        await child.wait_ready()
+    except BaseException:
+        await child.end()
+        raise
+    logger.debug("a render child started: pid=%s", process.pid)
+    return child

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from node.chat import render_wire
+from node.chat.errors import TemplateFailed
+from node.chat.renderer import ChatRenderer
+
+HELLO = {"messages": [{"role": "user", "content": "hello <&> 'é'"}], "bos_token": "<s>"}
+
+
+def run(test: Callable[[ChatRenderer], Awaitable[None]]) -> None:
+    async def main() -> None:
+        with trio.fail_after(60):
+            async with ChatRenderer() as renderer:
+                await test(renderer)
+
+    trio.run(main)
+
+
+def render(template: str, values: dict[str, Any] = HELLO) -> str:
+    rendered = ""
+
+    async def test(renderer: ChatRenderer) -> None:
+        nonlocal rendered
+        rendered = await renderer.render(template, values)
+
+    run(test)
+    return rendered
+
+
+def pid_of(renderer: ChatRenderer) -> int:
+    assert renderer._child is not None
+    return renderer._child._process.pid
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_what_templates_use_is_there() -> None:
+    template = (
+        "{{ bos_token }}\n"
+        "{%- for message in messages %}\n"
+        "    {%- if loop.index > 1 %}{% break %}{% endif %}\n"
+        "    {%- generation %}{{ message.content | tojson }}{% endgeneration %}\n"
+        "{%- endfor %}\n"
+        "{{- {'b': 1, 'a': [2]} | tojson(indent=1) }}|"
+        "{{ strftime_now('%Y') | length }}|{{ undefined_thing }}|"
+    )
+    assert render(template) == '<s>"hello <&> \'é\'"{\n "b": 1,\n "a": [\n  2\n ]\n}|4||'
+
+
+def test_blocks_leave_no_space_behind_as_templates_expect() -> None:
+    assert render("a\n  {% if true %}\nb\n  {% endif %}\nc") == "a\nb\nc"
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{% if %}", "Expected an expression"),
+        ("{{ messages.x.y }}", "has no attribute"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ messages.append(1) }}", "unsafe"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+        ("{{ range(10**9) | list }}", "too big"),
+        ("{{ [] | tojson(indent=[]) }}", "can't multiply"),
+    ],
+)
+def test_a_template_that_fails_says_so_and_the_child_goes_on(template: str, says: str) -> None:
+    async def test(renderer: ChatRenderer) -> None:
+        await renderer.render("warm", {})
+        pid = pid_of(renderer)
+        with pytest.raises(TemplateFailed, match=says):
+            await renderer.render(template, HELLO)
+        assert await renderer.render("fine", {}) == "fine"
+        assert pid_of(renderer) == pid
+
+    run(test)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot cap a process's memory this simply")
+def test_memory_is_bounded() -> None:
+    with pytest.raises(TemplateFailed, match="too much memory"):
+        render("{{ 'a' * 10**9 }}")
+
+
+def test_a_template_that_writes_more_than_a_frame_fails() -> None:
+    with pytest.raises(TemplateFailed, match="frame"):
+        render("{{ 'a' * 20000000 }}")
+
+
+def test_messages_larger_than_a_frame_fail() -> None:
+    with pytest.raises(TemplateFailed, match="too large"):
+        render("{{ text }}", {"text": "x" * (render_wire.RENDER_FRAME_SIZE_MAX + 1)})
+
+
+def test_an_endless_template_is_ended_and_the_next_one_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.chat.renderer.RENDER_TIMEOUT", 0.3)
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+    async def test(renderer: ChatRenderer) -> None:
+        await renderer.render("warm", {})
+        pid = pid_of(renderer)
+        with pytest.raises(TemplateFailed, match="longer than 0"):
+            await renderer.render(endless, {})
+        assert not is_running(pid)
+        assert await renderer.render("fine", {}) == "fine"
+
+    run(test)
+
+
+def test_a_child_that_died_is_replaced() -> None:
+    async def test(renderer: ChatRenderer) -> None:
+        await renderer.render("warm", {})
+        os.kill(pid_of(renderer), signal.SIGTERM)
+        assert renderer._child is not None
+        await renderer._child._process.wait()
+        assert await renderer.render("fine", {}) == "fine"
+
+    run(test)
+
+
+def test_a_cancelled_request_takes_no_answer_from_the_next() -> None:
+    async def test(renderer: ChatRenderer) -> None:
+        await renderer.render("warm", {})
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await renderer.render("first", {})
+        assert await renderer.render("second", {}) == "second"
+
+    run(test)
+
+
+def test_closing_ends_the_child() -> None:
+    pids = []
+
+    async def test(renderer: ChatRenderer) -> None:
+        await renderer.render("warm", {})
+        pids.append(pid_of(renderer))
+
+    run(test)
+    assert not is_running(pids[0])
+
+
+def test_many_at_once_get_their_own_answers() -> None:
+    async def test(renderer: ChatRenderer) -> None:
+        async def ask(number: int) -> None:
+            assert await renderer.render("{{ number }}", {"number": number}) == str(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(ask, number)
+
+    run(test)
