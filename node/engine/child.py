@@ -17,13 +17,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from node.engine.errors import ModelNotLoadable
 from node.engine.scheduler import Scheduler, SchedulerConfig
-from node.engine.step_loop import StepLoop
+from node.engine.step_loop import Model, StepLoop
 from node.engine.wire import (
     FRAME_SIZE_MAX,
+    EngineParams,
     FromChild,
     Load,
     Loaded,
@@ -84,8 +85,8 @@ class Answers:
             data = data[os.write(self._stdout, data) :]
 
 
-def main() -> None:
-    """Serve one model until stdin ends."""
+def main(load_model: Callable[[EngineParams], Model] | None = None) -> None:
+    """Serve one model until stdin ends. `load_model`: instead of llama.cpp's."""
     # Ctrl-C and a service manager signal the whole group; the node decides when its engines end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -96,7 +97,7 @@ def main() -> None:
     load = messages.receive()
     assert isinstance(load, Load), "Load comes first"
     try:
-        loop = _load(load, answers)
+        loop = _load(load.params, load_model or _load_llama, answers)
     except ModelNotLoadable as error:
         answers.send([LoadFailed(str(error))])
         return
@@ -104,16 +105,20 @@ def main() -> None:
     _serve(loop, messages, answers)
 
 
-def _load(load: Load, answers: Answers) -> StepLoop:
-    # Imported here, so that the reader thread is up while the library loads.
-    from node.engine.llama import BATCH_MAX, LlamaModel  # noqa: PLC0415
-
-    model = LlamaModel(load.params)
+def _load(params: EngineParams, load_model: Callable[[EngineParams], Model], answers: Answers) -> StepLoop:
+    model = load_model(params)
     answers.send([Loaded(model.facts)])
     # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
     decode_seconds = model.self_test(time.perf_counter)
-    config = SchedulerConfig(seats=load.params.slots, batch_max=BATCH_MAX)
-    return StepLoop(model, Scheduler(config, prefill_speed=1 / decode_seconds), time.perf_counter)
+    scheduler = Scheduler(SchedulerConfig(seats=params.slots), prefill_speed=1 / decode_seconds)
+    return StepLoop(model, scheduler, time.perf_counter)
+
+
+def _load_llama(params: EngineParams) -> Model:
+    # Imported here, so that the reader thread is up while the library loads.
+    from node.engine.llama import LlamaModel  # noqa: PLC0415
+
+    return LlamaModel(params)
 
 
 def _serve(loop: StepLoop, messages: Messages, answers: Answers) -> None:

@@ -18,13 +18,11 @@ from llama_cpp import llama_cpp
 
 from federation.backend import Sampling
 from node.engine.errors import ModelNotLoadable
-from node.engine.scheduler import Span
+from node.engine.scheduler import BATCH_MAX, Span
 from node.engine.wire import EngineParams, ModelFacts, PromptPart
 
 CONTEXT_SIZE_DEFAULT = 4096
 """A conversation with some history. All of it, for every slot, is allocated at the start."""
-BATCH_MAX = 512
-"""llama.cpp's own `n_ubatch`: one pass; a larger batch would abort or be cut."""
 SLOTS_MAX = 256
 """Of llama.cpp (LLAMA_MAX_SEQ)."""
 
@@ -111,6 +109,7 @@ class LlamaModel:
         self._errors = _ErrorLog()
         self._model = self._load(params)
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self._vocab_size: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         trained = llama_cpp.llama_model_n_ctx_train(self._model)
         wanted = params.context_size or CONTEXT_SIZE_DEFAULT
         context_size = min(wanted, trained) if trained > 0 else wanted
@@ -123,6 +122,7 @@ class LlamaModel:
         self.bos: int | None = bos if bos >= 0 else None
         self.adds_bos = self.bos is not None and bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
         self._special = self._special_tokens()
+        self.token_size_max = self._longest_token_text()
         self.facts = self._facts(context_size, trained, params.slots)
 
     def _load(self, params: EngineParams) -> Any:  # noqa: ANN401 (a ctypes pointer)
@@ -158,9 +158,13 @@ class LlamaModel:
     def _special_tokens(self) -> list[int]:
         special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
         attributes = llama_cpp.llama_vocab_get_attr
-        count = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        found = [token for token in range(count) if attributes(self._vocab, token) & special]
+        found = [token for token in range(self._vocab_size) if attributes(self._vocab, token) & special]
         return found[:_SPECIAL_TOKENS_MAX]
+
+    def _longest_token_text(self) -> int:
+        """Bytes. A token's text is never shorter than the bytes it stands for."""
+        text = llama_cpp.llama_vocab_get_text
+        return max(len(text(self._vocab, token)) for token in range(self._vocab_size))
 
     def _facts(self, context_size: int, trained: int, slots: int) -> ModelFacts:
         template = llama_cpp.llama_model_chat_template(self._model, None)
@@ -168,7 +172,7 @@ class LlamaModel:
             context_size=context_size,
             context_size_trained=trained,
             slots=slots,
-            vocab_size=llama_cpp.llama_vocab_n_tokens(self._vocab),
+            vocab_size=self._vocab_size,
             architecture=self._metadata("general.architecture"),
             parameter_count=llama_cpp.llama_model_n_params(self._model),
             size_bytes=llama_cpp.llama_model_size(self._model),
@@ -202,7 +206,7 @@ class LlamaModel:
         began = clock()
         [row] = self.decode([Span(0, seat=0, position=1, tokens=(token,), wants_output=True)])
         seconds = clock() - began
-        logits = llama_cpp.llama_get_logits_ith(self._context, row)[: self.facts.vocab_size]
+        logits = llama_cpp.llama_get_logits_ith(self._context, row)[: self._vocab_size]
         self.forget(0)
         if any(map(math.isnan, logits)):
             raise ModelNotLoadable("the file is damaged: the model computes no numbers")
@@ -221,7 +225,7 @@ class LlamaModel:
 
     def piece(self, token: int) -> bytes:
         """The bytes `token` stands for; none for a control token."""
-        assert 0 <= token < self.facts.vocab_size
+        assert 0 <= token < self._vocab_size
         buffer = ctypes.create_string_buffer(256)
         count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         if count < 0:
@@ -257,7 +261,7 @@ class LlamaModel:
         biases = (llama_cpp.llama_logit_bias * len(ends))()
         for bias, token in zip(biases, ends, strict=True):
             bias.token, bias.bias = token, -math.inf
-        return llama_cpp.llama_sampler_init_logit_bias(self.facts.vocab_size, len(ends), biases)
+        return llama_cpp.llama_sampler_init_logit_bias(self._vocab_size, len(ends), biases)
 
     def decode(self, spans: Sequence[Span]) -> list[int]:
         """Put `spans` into the context. Returns, for each, the row of its last token in this batch.

@@ -16,6 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+BATCH_MAX = 512
+"""Tokens in one step. llama.cpp's own size of one pass, past which the speed hardly rises."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -33,18 +36,16 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """How long one step may take, and how much it may carry."""
+    """How long one step may take."""
 
     seats: int
-    batch_max: int = 512
-    """Tokens; llama.cpp's own default for one pass, past which speed hardly rises."""
     step_alone: float = 0.4
     """Seconds while only prompts are read. Cancelling and progress wait for it; both are owed in a second."""
     step_shared: float = 0.1
     """Seconds while others stream: the gap they see. Guess: noticed as slower, not as stuck."""
 
     def __post_init__(self) -> None:
-        assert 0 < self.seats < self.batch_max
+        assert 0 < self.seats < BATCH_MAX
         assert 0 < self.step_shared <= self.step_alone < 1.0
 
 
@@ -128,7 +129,7 @@ class Scheduler:
     def _prefill_budget(self, *, is_shared: bool) -> int:
         seconds = self.config.step_shared if is_shared else self.config.step_alone
         # Room is kept for one decoding token per seat.
-        return max(1, min(int(self.prefill_speed * seconds), self.config.batch_max - self.config.seats))
+        return max(1, min(int(self.prefill_speed * seconds), BATCH_MAX - self.config.seats))
 
     def carried_out(self, spans: Sequence[Span], seconds: float) -> None:
         """`spans`, as planned, are in the context; it took `seconds`."""
