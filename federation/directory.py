@@ -1,0 +1,105 @@
+"""The directory: what the swarm's nodes mean to a request for a model.
+
+Turns the view of the swarm (`ledger/view.py`) into candidates, into the list of models,
+and into words for why nobody can serve one now. Only nodes that are online and connected to
+this one are chosen: a draining one takes nothing new, and a suspect one may be dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from federation.backend import ModelInfo
+from federation.balancer import Candidate
+from federation.lease import Leases
+from ledger.records import ModelName, ModelRecord, ModelState
+from ledger.view import NodeView
+from p2p.peer import PeerId
+
+_STATES: tuple[ModelState, ...] = ("loaded", "loading", "cold", "fetching", "failed")
+"""Best first: how soon a request could be answered."""
+
+_SERVABLE: frozenset[ModelState] = frozenset({"loaded", "loading", "cold"})
+"""A worker loads a cold model when it is asked for it, and lets a request wait while it does."""
+
+
+def candidates(nodes: Iterable[NodeView], model: ModelName, leases: Leases, me: PeerId) -> list[Candidate]:
+    """Who could serve `model` now."""
+    return [
+        _candidate(node, record, leases, me)
+        for node, record in _holders(nodes, model)
+        if _is_open(node) and record.state in _SERVABLE
+    ]
+
+
+def obstacles(nodes: Iterable[NodeView], model: ModelName) -> list[str]:
+    """Of each node that has `model` and cannot serve it now: why, for a person."""
+    return [
+        f"{node.name} {_obstacle(node, record)}"
+        for node, record in _holders(nodes, model)
+        if not _is_open(node) or record.state not in _SERVABLE
+    ]
+
+
+def models(nodes: Iterable[NodeView]) -> list[ModelInfo]:
+    """Every model that some node can be asked for, once each, sorted by name."""
+    records = [record for node in nodes if _is_open(node) for record in node.models]
+    # Sorting keeps the order among equals: the first record of each name is one in the best state.
+    records.sort(key=lambda record: (record.name, _STATES.index(record.state)))
+    return [_model_info(list(same)) for _, same in groupby(records, key=lambda record: record.name)]
+
+
+def _is_open(node: NodeView) -> bool:
+    return node.state == "online" and node.is_connected
+
+
+def _holders(nodes: Iterable[NodeView], model: ModelName) -> Iterator[tuple[NodeView, ModelRecord]]:
+    for node in nodes:
+        if node.state == "offline":
+            continue
+        for record in node.models:
+            if record.name == model:
+                yield node, record
+
+
+def _candidate(node: NodeView, record: ModelRecord, leases: Leases, me: PeerId) -> Candidate:
+    load = node.loads.get(record.name)
+    # A model that is not loaded has no slots to report, and will have those of its record.
+    slots_total = load.slots_total if load and load.slots_total else record.slots
+    return Candidate(
+        peer=node.peer,
+        node_name=node.name,
+        model=record.name,
+        state=record.state,
+        slots_total=slots_total,
+        leases=leases.count(node.peer, record.name),
+        reported_busy=load.slots_busy if load else 0,
+        is_local=node.peer == me,
+        rtt=node.rtt,
+    )
+
+
+def _obstacle(node: NodeView, record: ModelRecord) -> str:
+    match node.state, record.state:
+        case "draining", _:
+            return "is about to stop"
+        case "suspect", _:
+            return "does not answer"
+        case "online", _ if not node.is_connected:
+            return "is not connected to this node"
+        case _, "fetching":
+            return "is still fetching it"
+        case _:
+            return f"could not load it: {record.reason or 'no reason given'}"
+
+
+def _model_info(records: list[ModelRecord]) -> ModelInfo:
+    best = records[0]
+    return ModelInfo(
+        name=best.name,
+        state=best.state,
+        capabilities=tuple(sorted({capability for record in records for capability in record.capabilities})),
+        context_size=max(record.context_size for record in records),
+        reason=best.reason,
+    )

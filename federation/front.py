@@ -1,0 +1,179 @@
+"""The front: the whole swarm as one backend.
+
+    request -> directory -> pick -> lease -> worker or peer -> first content -> client
+                  ^                              |
+                  +------ another peer ----------+   refused or failed before anything came out
+
+An answer is handed out once its first content is there. Until then a peer that refuses,
+fails or dies costs the client nothing but time: the next one is asked. After that, a
+failure is the answer's end.
+
+Picking and leasing happen without an `await` in between, so one front never overbooks
+a peer; the lease is released on success, error and cancellation alike.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
+from random import Random
+from typing import Protocol
+
+import trio
+
+from federation import directory
+from federation.attempts import Attempts
+from federation.backend import (
+    Answer,
+    AnswerEvent,
+    Chunk,
+    Done,
+    InferenceRequest,
+    Infers,
+    ModelInfo,
+    Progress,
+)
+from federation.balancer import Candidate, Policy, least_used, pick
+from federation.errors import (
+    Busy,
+    DeadlineExceeded,
+    Failed,
+    ModelNotFound,
+    ModelUnavailable,
+    PeerGone,
+    Refused,
+)
+from federation.lease import Leases
+from ledger.records import ModelName
+from ledger.view import NodeView
+from p2p.peer import PeerId
+
+_log = logging.getLogger(__name__)
+
+
+class View(Protocol):
+    """What a front needs of `ledger.view.SwarmView`."""
+
+    def nodes(self) -> Sequence[NodeView]:
+        """Every node, ours too."""
+
+
+class Front:
+    """Serves requests by the best worker of the swarm.
+
+    `local` is this node's own worker, asked without a stream. `remote` makes the way to a
+    peer's; it is called once per peer. `on_peer_failure` hears of peers that seem dead, never
+    of engines that failed.
+    """
+
+    def __init__(
+        self,
+        me: PeerId,
+        view: View,
+        *,
+        local: Infers | None,
+        remote: Callable[[PeerId], Infers],
+        rng: Random,
+        on_peer_failure: Callable[[PeerId, str], None],
+        policy: Policy = least_used,
+    ) -> None:
+        self.leases = Leases()
+        self._me = me
+        self._view = view
+        self._local = local
+        self._remote = remote
+        self._remotes: dict[PeerId, Infers] = {}
+        self._rng = rng
+        self._on_peer_failure = on_peer_failure
+        self._policy = policy
+
+    def models(self) -> Sequence[ModelInfo]:
+        """Every model that some node can be asked for, once each, sorted by name."""
+        return directory.models(self._view.nodes())
+
+    def candidates(self, model: ModelName) -> Sequence[Candidate]:
+        """Who could serve `model` now: what `pick` chooses from."""
+        found = directory.candidates(self._view.nodes(), model, self.leases, self._me)
+        return [candidate for candidate in found if self._local or not candidate.is_local]
+
+    @asynccontextmanager
+    async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
+        """Have somebody serve `request`; see `Infers`.
+
+        Entering returns at the first content, not when a peer accepted, and raises neither
+        Refused nor Failed. `Answer.events` may raise Failed: somebody began and could not go on.
+        """
+        deadline = trio.current_time() + request.timeout
+        attempts = Attempts(request.model)
+        while True:
+            candidate = self._choose(attempts)
+            async with AsyncExitStack() as held:
+                held.enter_context(self.leases.hold(candidate.peer, request.model))
+                try:
+                    backend = self._backend(candidate)
+                    asked = replace(request, timeout=_time_left(deadline))
+                    answer = await held.enter_async_context(backend.infer(asked))
+                    first = await _first_content(answer.events)
+                except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
+                    _log.info(
+                        "request %s: %s did not serve it: %s", request.request_id, candidate.peer, error
+                    )
+                    self._note_evidence(candidate, error)
+                    attempts.note(candidate, error)
+                    continue
+                relayed = self._relay(candidate, first, answer.events)
+                events = await held.enter_async_context(aclosing(relayed))
+                yield replace(answer, events=events, attempts=attempts.count + 1)
+                return
+
+    def _choose(self, attempts: Attempts) -> Candidate:
+        """The peer to ask next, from the view as it is now.
+
+        Raises:
+          ModelNotFound, ModelUnavailable, Busy: there is none, for the reasons `attempts` knows.
+        """
+        remaining = attempts.remaining(self.candidates(attempts.model))
+        chosen = pick(remaining, self._policy, self._rng)
+        if chosen is None:
+            raise attempts.verdict(remaining, directory.obstacles(self._view.nodes(), attempts.model))
+        return chosen
+
+    def _backend(self, candidate: Candidate) -> Infers:
+        if candidate.is_local:
+            assert self._local is not None
+            return self._local
+        if candidate.peer not in self._remotes:
+            self._remotes[candidate.peer] = self._remote(candidate.peer)
+        return self._remotes[candidate.peer]
+
+    async def _relay(
+        self, candidate: Candidate, first: AnswerEvent, events: AsyncIterator[AnswerEvent]
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        yield first
+        try:
+            async for event in events:
+                yield event
+        except PeerGone as error:
+            self._note_evidence(candidate, error)
+            raise
+
+    def _note_evidence(self, candidate: Candidate, error: Exception) -> None:
+        if isinstance(error, PeerGone) and not candidate.is_local:
+            self._on_peer_failure(candidate.peer, str(error))
+
+
+async def _first_content(events: AsyncIterator[AnswerEvent]) -> Chunk | Done:
+    """The first event that a client would see something of."""
+    async for event in events:
+        if not isinstance(event, Progress):
+            return event
+    raise Failed("the answer ended before it began")
+
+
+def _time_left(deadline: float) -> float:
+    left = deadline - trio.current_time()
+    if left <= 0:
+        raise DeadlineExceeded("the request's time is over")
+    return left

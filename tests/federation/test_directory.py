@@ -1,0 +1,112 @@
+"""From the view of the swarm to candidates, models and reasons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from federation import directory
+from federation.lease import Leases
+from ledger.records import Load, ModelName, ModelRecord
+from ledger.view import NodeView
+from p2p.peer import PeerId
+
+ME = PeerId("me")
+TINY = ModelName("tiny")
+
+
+def node(name: str, *models: ModelRecord, **changes: Any) -> NodeView:
+    fields = {"state": "online", "role": "worker", "version": "1", "is_connected": True, **changes}
+    return NodeView(peer=PeerId(name), name=name, models=models, **fields)
+
+
+def tiny(**changes: Any) -> ModelRecord:
+    return ModelRecord(**{"name": TINY, "state": "loaded", "slots": 4, **changes})
+
+
+def peers(nodes: list[NodeView]) -> list[str]:
+    return [candidate.peer for candidate in directory.candidates(nodes, TINY, Leases(), ME)]
+
+
+def test_only_online_nodes_are_candidates() -> None:
+    states = ["online", "suspect", "draining", "offline"]
+    assert peers([node(state, tiny(), state=state) for state in states]) == ["online"]
+
+
+def test_a_node_we_have_no_connection_to_is_not_a_candidate() -> None:
+    far = node("far", tiny(), is_connected=False)
+    assert peers([far]) == []
+    assert directory.models([far]) == []
+    assert directory.obstacles([far], TINY) == ["far is not connected to this node"]
+
+
+def test_a_model_that_cannot_be_loaded_now_is_no_candidate() -> None:
+    states = ["loaded", "loading", "cold", "fetching", "failed"]
+    assert peers([node(state, tiny(state=state)) for state in states]) == ["loaded", "loading", "cold"]
+
+
+def test_other_models_are_not_candidates() -> None:
+    assert peers([node("a", ModelRecord(ModelName("large"), "loaded"))]) == []
+
+
+def test_slots_are_as_reported_and_until_then_as_recorded() -> None:
+    reported = node("a", tiny(), loads={TINY: Load(slots_total=2, slots_busy=1)})
+    recorded = node("b", tiny())
+    unloaded = node("c", tiny(state="cold"), loads={TINY: Load(slots_total=0, slots_busy=0)})
+    found = directory.candidates([reported, recorded, unloaded], TINY, Leases(), ME)
+    assert [(one.slots_total, one.slots_busy) for one in found] == [(2, 1), (4, 0), (4, 0)]
+
+
+def test_our_own_leases_count_before_any_report() -> None:
+    leases = Leases()
+    with leases.hold(PeerId("a"), TINY):
+        (found,) = directory.candidates([node("a", tiny())], TINY, leases, ME)
+    assert found.slots_busy == 1
+
+
+def test_our_own_worker_is_a_candidate_like_any_other() -> None:
+    found = directory.candidates([node("me", tiny()), node("a", tiny())], TINY, Leases(), ME)
+    assert [candidate.is_local for candidate in found] == [True, False]
+
+
+def test_each_model_is_listed_once_in_its_best_state() -> None:
+    listed = directory.models(
+        [
+            node("a", tiny(state="cold", capabilities=("completion",), context_size=1024)),
+            node(
+                "b", tiny(capabilities=("chat",), context_size=4096), ModelRecord(ModelName("aaa"), "loaded")
+            ),
+            node("c", tiny(state="failed", reason="not GGUF")),
+        ]
+    )
+    assert [model.name for model in listed] == ["aaa", "tiny"]
+    assert listed[1].state == "loaded"
+    assert listed[1].capabilities == ("chat", "completion")
+    assert listed[1].context_size == 4096
+    assert listed[1].reason == ""
+
+
+def test_models_of_nodes_that_may_be_dead_are_not_listed() -> None:
+    states = ["suspect", "draining", "offline"]
+    assert directory.models([node(state, tiny(), state=state) for state in states]) == []
+
+
+def test_a_failed_model_is_listed_with_its_reason() -> None:
+    (listed,) = directory.models([node("a", tiny(state="failed", reason="not GGUF"))])
+    assert (listed.state, listed.reason) == ("failed", "not GGUF")
+
+
+def test_obstacles_say_why_and_offline_nodes_are_none() -> None:
+    nodes = [
+        node("a", tiny(state="failed", reason="not GGUF")),
+        node("b", tiny(state="fetching")),
+        node("c", tiny(), state="draining"),
+        node("d", tiny(), state="suspect"),
+        node("e", tiny(), state="offline"),
+        node("f", tiny()),
+    ]
+    assert directory.obstacles(nodes, TINY) == [
+        "a could not load it: not GGUF",
+        "b is still fetching it",
+        "c is about to stop",
+        "d does not answer",
+    ]
