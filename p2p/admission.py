@@ -1,0 +1,328 @@
+"""The door of the swarm: which connected peers are members, and who is dialled.
+
+    connected --HELLO, credential holds--> admitted --BYE, or the stream ends--> gone
+        |
+        +--nothing within 5 s, or it does not hold--> dismissed: told why, disconnected
+
+One of two that are connected, the smaller peer id, opens the control stream, so
+it does not matter who dialled, or whether both did.
+
+Pure: events in, effects out. The shell (`swarm.py`) reads both clocks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from random import Random
+
+from p2p import hello
+from p2p.address_book import AddressBook, AddressBookConfig, Origin
+from p2p.admission_events import (
+    AddressesFound,
+    AddressesReceived,
+    ByeReceived,
+    CloseControl,
+    ControlEnded,
+    ControlId,
+    ControlOpened,
+    Dial,
+    DialEnded,
+    Disconnect,
+    Effect,
+    Event,
+    HelloReceived,
+    LeaveDecided,
+    OpenControl,
+    PeerDismissed,
+    Refusal,
+    SayHello,
+    Tell,
+    TimerFired,
+)
+from p2p.boot_ids import BootIds
+from p2p.errors import NotAdmitted
+from p2p.hello import Bye
+from p2p.network import Connected, Disconnected
+from p2p.peer import PeerAddress, PeerId
+from p2p.peer_events import Member, PeerAdmitted, PeerLost
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionConfig:
+    """Seconds and counts of the door."""
+
+    hello_timeout: float = 5.0
+    """From the connection to a valid HELLO: a few round trips, on a machine that is swapping."""
+    retry_delay: float = 0.25
+    """Before the control stream is opened again: the peer is just starting and does not answer it yet."""
+    refused_delay: float = 300.0
+    """A peer that refused us, or was refused, is left alone for this long: nothing changes before a
+    person did something."""
+    away_delay: float = 30.0
+    """A peer that said `away`, or that takes connections and says nothing, is left alone for this long:
+    one comes back by itself, the other is busy coming back."""
+    strangers_max: int = 64
+    """Connections without a HELLO yet. All have the swarm's secret, so this is no stranger's attack but
+    a whole home that starts at once."""
+    members_max: int = 512
+    """Everybody is connected to everybody, which is right for a home and wrong far below this."""
+    address_frames_max: int = 600
+    """ADDRESSES from one peer in a minute. A swarm of hundreds that starts at once sends ten a second."""
+
+    def __post_init__(self) -> None:
+        assert 0 < self.retry_delay < self.hello_timeout
+
+
+@dataclass(slots=True)
+class _Guest:
+    """One connected peer, admitted or not."""
+
+    deadline: float
+    """Its HELLO is due by then."""
+    is_connected: bool = False
+    """The network has said so. A stream may be seen before its connection."""
+    control: ControlId | None = None
+    has_said_hello: bool = False
+    """On the present control stream."""
+    is_dismissed: bool = False
+    """Goodbye was said, or it is gone; the end of the connection is on its way."""
+    open_at: float = inf
+    """When to open the control stream, where that is our turn."""
+    minute_ends_at: float = -inf
+    address_frames: int = 0
+
+
+@dataclass(slots=True)
+class Admission:
+    """Who is a member. Reads no clock, sends nothing."""
+
+    me: PeerId
+    founder_public_key: bytes
+    rng: Random
+    config: AdmissionConfig = field(default_factory=AdmissionConfig)
+    book_config: AddressBookConfig = field(default_factory=AddressBookConfig)
+    book: AddressBook = field(init=False)
+    _guests: dict[PeerId, _Guest] = field(default_factory=dict)
+    _members: dict[PeerId, Member] = field(default_factory=dict)
+    _boots: BootIds = field(default_factory=BootIds)
+    _is_leaving: bool = False
+
+    def __post_init__(self) -> None:
+        self.book = AddressBook(self.me, self.book_config, self.rng)
+
+    @property
+    def members(self) -> Mapping[PeerId, Member]:
+        """Everybody who is admitted now."""
+        return self._members
+
+    def next_wake(self) -> float:
+        """When to feed a `TimerFired`, if nothing happens until then."""
+        wakes = [
+            min(guest.open_at, inf if guest.has_said_hello else guest.deadline)
+            for guest in self._guests.values()
+            if not guest.is_dismissed
+        ]
+        return min([*wakes, inf if self._is_leaving else self.book.next_wake()])
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """What to do about `event`."""
+        effects = list(self._decide(event, now))
+        if not self._is_leaving:
+            effects += [Dial(address) for address in self.book.next_dials(now)]
+        return effects
+
+    def _decide(self, event: Event, now: float) -> Iterator[Effect]:  # noqa: C901 - one line per event
+        match event:
+            case Connected(peer):
+                yield from self._on_connected(peer, now)
+            case Disconnected(peer):
+                yield from self._on_disconnected(peer, now)
+            case ControlOpened(peer, control):
+                yield from self._on_control_opened(peer, control, now)
+            case ControlEnded():
+                yield from self._on_control_ended(event, now)
+            case HelloReceived():
+                yield from self._on_hello(event, now)
+            case AddressesReceived():
+                yield from self._on_addresses(event, now)
+            case ByeReceived(peer, control, bye):
+                yield from self._on_bye(peer, control, bye, now)
+            case DialEnded(address, is_connected):
+                self.book.dial_ended(address, is_connected, now)
+            case AddressesFound(addresses, origin):
+                self.book.add(addresses, origin, now)
+            case PeerDismissed(peer, reason):
+                yield from self._dismiss(peer, Bye(reason))
+            case LeaveDecided(reason):
+                self._is_leaving = True
+                for peer in sorted(self._guests):
+                    yield from self._dismiss(peer, Bye(reason))
+            case TimerFired():
+                yield from self._on_timer(now)
+
+    def _on_connected(self, peer: PeerId, now: float) -> Iterator[Effect]:
+        self.book.connected(peer, now)
+        guest = self._guests.get(peer)
+        if guest is None:
+            guest = self._guests[peer] = _Guest(deadline=now + self.config.hello_timeout)
+        guest.is_connected = True
+        if self._is_leaving:
+            yield from self._dismiss(peer, Bye(hello.AWAY))
+        elif len(self._guests) - len(self._members) > self.config.strangers_max:
+            yield from self._dismiss(peer, Bye(hello.CROWDED))
+        elif peer == self.me:
+            # Noise has proved it: another process holds our key.
+            yield from self._refuse(
+                peer, hello.COPIED_HOME, "another node runs with a copy of this node's key", now
+            )
+        elif self.me < peer and guest.control is None:
+            yield OpenControl(peer)
+
+    def _on_disconnected(self, peer: PeerId, now: float) -> Iterator[Effect]:
+        self.book.disconnected(peer, now)
+        self._guests.pop(peer, None)
+        yield from self._lose(peer, is_announced=False, reason="the connection broke")
+
+    def _on_control_opened(self, peer: PeerId, control: ControlId, now: float) -> Iterator[Effect]:
+        guest = self._guests.setdefault(peer, _Guest(deadline=now + self.config.hello_timeout))
+        if guest.is_dismissed:
+            yield CloseControl(control)
+            return
+        if guest.control is not None:
+            yield CloseControl(guest.control)
+            guest.deadline = now + self.config.hello_timeout
+            guest.has_said_hello = False
+        guest.control = control
+        guest.open_at = inf
+        yield SayHello(control)
+
+    def _on_control_ended(self, event: ControlEnded, now: float) -> Iterator[Effect]:
+        peer, guest = event.peer, self._guests.get(event.peer)
+        if guest is None or guest.control != event.control or guest.is_dismissed:
+            return
+        guest.control = None
+        if event.broken_rule:
+            yield from self._refuse(peer, hello.MISBEHAVED, event.broken_rule, now)
+        elif peer in self._members:
+            yield from self._lose(peer, is_announced=False, reason="the connection ended without a goodbye")
+            yield from self._dismiss(peer, None)
+        elif not guest.is_connected:
+            del self._guests[peer]
+        elif self.me < peer:
+            guest.open_at = now + self.config.retry_delay
+
+    def _on_hello(self, event: HelloReceived, now: float) -> Iterator[Effect]:
+        peer, said = event.peer, event.hello
+        guest = self._current(peer, event.control)
+        if guest is None:
+            return
+        if guest.has_said_hello:
+            yield from self._refuse(peer, hello.MISBEHAVED, "a second HELLO", now)
+            return
+        try:
+            grant = said.credential.verify(self.founder_public_key, peer, event.unix_time)
+        except NotAdmitted as error:
+            yield from self._refuse(peer, hello.REFUSED, str(error), now)
+            return
+        if self._boots.is_replaced(peer, said.boot_id):
+            reason = "two nodes run with one key: a home was copied; give one of them a home of its own"
+            yield from self._refuse(peer, hello.COPIED_HOME, reason, now)
+            return
+        if peer not in self._members and len(self._members) >= self.config.members_max:
+            yield from self._dismiss(peer, Bye(hello.CROWDED))
+            return
+        guest.has_said_hello = True
+        self._boots.remember(peer, said.boot_id)
+        yield from self._admit(
+            Member(peer, said.name, said.version, said.boot_id, grant.role, grant.invites, said.addresses),
+            now,
+        )
+
+    def _admit(self, member: Member, now: float) -> Iterator[Effect]:
+        """Let `member` in, and tell it and the others where they find each other."""
+        peer, before = member.peer, self._members.get(member.peer)
+        if before is not None and before.boot_id != member.boot_id:
+            yield from self._lose(peer, is_announced=False, reason="it was restarted")
+            before = None
+        self._members[peer] = member
+        self.book.add([PeerAddress(peer, place) for place in member.addresses], Origin.LEARNED, now)
+        if before is not None:
+            return  # Two connections crossed, and its first control stream went with the other one.
+        yield PeerAdmitted(peer)
+        others = sorted(other for other in self._members if other != peer)
+        yield from self._tell(peer, others)
+        for other in others:
+            yield from self._tell(other, [peer])
+
+    def _on_addresses(self, event: AddressesReceived, now: float) -> Iterator[Effect]:
+        guest = self._current(event.peer, event.control)
+        if guest is None:
+            return
+        if now >= guest.minute_ends_at:
+            guest.minute_ends_at, guest.address_frames = now + 60.0, 0
+        guest.address_frames += 1
+        if not guest.has_said_hello or guest.address_frames > self.config.address_frames_max:
+            yield from self._refuse(
+                event.peer, hello.MISBEHAVED, "addresses before HELLO, or a flood of them", now
+            )
+            return
+        self.book.add(event.addresses, Origin.LEARNED, now)
+
+    def _on_bye(self, peer: PeerId, control: ControlId, bye: Bye, now: float) -> Iterator[Effect]:
+        if self._current(peer, control) is None:
+            return
+        if bye.reason == hello.LEAVE:
+            self.book.forget(peer)
+        elif bye.reason == hello.AWAY:
+            self.book.put_off(peer, self.config.away_delay, now)
+        elif bye.reason in (hello.REFUSED, hello.COPIED_HOME, hello.MISBEHAVED, hello.CROWDED):
+            self.book.put_off(peer, self.config.refused_delay, now)
+            yield Refusal(peer, by_us=False, reason=bye.text or bye.reason)
+        yield from self._lose(peer, is_announced=True, reason=bye.reason)
+        yield from self._dismiss(peer, None)
+
+    def _on_timer(self, now: float) -> Iterator[Effect]:
+        for peer, guest in sorted(self._guests.items(), key=lambda item: item[0]):
+            if guest.is_dismissed:
+                continue
+            if guest.open_at <= now:
+                guest.open_at = inf
+                yield OpenControl(peer)
+            if not guest.has_said_hello and guest.deadline <= now:
+                yield from self._refuse(peer, hello.NO_HELLO, "it did not say who it is in time", now)
+
+    def _refuse(self, peer: PeerId, reason: str, text: str, now: float) -> Iterator[Effect]:
+        is_silent = reason == hello.NO_HELLO
+        self.book.put_off(peer, self.config.away_delay if is_silent else self.config.refused_delay, now)
+        yield Refusal(peer, by_us=True, reason=text)
+        yield from self._dismiss(peer, Bye(reason, text))
+
+    def _dismiss(self, peer: PeerId, bye: Bye | None) -> Iterator[Effect]:
+        """End the connection to `peer`, once."""
+        guest = self._guests.get(peer)
+        if guest is None or guest.is_dismissed:
+            return
+        guest.is_dismissed = True
+        if bye is not None:
+            yield from self._lose(peer, is_announced=True, reason=bye.reason)
+        yield Disconnect(peer, guest.control, bye)
+        if not guest.is_connected:
+            del self._guests[peer]  # The network will not tell of an end where it told of no beginning.
+
+    def _lose(self, peer: PeerId, *, is_announced: bool, reason: str) -> Iterator[Effect]:
+        if self._members.pop(peer, None) is not None:
+            yield PeerLost(peer, is_announced, reason)
+
+    def _tell(self, peer: PeerId, others: Iterable[PeerId]) -> Iterator[Effect]:
+        """Say to `peer` where it finds `others`."""
+        control = self._guests[peer].control
+        if control is not None:
+            for news in hello.in_frames((other, self._members[other].addresses) for other in others):
+                yield Tell(control, news)
+
+    def _current(self, peer: PeerId, control: ControlId) -> _Guest | None:
+        """The guest that speaks on `control`, unless what it says does not count any more."""
+        guest = self._guests.get(peer)
+        return guest if guest and guest.control == control and not guest.is_dismissed else None

@@ -1,0 +1,168 @@
+"""What happens at the door of the swarm, and what to do about it.
+
+The events and effects of `admission.py`, which decides, and of `swarm.py`, which
+carries out. Events are facts, effects are orders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NewType, TypeAlias
+
+from p2p.address_book import Origin
+from p2p.hello import Addresses, Bye, Hello
+from p2p.network import Connected, Disconnected
+from p2p.peer import PeerAddress, PeerId
+from p2p.peer_events import PeerAdmitted, PeerLost
+
+ControlId = NewType("ControlId", int)
+"""One control stream; a peer may have a second before its first has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlOpened:
+    """A control stream with `peer` is up; either of us may have opened it."""
+
+    peer: PeerId
+    control: ControlId
+
+
+@dataclass(frozen=True, slots=True)
+class ControlEnded:
+    """It is down, or could not be opened (`control` is None)."""
+
+    peer: PeerId
+    control: ControlId | None
+    broken_rule: str = ""
+    """What the peer sent that it must not; empty if it just ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelloReceived:
+    """`peer` says who it is; `unix_time` is our wall clock, for the expiry of its invite."""
+
+    peer: PeerId
+    control: ControlId
+    hello: Hello
+    unix_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesReceived:
+    peer: PeerId
+    control: ControlId
+    addresses: tuple[PeerAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ByeReceived:
+    peer: PeerId
+    control: ControlId
+    bye: Bye
+
+
+@dataclass(frozen=True, slots=True)
+class DialEnded:
+    address: PeerAddress
+    is_connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesFound:
+    """From the token, the last run, or the LAN."""
+
+    addresses: tuple[PeerAddress, ...]
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDismissed:
+    """Our own program wants no connection to `peer` now."""
+
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveDecided:
+    """Our own node stops: goodbye to everybody, and nobody new."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    pass
+
+
+Event: TypeAlias = (
+    Connected
+    | Disconnected
+    | ControlOpened
+    | ControlEnded
+    | HelloReceived
+    | AddressesReceived
+    | ByeReceived
+    | DialEnded
+    | AddressesFound
+    | PeerDismissed
+    | LeaveDecided
+    | TimerFired
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Answer with `DialEnded`."""
+
+    address: PeerAddress
+
+
+@dataclass(frozen=True, slots=True)
+class OpenControl:
+    """Answer with `ControlOpened`, or `ControlEnded` if it cannot be opened."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class SayHello:
+    """Send our own HELLO."""
+
+    control: ControlId
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    control: ControlId
+    message: Addresses
+
+
+@dataclass(frozen=True, slots=True)
+class CloseControl:
+    """Another stream has taken its place."""
+
+    control: ControlId
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Close the connection, after saying `bye` where there is still somebody to say it to."""
+
+    peer: PeerId
+    control: ControlId | None
+    bye: Bye | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Somebody was not let in. For a person to read."""
+
+    peer: PeerId
+    by_us: bool
+    reason: str
+
+
+Effect: TypeAlias = (
+    Dial | OpenControl | SayHello | Tell | CloseControl | Disconnect | Refusal | PeerAdmitted | PeerLost
+)

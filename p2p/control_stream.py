@@ -1,0 +1,87 @@
+"""One open `hello` stream: the messages of `hello.py` carried over frames.
+
+A writer task sends what was posted, a reader hands on what comes. Posting never
+waits: a peer that stops reading is cut off instead of being waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from p2p.errors import BadFrame
+from p2p.frame_stream import FrameStream
+from p2p.hello import FRAME_SIZE_MAX, Message, from_wire_untrusted, to_wire
+from p2p.network import PeerStream
+
+_UNSENT_MAX = 1024
+"""Messages. In a swarm of hundreds that starts at once each admission is told to everybody."""
+
+
+@dataclass(eq=False)
+class ControlStream:
+    """A control stream, to be `run` by one task."""
+
+    stream: PeerStream
+    ended: trio.Event = field(default_factory=trio.Event)
+
+    def __post_init__(self) -> None:
+        self._frames = FrameStream(self.stream, FRAME_SIZE_MAX)
+        self._to_send, self._unsent = trio.open_memory_channel[Message](_UNSENT_MAX)
+        self._scope = trio.CancelScope()
+
+    def post(self, message: Message) -> None:
+        """Send `message` after those before it."""
+        try:
+            self._to_send.send_nowait(message)
+        except trio.WouldBlock:
+            self.drop()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # It has ended, and whoever runs it says so.
+
+    def finish(self) -> None:
+        """Post nothing more: what was posted is sent, then our side ends."""
+        self._to_send.close()
+
+    def drop(self) -> None:
+        """End now, with whatever is unsent."""
+        self._scope.cancel()
+
+    async def run(self, on_message: Callable[[Message], None]) -> str:
+        """Carry messages until either side ends the stream. Cancelled: the stream is reset.
+
+        Returns the rule that the peer broke, or nothing if it kept to all of them.
+        """
+        broken_rule = ""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    broken_rule = await self._read(on_message)
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._unsent.close()
+            self.ended.set()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
+                await self._frames.reset()  # Waits for nothing; the second is for a defect in that.
+        return broken_rule
+
+    async def _read(self, on_message: Callable[[Message], None]) -> str:
+        try:
+            while (frame := await self._frames.receive()) is not None:
+                on_message(from_wire_untrusted(frame))
+        except BadFrame as error:
+            return str(error)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # The peer, or its connection, is gone: the same as its end.
+        return ""
+
+    async def _write(self) -> None:
+        try:
+            async for message in self._unsent:
+                await self._frames.send(to_wire(message))
+            await self._frames.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # The reader sees it too.

@@ -1,0 +1,195 @@
+"""`/localai-node/hello/1`: who we are, our right to be here, and in the end goodbye.
+
+    smaller peer id                larger peer id
+      | ------------ stream ----------> |      the smaller id opens it, whoever dialled
+      | -- HELLO -------------------->  |
+      | <-------------------- HELLO --  |      at once; neither waits for the other's
+      | <---------------- ADDRESSES --  |      where other members are; both ways, any time
+      | <---------------------- BYE --  |      either way: the last word, and why
+
+No stream of another protocol is answered before a HELLO with a valid credential.
+The stream then stays open for as long as the connection: on a peer that dies it
+ends within milliseconds. An end without BYE is therefore evidence of a death.
+
+A later version keeps these kinds and adds keys; a peer that cannot be understood
+at all does not speak this protocol id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import islice
+from typing import Any, TypeAlias
+
+from p2p.credential import Credential
+from p2p.errors import BadFrame, BadPeerId, NotAdmitted
+from p2p.peer import PeerAddress, PeerId, parse_peer_id
+
+PROTOCOL_ID = "/localai-node/hello/1"
+
+FRAME_SIZE_MAX = 64 * 1024
+"""The largest frame is ADDRESSES: 32 peers with 8 addresses of 128 characters are 35 KiB."""
+
+ADDRESS_PEERS_MAX = 32
+"""Peers in one ADDRESSES; more take several frames."""
+
+ADDRESSES_PER_PEER_MAX = 8
+"""A machine on two networks has four, with IPv6 and a VPN some more."""
+
+MULTIADDR_LENGTH_MAX = 128
+"""An address with a long host name; the resolver's limit of 255 is not met at home."""
+
+NAME_LENGTH_MAX = 64
+"""Of a node's name, its version and its boot id: a line of `status` has room for no more."""
+
+BYE_TEXT_LENGTH_MAX = 256
+"""One line for a person."""
+
+# Words of BYE. Append only. A word that is not known is no error: it means goodbye all the same.
+LEAVE = "leave"  # It gave its place up.
+AWAY = "away"  # It stops, and will be back.
+REFUSED = "refused"  # The credential did not hold; the text says why.
+COPIED_HOME = "copied_home"  # Another process runs under the same key.
+MISBEHAVED = "misbehaved"  # What was sent broke a protocol.
+NO_HELLO = "no_hello"  # No HELLO came in time.
+CROWDED = "crowded"  # More connections than this node takes.
+
+
+class Kind(IntEnum):
+    """What a frame is. The numbers are on the wire: append only."""
+
+    HELLO = 1
+    ADDRESSES = 2
+    BYE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who is there."""
+
+    name: str
+    """For people."""
+    version: str
+    """Of the program."""
+    boot_id: str
+    """New at each start of the process: two alive at once are a copied home."""
+    credential: Credential
+    addresses: tuple[str, ...] = ()
+    """Multiaddrs the sender listens on, without `/p2p/`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where other members can be found."""
+
+    addresses: tuple[PeerAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The connection will be closed on purpose."""
+
+    reason: str
+    """One of the words above."""
+    text: str = ""
+    """What a person at the other end should read."""
+
+
+Message: TypeAlias = Hello | Addresses | Bye
+
+
+def printable(text: str, length_max: int) -> str:
+    """`text` as a peer would accept it: on one line, no control characters, and cut to length."""
+    return "".join(character for character in text if character.isprintable())[:length_max]
+
+
+def to_wire(message: Message) -> dict[str, Any]:
+    """`message` as the map of one frame."""
+    match message:
+        case Hello():
+            return {
+                "kind": Kind.HELLO.value,
+                "name": message.name,
+                "version": message.version,
+                "boot_id": message.boot_id,
+                "credential": message.credential.to_wire(),
+                "addresses": list(message.addresses[:ADDRESSES_PER_PEER_MAX]),
+            }
+        case Addresses():
+            of_peer: dict[PeerId, list[str]] = {}
+            for address in message.addresses:
+                of_peer.setdefault(address.peer, []).append(address.multiaddr)
+            return {
+                "kind": Kind.ADDRESSES.value,
+                "peers": [[peer, places] for peer, places in of_peer.items()],
+            }
+        case Bye():
+            text = printable(message.text, BYE_TEXT_LENGTH_MAX)
+            return {"kind": Kind.BYE.value, "reason": message.reason, "text": text}
+
+
+def from_wire_untrusted(frame: Mapping[str, Any]) -> Message:
+    """The message in `frame`.
+
+    Raises:
+      BadFrame: and nothing else, whatever it holds.
+    """
+    match frame:
+        case {"kind": Kind.HELLO}:
+            return _hello(frame)
+        case {"kind": Kind.ADDRESSES, "peers": list(groups)} if len(groups) <= ADDRESS_PEERS_MAX:
+            return Addresses(tuple(address for group in groups for address in _peer_addresses(group)))
+        case {"kind": Kind.BYE, "reason": reason, "text": text}:
+            return Bye(_line(reason, NAME_LENGTH_MAX), _line(text, BYE_TEXT_LENGTH_MAX))
+    raise BadFrame("a hello frame of an unknown kind, or one that lacks what its kind needs")
+
+
+def in_frames(members: Iterable[tuple[PeerId, tuple[str, ...]]]) -> Iterable[Addresses]:
+    """The addresses of those `members` that have any, in messages that keep to the limits."""
+    rest = ((peer, places) for peer, places in members if places)
+    while group := list(islice(rest, ADDRESS_PEERS_MAX)):
+        yield Addresses(tuple(PeerAddress(peer, place) for peer, places in group for place in places))
+
+
+def _hello(frame: Mapping[str, Any]) -> Hello:
+    try:
+        credential = Credential.from_wire_untrusted(frame.get("credential"))
+    except NotAdmitted as error:
+        raise BadFrame(str(error)) from error
+    return Hello(
+        _line(frame.get("name"), NAME_LENGTH_MAX),
+        _line(frame.get("version"), NAME_LENGTH_MAX),
+        _line(frame.get("boot_id"), NAME_LENGTH_MAX),
+        credential,
+        _multiaddrs(frame.get("addresses")),
+    )
+
+
+def _peer_addresses(group: object) -> list[PeerAddress]:
+    match group:
+        case [str(text), places]:
+            try:
+                peer = parse_peer_id(text)
+            except BadPeerId as error:
+                raise BadFrame(str(error)) from error
+            return [PeerAddress(peer, multiaddr) for multiaddr in _multiaddrs(places)]
+    raise BadFrame("an ADDRESSES frame with an entry that is not a peer and its addresses")
+
+
+def _multiaddrs(value: object) -> tuple[str, ...]:
+    """Texts that may be multiaddrs: whether one can be dialled is found out by dialling."""
+    if not isinstance(value, list) or len(value) > ADDRESSES_PER_PEER_MAX:
+        raise BadFrame(f"addresses that are not a list of at most {ADDRESSES_PER_PEER_MAX}")
+    for text in value:
+        if not _line(text, MULTIADDR_LENGTH_MAX).startswith("/") or "/p2p/" in text:
+            raise BadFrame("an address that is not a multiaddr")
+    return tuple(value)
+
+
+def _line(value: object, length_max: int) -> str:
+    """Text that can be logged and shown in a terminal as it is."""
+    if not isinstance(value, str) or len(value) > length_max or not value.isprintable():
+        raise BadFrame(f"text that is not one printable line of at most {length_max} characters")
+    return value

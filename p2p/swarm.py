@@ -1,0 +1,338 @@
+"""The swarm as the other folders hold it: streams to admitted peers, and who they are.
+
+    ledger, federation --> Swarm --> Network (libp2p, memory)
+                             |
+                             +-- Admission (core): who is let in, who is dialled
+
+It connects and reconnects by itself, from every address it hears of. Streams of
+any protocol reach only admitted peers, both ways: an inbound one waits until its
+peer's `hello` is done, or is reset.
+
+Each event is handled in one synchronous call, so no two mix and no lock is needed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Final
+
+import trio
+
+from p2p.address_book import AddressBookConfig, Origin
+from p2p.admission import Admission, AdmissionConfig
+from p2p.admission_events import (
+    AddressesFound,
+    AddressesReceived,
+    ByeReceived,
+    CloseControl,
+    ControlEnded,
+    ControlId,
+    ControlOpened,
+    Dial,
+    DialEnded,
+    Disconnect,
+    Effect,
+    Event,
+    HelloReceived,
+    LeaveDecided,
+    OpenControl,
+    PeerDismissed,
+    Refusal,
+    SayHello,
+    Tell,
+    TimerFired,
+)
+from p2p.control_stream import ControlStream
+from p2p.errors import BadAddress, Unreachable
+from p2p.hello import (
+    ADDRESSES_PER_PEER_MAX,
+    NAME_LENGTH_MAX,
+    PROTOCOL_ID,
+    Addresses,
+    Bye,
+    Hello,
+    Message,
+    printable,
+)
+from p2p.membership import SwarmMembership
+from p2p.network import Network, PeerStream, StreamHandler
+from p2p.peer import PeerAddress, PeerId
+from p2p.peer_events import Member, PeerAdmitted, PeerEvent, PeerEvents, PeerLost
+from p2p.stream_gate import StreamGate
+
+logger = logging.getLogger(__name__)
+
+_GOODBYE_TIME_MAX = 1.0
+"""Seconds for a peer to read our goodbye and hang up. It takes a round trip; a frozen one never does."""
+
+_REFUSALS_MAX = 64
+"""Kept for a person to look at, the latest of each peer: more than anybody reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What a node says of itself to every peer."""
+
+    name: str
+    version: str
+    boot_id: str
+    """New at each start of the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmConfig:
+    """Limits of the shell; the cores have their own."""
+
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    address_book: AddressBookConfig = field(default_factory=AddressBookConfig)
+    dial_timeout: float = 10.0
+    """Seconds for TCP, private network and Noise together: generous, dials do not wait for each other."""
+
+
+class Swarm:
+    """A `Streams` over admitted peers, which also finds them."""
+
+    def __init__(
+        self,
+        network: Network,
+        membership: SwarmMembership,
+        introduction: Introduction,
+        *,
+        rng: Random,
+        wall_clock: Callable[[], float] = time.time,
+        config: SwarmConfig | None = None,
+    ) -> None:
+        self._network = network
+        self._membership = membership
+        self._introduction = introduction
+        self._wall_clock = wall_clock
+        self._config: Final = config or SwarmConfig()
+        self._admission = Admission(
+            network.me,
+            membership.founder_public_key,
+            rng,
+            self._config.admission,
+            self._config.address_book,
+        )
+        self._gate = StreamGate(network, self._admission.members, self._config.admission.hello_timeout)
+        self._nursery: trio.Nursery | None = None
+        self._started = trio.Event()
+        self._woken = trio.Event()
+        self._controls: dict[ControlId, ControlStream] = {}
+        self._numbers = itertools.count(1)
+        self._subscribers: list[PeerEvents] = []
+        self._refusals: dict[PeerId, Refusal] = {}
+        self._unheard: list[AddressesFound] = [AddressesFound(membership.bootstrap, Origin.BOOTSTRAP)]
+        network.on_stream(PROTOCOL_ID, self._run_control)
+
+    @property
+    def me(self) -> PeerId:
+        return self._network.me
+
+    def peers(self) -> Mapping[PeerId, Member]:
+        """Everybody admitted now. A live view: it changes under a reader that awaits."""
+        return self._admission.members
+
+    @property
+    def refusals(self) -> Mapping[PeerId, Refusal]:
+        """Who did not let us in, or was not let in, and why. An admission clears a peer's."""
+        return self._refusals
+
+    @contextmanager
+    def subscribe(self) -> Iterator[PeerEvents]:
+        """Who comes and goes, beginning with everybody who is here."""
+        events = PeerEvents()
+        for peer in sorted(self._admission.members):
+            events.publish(PeerAdmitted(peer))
+        self._subscribers.append(events)
+        try:
+            yield events
+        finally:
+            self._subscribers.remove(events)
+
+    def add_addresses(self, addresses: Iterable[PeerAddress], origin: Origin) -> None:
+        """Look for peers at `addresses` too."""
+        self._handle(AddressesFound(tuple(addresses), origin))
+
+    def known_addresses(self) -> list[PeerAddress]:
+        """Where peers we have met can be found: to be added as `Origin.KEPT` in the next run."""
+        return self._admission.book.addresses()
+
+    async def open_stream(self, peer: PeerId, protocol_id: str) -> PeerStream:
+        """As `Streams`; a peer that is not admitted is Unreachable."""
+        if peer not in self._admission.members:
+            await trio.lowlevel.checkpoint()
+            raise Unreachable(f"{peer} is not connected")
+        return await self._network.open_stream(peer, protocol_id)
+
+    def on_stream(self, protocol_id: str, handler: StreamHandler) -> None:
+        """As `Streams`; `handler` sees streams of admitted peers only."""
+        self._gate.on_stream(protocol_id, handler)
+
+    def disconnect(self, peer: PeerId, reason: str) -> None:
+        """Say goodbye to `peer` and close the connection. It is looked for again soon after."""
+        self._handle(PeerDismissed(peer, reason))
+
+    async def say_bye(self, reason: str) -> None:
+        """Tell everybody that this node goes (`hello.AWAY` or `hello.LEAVE`), and close all connections.
+
+        Waits until they have read it, a bounded time. Nobody new is let in afterwards. Cancelled:
+        the goodbyes go on in the background.
+        """
+        self._handle(LeaveDecided(reason))
+        with trio.move_on_after(2 * _GOODBYE_TIME_MAX):
+            for control in list(self._controls.values()):
+                await control.ended.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Find and admit peers until cancelled. All tasks live in here."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._started.set()
+                nursery.start_soon(self._watch_connections)
+                for event in self._unheard:
+                    self._handle(event)
+                task_status.started()
+                await self._watch_clock()
+        finally:
+            self._nursery = None
+            for events in self._subscribers:
+                events.close()
+
+    async def _watch_connections(self) -> None:
+        async for event in self._network.events:
+            self._handle(event)
+
+    async def _watch_clock(self) -> None:
+        while True:
+            self._woken = trio.Event()
+            with trio.move_on_at(self._admission.next_wake()) as until_due:
+                await self._woken.wait()
+            if until_due.cancelled_caught:
+                self._handle(TimerFired())
+
+    def _handle(self, event: Event) -> None:
+        """Let the core decide, and carry it out: tasks are started, nothing is awaited."""
+        if self._nursery is None:
+            if isinstance(event, AddressesFound):
+                self._unheard.append(event)
+            return
+        for effect in self._admission.handle(event, trio.current_time()):
+            self._carry_out(effect, self._nursery)
+        self._woken.set()
+
+    def _carry_out(self, effect: Effect, nursery: trio.Nursery) -> None:
+        match effect:
+            case Dial(address):
+                nursery.start_soon(self._dial, address)
+            case OpenControl(peer):
+                nursery.start_soon(self._open_control, peer)
+            case SayHello(control):
+                self._post(control, self._own_hello())
+            case Tell(control, message):
+                self._post(control, message)
+            case CloseControl(control):
+                self._drop(control)
+            case Disconnect(peer, control, bye):
+                nursery.start_soon(self._disconnect, peer, control, bye)
+                self._gate.decided(peer)
+            case Refusal():
+                self._record(effect)
+            case PeerAdmitted(peer):
+                logger.info("peer admitted: %s (%s)", peer, self._admission.members[peer].name)
+                self._refusals.pop(peer, None)
+                self._gate.decided(peer)
+                self._publish(effect)
+            case PeerLost(peer, announced, reason):
+                logger.info(
+                    "peer lost: %s (%s, %s)", peer, reason, "announced" if announced else "unannounced"
+                )
+                self._publish(effect)
+
+    def _post(self, control: ControlId, message: Message) -> None:
+        if control in self._controls:
+            self._controls[control].post(message)
+
+    def _drop(self, control: ControlId) -> None:
+        if control in self._controls:
+            self._controls[control].drop()
+
+    def _publish(self, event: PeerEvent) -> None:
+        for events in self._subscribers:
+            events.publish(event)
+
+    def _record(self, refusal: Refusal) -> None:
+        what = "we did not admit" if refusal.by_us else "we were not admitted by"
+        logger.warning("%s %s: %s", what, refusal.peer, refusal.reason)
+        self._refusals.pop(refusal.peer, None)  # The latest goes to the end.
+        self._refusals[refusal.peer] = refusal
+        if len(self._refusals) > _REFUSALS_MAX:
+            del self._refusals[next(iter(self._refusals))]
+
+    async def _dial(self, address: PeerAddress) -> None:
+        is_connected = False
+        try:
+            with trio.move_on_after(self._config.dial_timeout):
+                await self._network.dial(address)
+                is_connected = True
+        except (Unreachable, BadAddress) as error:
+            logger.debug("dial failed: %s: %s", address, error)
+        self._handle(DialEnded(address, is_connected))
+
+    async def _open_control(self, peer: PeerId) -> None:
+        try:
+            stream = await self._network.open_stream(peer, PROTOCOL_ID)
+        except Unreachable as error:
+            logger.debug("no control stream to %s: %s", peer, error)
+            self._handle(ControlEnded(peer, None))
+        else:
+            await self._run_control(stream)
+
+    async def _run_control(self, stream: PeerStream) -> None:
+        """Carry one control stream, whoever opened it, until it ends."""
+        await self._started.wait()
+        peer, control = stream.peer, ControlId(next(self._numbers))
+        self._controls[control] = ControlStream(stream)
+        self._handle(ControlOpened(peer, control))
+        try:
+            broken_rule = await self._controls[control].run(partial(self._on_message, peer, control))
+            self._handle(ControlEnded(peer, control, broken_rule))
+        finally:
+            del self._controls[control]
+
+    def _on_message(self, peer: PeerId, control: ControlId, message: Message) -> None:
+        match message:
+            case Hello():
+                self._handle(HelloReceived(peer, control, message, self._wall_clock()))
+            case Addresses(addresses):
+                self._handle(AddressesReceived(peer, control, addresses))
+            case Bye():
+                self._handle(ByeReceived(peer, control, message))
+
+    async def _disconnect(self, peer: PeerId, control: ControlId | None, bye: Bye | None) -> None:
+        """Close the connection to `peer`, which gets a moment to read the goodbye and close it itself."""
+        stream = self._controls.get(control) if control is not None else None
+        if stream is not None and bye is not None:
+            stream.post(bye)
+            stream.finish()
+            with trio.move_on_after(_GOODBYE_TIME_MAX):
+                await stream.ended.wait()
+        await self._network.disconnect(peer)
+
+    def _own_hello(self) -> Hello:
+        addresses = [address.multiaddr for address in self._network.listen_addresses]
+        return Hello(
+            printable(self._introduction.name, NAME_LENGTH_MAX),
+            self._introduction.version,
+            self._introduction.boot_id,
+            self._membership.credential,
+            tuple(addresses[:ADDRESSES_PER_PEER_MAX]),
+        )
