@@ -21,7 +21,6 @@ from federation.errors import (
     DeadlineExceeded,
     Failed,
     FederationError,
-    Misbehaved,
     ModelNotFound,
     ModelUnavailable,
     RefusalReason,
@@ -40,7 +39,7 @@ class Row:
     """Seconds."""
 
 
-FEDERATION_ROWS: Mapping[type[FederationError], Row] = {
+ROWS: Mapping[type[FederationError], Row] = {
     BadRequest: Row(400, "invalid_request_error"),
     ContextTooLong: Row(400, "invalid_request_error", "context_length_exceeded"),
     ModelNotFound: Row(404, "invalid_request_error", "model_not_found"),
@@ -50,10 +49,10 @@ FEDERATION_ROWS: Mapping[type[FederationError], Row] = {
     ModelUnavailable: Row(503, "server_error", "model_unavailable", retry_after=10),
     DeadlineExceeded: Row(504, "server_error", "deadline_exceeded"),
     Failed: Row(502, "server_error", "worker_failed"),
-    Misbehaved: Row(502, "server_error", "worker_failed"),
-    # Answered as REFUSALS says; this is the row of a reason that a newer version made up.
+    # Answered as REFUSALS says; this is the row of a reason that only a newer version knows.
     Refused: Row(503, "server_error", "refused", retry_after=2),
 }
+"""A subclass without a row is answered like its parent."""
 
 REFUSALS: Mapping[RefusalReason, type[FederationError]] = {
     "busy": Busy,
@@ -87,7 +86,7 @@ def http_error_of(error: Exception) -> HttpError | None:
 
 def _of_federation(error: FederationError) -> HttpError:
     kind = REFUSALS.get(error.reason, Refused) if isinstance(error, Refused) else type(error)
-    row = FEDERATION_ROWS[kind]
+    row = next(ROWS[each] for each in kind.__mro__ if each in ROWS)
     return HttpError(
         row.status,
         str(error),

@@ -18,22 +18,20 @@ def describe_validation(error: RequestValidationError) -> tuple[str | None, str]
     worst = max(error.errors(), key=lambda each: len(each["loc"]))
     if worst["type"] == "json_invalid":
         return None, f"the body is not JSON: {worst['ctx']['error']} at character {worst['loc'][1]}"
-    param = _path_in(error.body, worst["loc"][1:])
+    param = _path_in(error.body, worst["loc"][1:], is_missing=worst["type"] == "missing")
     if param is None:
         return None, "the body must be a JSON object"
     return param, f"`{param}`: {worst['msg']}"
 
 
-def _path_in(body: Any, location: Sequence[str | int]) -> str | None:  # noqa: ANN401 (any JSON)
-    """`location` as a path in `body`, up to where the two part; None if that is at once."""
+def _path_in(body: Any, location: Sequence[str | int], *, is_missing: bool) -> str | None:  # noqa: ANN401 (any JSON)
+    """`location` as a path in `body`, without the steps that name types; None if nothing is left."""
     path = ""
-    for step in location:
-        if isinstance(body, dict) and isinstance(step, str):
-            path = f"{path}.{step}" if path else step
+    for depth, step in enumerate(location, start=1):
+        if isinstance(body, dict) and (step in body or (is_missing and depth == len(location))):
+            path = f"{path}.{step}" if path else f"{step}"
             body = body.get(step)
         elif isinstance(body, list) and isinstance(step, int) and step < len(body):
             path = f"{path}[{step}]"
             body = body[step]
-        else:
-            break
     return path or None

@@ -8,8 +8,8 @@ hangs up. Loaded by path (`tests/` is no package); see `tests/api/conftest.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,7 +54,7 @@ class Exchange:
             assert self._head["type"] == "http.response.start"
         return self._head
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """The pieces of the body as they are sent."""
         await self.head()
         while True:
@@ -80,7 +80,7 @@ async def open_request(
     *,
     json_body: Any = None,
     body: bytes | None = None,
-    pieces: AsyncIterator[bytes] | None = None,
+    pieces: AsyncGenerator[bytes] | None = None,
     headers: Mapping[str, str | None] | None = None,
     kind: str = "http",
 ) -> AsyncIterator[Exchange]:
@@ -109,7 +109,8 @@ async def open_request(
     to_test, from_app = trio.open_memory_channel[Message](0)
     exchange = Exchange(from_app)
     hung_up = trio.Event()
-    messages = _request_messages(pieces or _once(body or b""), exchange)
+    pieces = pieces or _once(body or b"")
+    messages = _request_messages(pieces, exchange)
 
     async def receive() -> Message:
         async for message in messages:
@@ -123,20 +124,20 @@ async def open_request(
         ):  # As hypercorn: what is sent to a client that is gone gets lost.
             await to_test.send(message)
 
-    async with trio.open_nursery() as nursery:
+    async with aclosing(pieces), aclosing(messages), trio.open_nursery() as nursery:
         nursery.start_soon(app, scope, receive, send)
         yield exchange
         hung_up.set()
         from_app.close()
 
 
-async def _request_messages(pieces: AsyncIterator[bytes], exchange: Exchange) -> AsyncIterator[Message]:
+async def _request_messages(pieces: AsyncGenerator[bytes], exchange: Exchange) -> AsyncGenerator[Message]:
     async for piece in pieces:
         exchange.body_read += len(piece)
         yield {"type": "http.request", "body": piece, "more_body": True}
     yield {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def _once(body: bytes) -> AsyncIterator[bytes]:
+async def _once(body: bytes) -> AsyncGenerator[bytes]:
     if body:
         yield body

@@ -1,0 +1,96 @@
+"""Health, models, counters, the swarm, and the pages that describe it all."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from federation.backend import ModelInfo
+from ledger.records import ModelName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.api.conftest import Bench
+
+
+def test_health_and_version_are_told(bench: Bench) -> None:
+    assert bench.call("GET", "/healthz").json() == {"status": "ok"}
+    assert bench.call("GET", "/version").json() == {"name": "localai-node", "version": "1.2.3"}
+
+
+def test_a_node_that_is_not_ready_says_why_and_when_to_ask_again(bench: Bench) -> None:
+    assert bench.call("GET", "/readyz").status == 200
+    bench.status.reason = "no model yet; add one with `localai-node models add FILE`"
+    reply = bench.call("GET", "/readyz")
+    assert reply.status == 503
+    assert reply.json()["error"]["message"] == bench.status.reason
+    assert int(reply.headers["retry-after"]) > 0
+    assert bench.call("GET", "/healthz").status == 200
+
+
+def test_the_swarm_is_told_as_the_node_sees_it(bench: Bench) -> None:
+    assert bench.call("GET", "/api/swarm").json() == bench.status.view
+
+
+def test_models_are_listed_without_those_that_failed(new_bench: Callable[..., Bench]) -> None:
+    listed = [
+        ModelInfo(ModelName("a/b"), "loaded", ("chat",), 4096),
+        ModelInfo(ModelName("broken"), "failed", (), 0, "not a GGUF file"),
+        ModelInfo(ModelName("cold"), "cold", ("chat",), 0),
+    ]
+    bench = new_bench(listed=listed)
+    body = bench.call("GET", "/v1/models").json()
+    assert body["object"] == "list"
+    assert [model["id"] for model in body["data"]] == ["a/b", "cold"]
+    assert body["data"][0]["object"] == "model"
+    assert bench.call("GET", "/v1/models/a/b").json()["id"] == "a/b"
+    assert bench.call("GET", "/v1/models/broken").json()["reason"] == "not a GGUF file"
+    missing = bench.call("GET", "/v1/models/nope")
+    assert missing.status == 404
+    assert missing.json()["error"]["code"] == "model_not_found"
+
+
+def test_counters_name_routes_and_never_what_clients_make_up(bench: Bench) -> None:
+    bench.chat()
+    bench.chat(model=None)
+    bench.call("GET", "/made/up")
+    bench.call("GET", "/v1/models/made-up")
+    text = bench.call("GET", "/metrics").body.decode()
+    assert 'localai_node_http_requests_total{path="/v1/chat/completions",status="200"} 1.0' in text
+    assert 'localai_node_http_requests_total{path="/v1/chat/completions",status="400"} 1.0' in text
+    assert 'localai_node_http_requests_total{path="other",status="404"} 1.0' in text
+    assert 'localai_node_tokens_total{kind="completion",model="stub"} 2.0' in text
+    assert 'localai_node_time_to_first_token_seconds_count{model="stub"} 1.0' in text
+    assert "localai_node_http_requests_in_flight 1.0" in text  # This very request.
+    assert "made" not in text
+
+
+def test_two_apps_share_no_counters(new_bench: Callable[..., Bench]) -> None:
+    one, other = new_bench(), new_bench()
+    one.chat()
+    assert "/v1/chat/completions" not in other.call("GET", "/metrics").body.decode()
+
+
+def test_openapi_names_every_endpoint_and_the_docs_page_shows_them(bench: Bench) -> None:
+    paths = bench.call("GET", "/openapi.json").json()["paths"]
+    assert {
+        "/v1/models",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/healthz",
+        "/readyz",
+        "/version",
+    } <= set(paths)
+    assert {"/metrics", "/api/swarm"} <= set(paths)
+    assert all(
+        "422" not in operation["responses"] for methods in paths.values() for operation in methods.values()
+    )
+    page = bench.call("GET", "/docs").body.decode()
+    assert all(path in page for path in paths)
+
+
+def test_the_docs_page_needs_no_internet(bench: Bench) -> None:
+    page = bench.call("GET", "/docs").body.decode()
+    assert not re.search(r"(src|href)=.?(https?:)?//", page)
+    assert "<script" not in page

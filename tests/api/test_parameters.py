@@ -1,0 +1,203 @@
+"""Which parameters are taken, refused by name, or ignored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.schema import NOT_YET
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Bench
+
+CHAT = "/v1/chat/completions"
+
+
+def test_every_supported_parameter_reaches_the_backend(bench: Bench) -> None:
+    reply = bench.chat(
+        max_tokens=10,
+        temperature=0.5,
+        top_k=40,
+        top_p=0.9,
+        min_p=0.05,
+        seed=7,
+        stop=["a", "b"],
+        ignore_eos=True,
+    )
+    assert reply.status == 200
+    [request] = bench.backend.requests
+    assert request.kind == "chat"
+    assert request.messages == ({"role": "user", "content": "Hi"},)
+    assert (request.max_tokens, request.stop, request.ignore_eos) == (10, ("a", "b"), True)
+    sampling = request.sampling
+    assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p, sampling.seed) == (
+        0.5,
+        40,
+        0.9,
+        0.05,
+        7,
+    )
+
+
+def test_what_is_left_open_stays_open(bench: Bench) -> None:
+    bench.chat(temperature=None, stop=None, stream=None)
+    [request] = bench.backend.requests
+    assert request.sampling.temperature is None
+    assert request.max_tokens is None
+    assert request.stop == ()
+
+
+def test_max_completion_tokens_wins_over_its_old_name(bench: Bench) -> None:
+    bench.chat(max_tokens=10, max_completion_tokens=20)
+    assert bench.backend.requests[0].max_tokens == 20
+
+
+def test_one_stop_string_is_a_list_of_one_and_empty_ones_are_ignored(bench: Bench) -> None:
+    bench.chat(stop="END")
+    bench.chat(stop=["", "END"])
+    assert [request.stop for request in bench.backend.requests] == [("END",), ("END",)]
+
+
+def test_text_parts_become_one_text(bench: Bench) -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    bench.chat(messages=[{"role": "user", "content": parts}])
+    assert bench.backend.requests[0].messages == ({"role": "user", "content": "one\ntwo"},)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sent"),
+    [("text", "text"), (["text"], "text"), ([1, 2], (1, 2)), ([[1, 2]], (1, 2)), ("", "")],
+)
+def test_a_prompt_may_be_text_or_token_ids(bench: Bench, prompt: Any, sent: Any) -> None:
+    assert bench.call("POST", "/v1/completions", {"model": "stub", "prompt": prompt}).status == 200
+    assert bench.backend.requests[0].prompt == sent
+
+
+@pytest.mark.parametrize(
+    "parameter", ["user", "metadata", "store", "service_tier", "reasoning_effort", "made_up"]
+)
+def test_parameters_that_change_nothing_are_ignored(bench: Bench, parameter: str) -> None:
+    assert bench.chat(**{parameter: "x"}).status == 200
+
+
+@pytest.mark.parametrize("parameter", sorted(NOT_YET))
+def test_parameters_that_would_change_the_answer_are_refused_by_name(bench: Bench, parameter: str) -> None:
+    reply = bench.chat(**{parameter: ["something"]})
+    assert reply.status == 400
+    assert reply.json()["error"]["param"] == parameter
+    assert reply.json()["error"]["code"] == "unsupported_parameter"
+    assert bench.backend.requests == []
+
+
+@pytest.mark.parametrize("parameter", sorted(NOT_YET))
+def test_their_neutral_values_pass(bench: Bench, parameter: str) -> None:
+    assert all(bench.chat(**{parameter: neutral}).status == 200 for neutral in NOT_YET[parameter])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", 2.1),
+        ("temperature", "0.5"),
+        ("temperature", float("nan")),
+        ("top_p", 1.5),
+        ("top_p", float("inf")),
+        ("min_p", -1),
+        ("top_k", -1),
+        ("top_k", 1.5),
+        ("top_k", 2**31),
+        ("max_tokens", 0),
+        ("max_tokens", True),
+        ("max_tokens", 10**30),
+        ("max_completion_tokens", 0),
+        ("seed", 2**63),
+        ("seed", "7"),
+        ("stop", 3),
+        ("stop", ["x"] * 17),
+        ("stream", "yes"),
+        ("stream", 1),
+        ("ignore_eos", "no"),
+        ("model", ""),
+        ("model", None),
+        ("model", "x" * 257),
+        ("messages", []),
+        ("messages", "Hi"),
+        ("messages", None),
+        ("stream_options", {"include_usage": True}),
+    ],
+)
+def test_a_parameter_out_of_range_or_of_the_wrong_type_is_named(
+    bench: Bench, parameter: str, value: Any
+) -> None:
+    reply = bench.chat(**{parameter: value})
+    assert reply.status == 400
+    assert reply.json()["error"]["param"] == parameter
+    assert parameter in reply.json()["error"]["message"]
+    assert bench.backend.requests == []
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"content": "Hi"}, "messages[0].role"),
+        ({"role": "king", "content": "Hi"}, "messages[0].role"),
+        ({"role": "user"}, "messages[0].content"),
+        ({"role": "user", "content": 3}, "messages[0].content"),
+        ({"role": "user", "content": "\ud800"}, "messages[0].content"),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+            "messages[0].content[0].type",
+        ),
+        ({"role": "assistant", "content": "", "tool_calls": [{}]}, "messages[0].tool_calls"),
+        ({"role": "user", "content": {"str": 1}}, "messages[0].content"),
+        ("Hi", "messages[0]"),
+    ],
+)
+def test_a_bad_message_is_named_with_its_place(bench: Bench, message: Any, param: str) -> None:
+    reply = bench.chat(messages=[message])
+    assert reply.status == 400
+    assert reply.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    "prompt", [["one", "two"], [[1], [2]], [], None, 3, [-1], [2**31], {"a": 1}, ["one", 2]]
+)
+def test_a_bad_prompt_is_named(bench: Bench, prompt: Any) -> None:
+    reply = bench.call("POST", "/v1/completions", {"model": "stub", "prompt": prompt})
+    assert reply.status == 400
+    assert reply.json()["error"]["param"].startswith("prompt")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[1]", b'"text"', b"null", b"\xff\xfe{", b"[" * 100_000, b'{"model": NaN']
+)
+def test_what_is_no_json_object_is_400(bench: Bench, body: bytes) -> None:
+    reply = bench.call("POST", CHAT, body=body)
+    assert reply.status == 400
+    assert reply.json()["error"]["type"] == "invalid_request_error"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    near_miss=st.dictionaries(
+        st.sampled_from(["model", "messages", "stop", "stream_options", "prompt", "seed", "stream", "tools"]),
+        JSON,
+    )
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_body_breaks_the_server(bench: Bench, near_miss: dict[str, Any]) -> None:
+    assert bench.chat(**near_miss).status in (200, 400)
+    assert bench.call("POST", "/v1/completions", {"model": "stub", "prompt": "x", **near_miss}).status in (
+        200,
+        400,
+    )
