@@ -126,10 +126,10 @@ class Beliefs:
         for peer in sorted(peer for peer, deadline in self._offline_at.items() if deadline <= now):
             self.learn(peer, Claim(self.peers[peer].claim.incarnation, Status.OFFLINE), now)
 
-    def postpone(self, by: float) -> None:
-        """Give every suspect this much more time."""
-        for peer in self._offline_at:
-            self._offline_at[peer] += by
+    def postpone(self, by: float, not_before: float) -> None:
+        """Call nobody offline for this much longer, and in no case before that time."""
+        for peer, deadline in self._offline_at.items():
+            self._offline_at[peer] = max(deadline + by, not_before)
 
     def rumours_to_ride(self, count_max: int) -> tuple[Rumour, ...]:
         """What goes along with the next frame."""

@@ -113,15 +113,16 @@ class FailureDetector:
         return [*changes, *effects]
 
     def _forgive_own_lateness(self, now: float) -> None:
-        """Give every wait the time back in which we stood still: answers may lie unread."""
+        """Give every wait the time back in which we stood still, and some to read what lies there."""
         lateness = now - self.wake_at
         if lateness > self.config.lateness_max:
             self.local_health.worsen()
+            not_before = now + self.config.direct_timeout
             for probe in self._probes.values():
                 probe.asked_at += lateness
-                probe.deadline += lateness
+                probe.deadline = max(probe.deadline + lateness, not_before)
             self._relays.postpone(lateness)
-            self.beliefs.postpone(lateness)
+            self.beliefs.postpone(lateness, not_before)
 
     def _on_timer(self, now: float) -> None:
         for relay in self._relays.expired(now):

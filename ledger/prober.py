@@ -96,8 +96,9 @@ class Prober:
         """How busy `peer` said it is, in its last probe or answer; empty while it is offline."""
         return self._loads.get(peer, {})
 
-    def report_failure(self, peer: PeerId) -> None:
+    def report_failure(self, peer: PeerId, reason: str) -> None:
         """Say that `peer` could not be reached: it is suspect from now on, and asked at once."""
+        _log.info("%s could not be reached: %s", peer, reason)
         self._handle(FailureReported(peer))
 
     async def run(self) -> None:
@@ -155,8 +156,11 @@ class Prober:
     async def _follow_goodbyes(self) -> None:
         with self._members.subscribe() as events:
             async for event in events:
-                if isinstance(event, PeerLost):
-                    self._handle(ByeSaid(event.peer) if event.announced else FailureReported(event.peer))
+                match event:
+                    case PeerLost(peer, announced=True):
+                        self._handle(ByeSaid(peer))
+                    case PeerLost(peer, reason=reason):
+                        self.report_failure(peer, reason)
 
     async def _talk(self, stream: PeerStream) -> None:
         """Exchange probes over `stream` until it ends. A second stream of one peer replaces the first."""

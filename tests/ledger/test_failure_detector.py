@@ -1,0 +1,320 @@
+"""What the failure detector decides, event by event."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+from typing import TypeVar
+
+import pytest
+
+from ledger.failure_detector import FailureDetector
+from ledger.liveness_config import LivenessConfig
+from ledger.liveness_events import (
+    ByeSaid,
+    Effect,
+    Event,
+    FailureReported,
+    LinkLost,
+    LinkOpened,
+    MessageReceived,
+    PeersKnown,
+    SendMessage,
+    StatusChanged,
+    TimerFired,
+)
+from ledger.local_health import SCORE_MAX
+from ledger.probe import Ack, Gossip, Message, Nack, Ping, PingRequest, RelayedAck
+from ledger.rumour import Claim, Rumour, Status
+from p2p.peer import PeerId
+
+ME, BOB, CAROL, DAVE, ERIN = (PeerId(name) for name in ("alice", "bob", "carol", "dave", "erin"))
+ALIVE, SUSPECT, OFFLINE = Status.ALIVE, Status.SUSPECT, Status.OFFLINE
+CONFIG = LivenessConfig()
+
+
+class Bench:
+    """A detector, and what it did."""
+
+    def __init__(self, *linked: PeerId) -> None:
+        self.detector = FailureDetector(ME, Random(1), CONFIG)
+        self.now = 100.0
+        self.handle(PeersKnown(frozenset({BOB, CAROL, DAVE, ERIN})))
+        for peer in linked:
+            self.link(peer)
+
+    def handle(self, event: Event) -> list[Effect]:
+        return self.detector.handle(event, self.now)
+
+    def receive(self, peer: PeerId, message: Message) -> list[Effect]:
+        return self.handle(MessageReceived(peer, message))
+
+    def link(self, peer: PeerId, incarnation: int = 0) -> None:
+        """Open a link and let the peer answer its first ping."""
+        ping = sent(self.handle(LinkOpened(peer)), Ping)[peer]
+        self.receive(peer, Ack(ping.sequence, incarnation))
+
+    def wait(self, duration: float, *answering: PeerId) -> list[Effect]:
+        """Fire every timer within `duration` on time; `answering` peers answer at once."""
+        effects: list[Effect] = []
+        end = self.now + duration
+        while self.detector.wake_at <= end:
+            self.now = self.detector.wake_at
+            new = self.handle(TimerFired())
+            for peer, ping in sent(new, Ping).items():
+                if peer in answering:
+                    new += self.receive(peer, Ack(ping.sequence, 0))
+            effects += new
+        self.now = end
+        return effects
+
+    def status(self, peer: PeerId) -> Status:
+        return self.detector.beliefs.peers[peer].status
+
+
+_M = TypeVar("_M", bound=Message)
+
+
+def sent(effects: list[Effect], kind: type[_M]) -> dict[PeerId, _M]:
+    """The messages of one kind among `effects`, by who gets them; the last one to each."""
+    return {
+        effect.peer: effect.message
+        for effect in effects
+        if isinstance(effect, SendMessage) and isinstance(effect.message, kind)
+    }
+
+
+def test_a_peer_known_from_the_ledger_is_unknown_until_it_answers() -> None:
+    bench = Bench()
+    assert bench.status(BOB) is Status.UNKNOWN
+    ping = sent(bench.handle(LinkOpened(BOB)), Ping)[BOB]
+    assert bench.status(BOB) is Status.UNKNOWN
+    effects = bench.receive(BOB, Ack(ping.sequence, 0))
+    assert StatusChanged(BOB, ALIVE) in effects
+
+
+def test_an_unknown_peer_that_stays_silent_is_never_gossiped_about() -> None:
+    bench = Bench(CAROL)
+    effects = bench.wait(30, CAROL)
+    assert bench.status(BOB) is Status.UNKNOWN
+    assert sent(effects, Gossip) == {}
+
+
+def test_silence_is_followed_by_questions_through_others_and_then_by_suspicion() -> None:
+    bench = Bench(BOB, CAROL, DAVE)
+    effects = bench.wait(2.0, CAROL, DAVE)
+    asked = [
+        effect.peer
+        for effect in effects
+        if isinstance(effect, SendMessage)
+        and isinstance(effect.message, PingRequest)
+        and effect.message.target == BOB
+    ]
+    assert asked[:2] == [CAROL, DAVE]
+    assert bench.status(BOB) is SUSPECT
+    assert {bench.status(CAROL), bench.status(DAVE)} == {ALIVE}
+
+
+def test_a_suspect_that_does_not_refute_is_offline_after_three_seconds() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.handle(FailureReported(BOB))
+    bench.wait(CONFIG.suspicion_min - 0.01, CAROL)
+    assert bench.status(BOB) is SUSPECT
+    effects = bench.wait(0.02, CAROL)
+    assert StatusChanged(BOB, OFFLINE) in effects
+    assert Rumour(BOB, Claim(0, OFFLINE)) in sent(effects, Gossip)[CAROL].rumours
+
+
+@pytest.mark.parametrize("evidence", [FailureReported(BOB), LinkLost(BOB)])
+def test_evidence_makes_a_suspect_at_once_and_tells_the_others(evidence: Event) -> None:
+    bench = Bench(BOB, CAROL)
+    effects = bench.handle(evidence)
+    assert StatusChanged(BOB, SUSPECT) in effects
+    assert sent(effects, Gossip)[CAROL].rumours == (Rumour(BOB, Claim(0, SUSPECT)),)
+
+
+def test_evidence_is_followed_by_a_probe_that_names_the_complaint() -> None:
+    bench = Bench(BOB)
+    ping = sent(bench.handle(FailureReported(BOB)), Ping)[BOB]
+    assert ping.about_you == Claim(0, SUSPECT)
+    bench.receive(BOB, Ack(ping.sequence, 1))
+    assert bench.status(BOB) is ALIVE
+
+
+def test_an_answer_without_a_higher_incarnation_refutes_nothing() -> None:
+    bench = Bench(BOB)
+    ping = sent(bench.handle(FailureReported(BOB)), Ping)[BOB]
+    bench.receive(BOB, Ack(ping.sequence, 0))
+    assert bench.status(BOB) is SUSPECT
+
+
+def test_a_lost_link_is_asked_about_through_others() -> None:
+    bench = Bench(BOB, CAROL)
+    effects = bench.handle(LinkLost(BOB))
+    request = sent(effects, PingRequest)[CAROL]
+    assert (request.target, request.held_against) == (BOB, Claim(0, SUSPECT))
+    bench.receive(CAROL, RelayedAck(request.sequence, BOB, 1))
+    assert bench.status(BOB) is ALIVE
+
+
+def test_a_relayed_answer_that_nobody_asked_for_counts_for_nothing() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.handle(FailureReported(BOB))
+    bench.receive(CAROL, RelayedAck(99, BOB, 7))
+    assert bench.status(BOB) is SUSPECT
+
+
+def test_who_says_goodbye_is_offline_at_once_and_nobody_else_is_told() -> None:
+    bench = Bench(BOB, CAROL)
+    effects = bench.handle(ByeSaid(BOB))
+    assert effects == [StatusChanged(BOB, OFFLINE)]
+    assert bench.handle(LinkLost(BOB)) == []
+
+
+def test_who_comes_back_after_a_goodbye_is_alive_with_its_first_answer() -> None:
+    bench = Bench(BOB)
+    bench.handle(ByeSaid(BOB))
+    bench.handle(LinkLost(BOB))
+    ping = sent(bench.handle(LinkOpened(BOB)), Ping)[BOB]
+    assert ping.about_you == Claim(0, OFFLINE)
+    bench.receive(BOB, Ack(ping.sequence, 1))
+    assert bench.status(BOB) is ALIVE
+
+
+def test_what_is_said_against_us_is_taken_back_in_the_answer_and_told_to_all() -> None:
+    bench = Bench(BOB, CAROL)
+    effects = bench.receive(BOB, Ping(5, 0, about_you=Claim(3, OFFLINE)))
+    assert sent(effects, Ack)[BOB].incarnation == 4
+    assert sent(effects, Gossip)[CAROL].rumours == (Rumour(ME, Claim(4, ALIVE)),)
+
+
+def test_an_old_complaint_about_us_is_not_answered_again() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.receive(BOB, Ping(5, 0, about_you=Claim(3, OFFLINE)))
+    assert sent(bench.receive(CAROL, Gossip((Rumour(ME, Claim(3, SUSPECT)),))), Gossip) == {}
+    assert bench.detector.beliefs.incarnation == 4
+
+
+def test_a_rumour_is_passed_on_once_and_the_accused_is_told() -> None:
+    bench = Bench(BOB, CAROL, DAVE)
+    rumour = Rumour(BOB, Claim(0, SUSPECT))
+    told = sent(bench.receive(CAROL, Gossip((rumour,))), Gossip)
+    assert told == {BOB: Gossip((rumour,)), DAVE: Gossip((rumour,))}
+    assert bench.receive(DAVE, Gossip((rumour,))) == []
+
+
+def test_a_rumour_about_a_stranger_is_dropped() -> None:
+    bench = Bench(BOB, CAROL)
+    assert bench.receive(BOB, Gossip((Rumour(PeerId("mallory"), Claim(0, SUSPECT)),))) == []
+    assert PeerId("mallory") not in bench.detector.beliefs.peers
+
+
+def test_a_rumour_rides_along_a_bounded_number_of_times() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.receive(BOB, Gossip((Rumour(DAVE, Claim(0, SUSPECT)),)))
+    bench.wait(3.1, BOB, CAROL)
+    pings = sent(bench.wait(60, BOB, CAROL), Ping)
+    assert [ping.rumours for ping in pings.values()] == [(), ()]
+
+
+def test_a_helper_carries_question_complaint_and_answer() -> None:
+    bench = Bench(BOB, CAROL)
+    ping = sent(bench.receive(BOB, PingRequest(41, CAROL, Claim(2, OFFLINE))), Ping)[CAROL]
+    assert ping.about_you == Claim(2, OFFLINE)
+    assert bench.status(CAROL) is ALIVE
+    answer = sent(bench.receive(CAROL, Ack(ping.sequence, 3)), RelayedAck)[BOB]
+    assert (answer.sequence, answer.target, answer.incarnation) == (41, CAROL, 3)
+
+
+def test_a_helper_that_hears_nothing_says_so_in_time() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.receive(BOB, PingRequest(41, CAROL))
+    assert sent(bench.wait(CONFIG.relay_timeout), Nack)[BOB].sequence == 41
+
+
+def test_a_helper_without_a_link_to_the_target_says_so_at_once() -> None:
+    bench = Bench(BOB)
+    assert sent(bench.receive(BOB, PingRequest(41, CAROL)), Nack)[BOB].sequence == 41
+
+
+def test_a_helper_carries_a_bounded_number_of_questions() -> None:
+    bench = Bench(BOB, CAROL)
+    pings = [sent(bench.receive(BOB, PingRequest(number, CAROL)), Ping) for number in range(1000)]
+    assert sum(map(len, pings)) == CONFIG.relays_max
+
+
+@pytest.mark.parametrize(("nacking", "score"), [((CAROL, DAVE), 0), ((CAROL,), 1), ((), 2)])
+def test_helpers_count_against_us_only_if_they_stay_silent(nacking: tuple[PeerId, ...], score: int) -> None:
+    bench = Bench(BOB, CAROL, DAVE)
+    while not (requests := sent(bench.wait(0.05, CAROL, DAVE), PingRequest)):
+        assert bench.now < 110
+    for helper in nacking:
+        bench.receive(helper, Nack(requests[helper].sequence))
+    bench.wait(CONFIG.indirect_timeout)
+    assert bench.status(BOB) is SUSPECT
+    assert bench.detector.local_health.score == score
+
+
+def test_a_slow_node_waits_longer_before_it_blames() -> None:
+    well, slow = Bench(BOB), Bench(BOB)
+    slow.detector.local_health.worsen(SCORE_MAX)
+    for bench in (well, slow):
+        bench.handle(LinkLost(BOB))
+        bench.link(BOB, incarnation=1)
+    slow.detector.local_health.worsen(SCORE_MAX)
+    well.wait(1.0)
+    slow.wait(1.0)
+    assert (well.status(BOB), slow.status(BOB)) == (SUSPECT, ALIVE)
+
+
+def test_a_pause_of_our_own_blames_nobody() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.handle(FailureReported(CAROL))
+    bench.handle(TimerFired())
+    bench.now += 3600
+    changes = [effect for effect in bench.handle(TimerFired()) if isinstance(effect, StatusChanged)]
+    assert changes == []
+    assert (bench.status(BOB), bench.status(CAROL)) == (ALIVE, SUSPECT)
+    bench.wait(CONFIG.suspicion_min + CONFIG.direct_timeout, BOB)
+    assert bench.status(CAROL) is OFFLINE
+
+
+def test_what_a_node_believes_while_cut_off_is_not_spread_later() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.handle(LinkLost(BOB))
+    bench.handle(LinkLost(CAROL))
+    bench.wait(10)
+    assert (bench.status(BOB), bench.status(CAROL)) == (OFFLINE, OFFLINE)
+    ping = sent(bench.handle(LinkOpened(BOB)), Ping)[BOB]
+    assert ping.rumours == ()
+
+
+def test_who_left_the_ledger_and_has_no_link_is_forgotten() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.handle(FailureReported(BOB))
+    bench.handle(PeersKnown(frozenset()))
+    assert set(bench.detector.beliefs.peers) == {BOB, CAROL}
+    bench.handle(LinkLost(BOB))
+    assert set(bench.detector.beliefs.peers) == {CAROL}
+    bench.wait(10, CAROL)
+
+
+def test_the_lost_do_not_slow_down_the_watch_over_the_living() -> None:
+    bench = Bench(BOB)
+    old = frozenset(PeerId(f"laptop{number}") for number in range(100))
+    bench.handle(PeersKnown(old | {BOB}))
+    asked_at = [bench.now for _ in range(40) if BOB in sent(bench.wait(CONFIG.probe_interval, BOB), Ping)]
+    assert max(b - a for a, b in pairwise(asked_at)) <= 4 * CONFIG.probe_interval
+
+
+def test_the_round_trip_is_measured_and_smoothed() -> None:
+    bench = Bench()
+    ping = sent(bench.handle(LinkOpened(BOB)), Ping)[BOB]
+    bench.now += 0.008
+    bench.receive(BOB, Ack(ping.sequence, 0))
+    health = bench.detector.beliefs.peers[BOB]
+    assert health.round_trip == pytest.approx(0.008)
+    ping = sent(bench.handle(LinkOpened(BOB)), Ping)[BOB]
+    bench.now += 0.016
+    bench.receive(BOB, Ack(ping.sequence, 0))
+    assert health.round_trip == pytest.approx(0.009)
