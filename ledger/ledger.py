@@ -207,18 +207,19 @@ class Ledger:
 
     def _overrule(self, entry: Entry, previous: Entry | None) -> None:
         if entry.version > self._version:
+            _log.warning("met our own %s, which we do not remember, as %s", entry.key, entry.version)
             self._version = entry.version.epoch_beyond()
             self._epochs_lost += 1
-            _log.warning("met our own %s, which we do not remember, as %s", entry.key, entry.version)
         if self._epochs_lost > EPOCHS_LOST_MAX:
             self._failure = CopiedIdentity(
                 f"another living node writes as {self.me}: this home was copied; give one of them a new key"
             )
             self._is_due.set()
-        elif previous is not None and not previous.deleted:
-            self._write(entry.key, previous.value)
-        else:
+        # Even then: the copy must hear of us to stop as well.
+        if previous is None or previous.deleted:
             self.delete(entry.key)
+        else:
+            self._write(entry.key, previous.value)
 
     def _recall(self, encoded: bytes) -> None:
         """Take in an entry from our own file."""

@@ -6,6 +6,7 @@ not as expected is a `BadRecord`, which costs that one entry and nothing else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ _Word = TypeVar("_Word", bound=str)
 
 _NUMBER_MAX = 2**63 - 1
 """What every reader's integers hold."""
+_DEPTH_MAX = 4
+"""Of maps and lists in one field. Nothing a record describes goes deeper, and a stack has an end."""
 
 
 def encode_value(value: Mapping[str, Any]) -> bytes:
@@ -76,15 +79,30 @@ class RecordFields:
         return value
 
     def mapping(self, name: str) -> dict[str, Any]:
-        """A map; empty if it is not there."""
+        """A map of what JSON can say too; empty if it is not there."""
         value = self._unread.pop(name, {})
-        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise BadRecord(f"{name} is not a map with text keys")
+        if not isinstance(value, dict) or not _is_plain(value, _DEPTH_MAX):
+            raise BadRecord(f"{name} is not a map of plain values")
         return value
 
     def unread(self) -> dict[str, Any]:
         """What no other call has taken."""
         return self._unread
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether `value` is what JSON can say, in at most `depth` levels."""
+    match value:
+        case dict():
+            return depth > 0 and all(
+                isinstance(key, str) and _is_plain(each, depth - 1) for key, each in value.items()
+            )
+        case list():
+            return depth > 0 and all(_is_plain(each, depth - 1) for each in value)
+        case float():
+            return math.isfinite(value)
+        case _:
+            return value is None or isinstance(value, str | int)
 
 
 def _ordered(value: object) -> object:

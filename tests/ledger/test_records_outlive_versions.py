@@ -1,0 +1,119 @@
+"""Records travel as maps: what a version does not know it keeps, what it cannot read it leaves."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+import pytest
+
+from ledger.errors import BadRecord
+from ledger.record_fields import decode_value_untrusted, encode_value
+from ledger.records import (
+    NODE_KEY,
+    ModelName,
+    ModelRecord,
+    NodeRecord,
+    Record,
+    decode_record,
+    encode_record,
+    key_of,
+)
+
+NODE = NodeRecord(
+    name="attic",
+    role="worker",
+    version="0.1.0",
+    boot_id="b1",
+    presence="draining",
+    addresses=("/ip4/192.168.1.7/tcp/4747",),
+    hardware={"cores": 8, "gpu": None, "devices": [{"name": "cpu", "share": 0.5}]},
+    extra={"later": {"deep": [1, 2]}},
+)
+MODEL = ModelRecord(
+    name=ModelName("smollm2-135m-instruct"),
+    state="loaded",
+    capabilities=("chat", "completion"),
+    context_size=2048,
+    size_bytes=98_000_000,
+    sha256="ab" * 32,
+    slots=4,
+    reason="",
+    extra={"later": True},
+)
+
+
+def carry(record: Record) -> Record | None:
+    return decode_record(key_of(record), decode_value_untrusted(encode_value(encode_record(record))))
+
+
+@pytest.mark.parametrize("record", [NODE, MODEL])
+def test_a_record_arrives_as_it_was_written(record: Record) -> None:
+    assert carry(record) == record
+
+
+def test_what_is_not_said_has_its_default() -> None:
+    said = {"name": "attic", "role": "front", "version": "0.1.0", "boot_id": "b1"}
+    assert decode_record(NODE_KEY, said) == NodeRecord("attic", "front", "0.1.0", "b1")
+    assert decode_record("model/m", {"state": "cold"}) == ModelRecord(ModelName("m"), "cold")
+
+
+def test_a_capability_of_a_later_version_is_left_out() -> None:
+    record = decode_record("model/m", {"state": "cold", "capabilities": ["chat", "paint"]})
+    assert record == ModelRecord(ModelName("m"), "cold", capabilities=("chat",))
+
+
+def test_a_key_without_a_type_has_no_record() -> None:
+    assert decode_record("placement/m", {}) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("node", {"name": 1}),
+        ("node", {"name": None}),
+        ("node", {"role": "queen"}),
+        ("node", {"presence": "asleep"}),
+        ("node", {"addresses": "/ip4/1.2.3.4/tcp/1"}),
+        ("node", {"addresses": [1]}),
+        ("node", {"hardware": []}),
+        ("node", {"hardware": {"gpu": b"bytes"}}),
+        ("node", {"hardware": {"memory_bytes": math.inf}}),
+        ("node", {"hardware": {"a": {"b": {"c": {"d": {}}}}}}),
+        ("model/m", {"state": "molten"}),
+        ("model/m", {"slots": -1}),
+        ("model/m", {"slots": True}),
+        ("model/m", {"size_bytes": 2**63}),
+        ("model/m", {"context_size": 1.5}),
+    ],
+)
+def test_a_record_with_a_wrong_field_is_refused(key: str, change: dict[str, Any]) -> None:
+    good = encode_record(NODE if key == "node" else MODEL)
+    with pytest.raises(BadRecord):
+        decode_record(key, {**good, **change})
+
+
+@pytest.mark.parametrize("missing", ["name", "role", "version", "boot_id"])
+def test_a_node_record_without_what_it_needs_is_refused(missing: str) -> None:
+    value = encode_record(NODE)
+    del value[missing]
+    with pytest.raises(BadRecord):
+        decode_record(NODE_KEY, value)
+
+
+def test_equal_maps_are_equal_bytes() -> None:
+    assert encode_value({"a": {"x": 1, "y": 2}, "b": 3}) == encode_value({"b": 3, "a": {"y": 2, "x": 1}})
+
+
+def test_near_misses_raise_one_exception_only() -> None:
+    rng = Random(3)
+    values = [(key_of(record), encode_value(encode_record(record))) for record in (NODE, MODEL)]
+    for _ in range(30_000):
+        key, value = rng.choice(values)
+        mutated = bytearray(value)
+        for _ in range(rng.randint(1, 3)):
+            mutated[rng.randrange(len(mutated))] = rng.randrange(256)
+        with suppress(BadRecord):
+            decode_record(key, decode_value_untrusted(bytes(mutated)))

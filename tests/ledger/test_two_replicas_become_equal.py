@@ -1,0 +1,194 @@
+"""Two sides of the ledger protocol, joined without a network."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.entry import Entry, Place, decode_entry_untrusted, digest_of, sign_entry
+from ledger.state import BUCKETS, LedgerLimits, LedgerState, bucket_of
+from ledger.sync import WANTED_MAX, SyncSession
+from ledger.sync_messages import (
+    FRAME_SIZE_MAX,
+    Entries,
+    Held,
+    Holdings,
+    Message,
+    Owners,
+    Root,
+    Wanted,
+    decode_message_untrusted,
+    encode_message,
+)
+from ledger.version import VERSION_PART_MAX, Version
+from p2p.errors import BadFrame
+from p2p.identity import Identity
+from p2p.peer import PeerId, peer_id_of
+
+OWNERS = [Identity(bytes([number]) * 32) for number in range(1, 7)]
+ME = Identity(bytes([99]) * 32).peer_id
+
+
+def write(owner: Identity, key: str, counter: int, value: bytes | None = b"\x80") -> Entry:
+    return sign_entry(owner, key, Version(1, counter), value)
+
+
+def replica(*entries: Entry) -> LedgerState:
+    state = LedgerState(ME)
+    for entry in entries:
+        state.apply(entry)
+    return state
+
+
+class Pair:
+    """Two sessions, and the frames that went between them."""
+
+    def __init__(self, left: LedgerState, right: LedgerState) -> None:
+        self.states = (left, right)
+        self.sessions = (SyncSession(left), SyncSession(right))
+        self.said: list[Message] = []
+        self.bytes = 0
+
+    def run_round(self, beginner: int = 0) -> None:
+        self.sessions[beginner].begin_round()
+        self.settle()
+
+    def settle(self) -> None:
+        """Deliver until both owe nothing."""
+        while any([self._deliver(0), self._deliver(1)]):
+            pass
+
+    def _deliver(self, source: int) -> bool:
+        message = self.sessions[source].next_message()
+        if message is None:
+            return False
+        frame = msgpack.packb(encode_message(message))
+        assert len(frame) <= FRAME_SIZE_MAX
+        self.bytes += len(frame) + 4
+        self.said.append(message)
+        received = decode_message_untrusted(msgpack.unpackb(frame))
+        assert received == message
+        for encoded in self.sessions[1 - source].handle(received):
+            self.states[1 - source].apply(decode_entry_untrusted(encoded))
+        return True
+
+    @property
+    def is_equal(self) -> bool:
+        return list(self.states[0].entries()) == list(self.states[1].entries())
+
+
+entries = st.builds(
+    write,
+    st.sampled_from(OWNERS),
+    st.sampled_from(["a", "b", "c"]),
+    st.integers(1, 3),
+    st.sampled_from([None, b"\x80", b"\x81\xa1x\x01"]),
+)
+
+
+@given(st.lists(entries, max_size=12), st.lists(entries, max_size=12), st.integers(0, 1))
+@settings(deadline=None)
+def test_one_round_makes_any_two_equal(left: list[Entry], right: list[Entry], beginner: int) -> None:
+    pair = Pair(replica(*left), replica(*right))
+    pair.run_round(beginner)
+    assert pair.is_equal
+
+
+def test_equals_cost_one_small_frame() -> None:
+    everything = [write(owner, "node", 1) for owner in OWNERS]
+    pair = Pair(replica(*everything), replica(*everything))
+    pair.run_round()
+    assert [type(message) for message in pair.said] == [Root]
+    assert pair.bytes <= 50
+
+
+@pytest.mark.parametrize("beginner", [0, 1])
+def test_a_newcomer_gets_each_entry_once(beginner: int) -> None:
+    everything = [write(owner, f"model/{n}", n + 1) for owner in OWNERS for n in range(20)]
+    pair = Pair(replica(), replica(*everything))
+    pair.run_round(beginner)
+    assert pair.is_equal
+    assert sum(len(message.encoded) for message in pair.said if isinstance(message, Entries)) == 120
+
+
+def test_one_difference_does_not_send_the_rest() -> None:
+    common = [write(owner, f"model/{n}", n + 1) for owner in OWNERS for n in range(20)]
+    pair = Pair(replica(*common), replica(*common, write(OWNERS[0], "model/3", 50)))
+    pair.run_round()
+    assert pair.is_equal
+    assert [len(message.encoded) for message in pair.said if isinstance(message, Entries)] == [1]
+
+
+def test_a_push_needs_no_round() -> None:
+    entry = write(OWNERS[0], "node", 1)
+    pair = Pair(replica(entry), replica())
+    pair.sessions[0].push(entry.place)
+    pair.settle()
+    assert pair.is_equal
+    assert len(pair.said) == 1
+
+
+def test_a_peer_that_does_not_read_gets_the_newest_of_a_thousand_pushes() -> None:
+    state = LedgerState(ME)
+    session = SyncSession(state)
+    for counter in range(1, 1001):
+        state.apply(write(OWNERS[0], "node", counter))
+        session.push(Place(OWNERS[0].peer_id, "node"))
+    newest = state.get(OWNERS[0].peer_id, "node")
+    assert newest is not None
+    assert session.next_message() == Entries((newest.encoded,))
+    assert session.next_message() is None
+
+
+def test_asking_without_end_costs_one_answer() -> None:
+    session = SyncSession(replica(*(write(owner, "node", 1) for owner in OWNERS)))
+    for number in range(1000):
+        session.handle(Root(digest_of(bytes([number % 256]))))
+        session.handle(Owners(tuple(range(BUCKETS)), {}))
+        session.handle(Wanted({owner.peer_id: ("node", "nothing there") for owner in OWNERS}))
+    answers = []
+    while (message := session.next_message()) is not None:
+        answers.append(message)
+    assert len(answers) == 2, "one of buckets, one of entries"
+
+
+def test_a_liar_cannot_make_us_keep_what_it_claims() -> None:
+    limits = LedgerLimits(owners_max=50)
+    session = SyncSession(LedgerState(ME, limits))
+    owners = [peer_id_of(bytes([number % 256, number // 256]) + bytes(30)) for number in range(200)]
+    rank = Version(1, 1), bytes(16)
+    for owner in owners:
+        session.handle(Owners((bucket_of(owner),), {owner: bytes(16)}))
+        session.handle(Holdings({owner: tuple(Held(f"{key}", *rank) for key in range(100))}))
+        session.handle(Holdings({owner: (Held("k" * 161, *rank),)}))
+    asked = list(iter(session.next_message, None))
+    wanted = [keys for message in asked if isinstance(message, Wanted) for keys in message.keys.values()]
+    assert sum(len(keys) for keys in wanted) == WANTED_MAX
+    assert sum(len(message.of) for message in asked if isinstance(message, Holdings)) == 50
+
+
+def test_an_owner_outside_the_buckets_named_is_a_broken_protocol() -> None:
+    owner = OWNERS[0].peer_id
+    with pytest.raises(BadFrame):
+        SyncSession(replica()).handle(Owners(((bucket_of(owner) + 1) % BUCKETS,), {owner: bytes(16)}))
+
+
+def test_what_cannot_be_split_fits_a_frame_at_its_limit() -> None:
+    limits = LedgerLimits()
+    version = Version(VERSION_PART_MAX, VERSION_PART_MAX)
+    held = tuple(
+        Held(f"{number:0{limits.key_size_max}}", version, bytes(16))
+        for number in range(limits.owner_entries_max)
+    )
+    owners: dict[PeerId, bytes] = {
+        peer_id_of(number.to_bytes(32, "big")): bytes(16) for number in range(limits.owners_max)
+    }
+    largest = sign_entry(OWNERS[0], "k" * limits.key_size_max, version, bytes(limits.value_size_max))
+    for message in (
+        Holdings({OWNERS[0].peer_id: held}),
+        Owners(tuple(range(BUCKETS)), owners),
+        Entries((largest.encoded,)),
+    ):
+        assert len(msgpack.packb(encode_message(message))) <= FRAME_SIZE_MAX

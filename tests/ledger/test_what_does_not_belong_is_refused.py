@@ -1,0 +1,75 @@
+"""A refused entry says why, and leaves the state as it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from ledger.entry import Entry, sign_entry
+from ledger.state import Applied, LedgerLimits, LedgerState, RefusalReason, Refused
+from ledger.version import VERSION_PART_MAX, Version
+from p2p.identity import Identity
+
+ME = Identity(bytes([9]) * 32)
+ALICE = Identity(bytes([1]) * 32)
+BOB = Identity(bytes([2]) * 32)
+LIMITS = LedgerLimits(
+    key_size_max=8, value_size_max=64, owner_entries_max=2, owner_size_max=400, owners_max=2, size_max=600
+)
+
+
+def write(owner: Identity, key: str, counter: int, value: bytes | None = b"\x80") -> Entry:
+    return sign_entry(owner, key, Version(1, counter), value)
+
+
+def state_with(*entries: Entry) -> LedgerState:
+    state = LedgerState(ME.peer_id, LIMITS)
+    for entry in entries:
+        assert isinstance(state.apply(entry), Applied)
+    return state
+
+
+def forged() -> Entry:
+    genuine = write(ALICE, "a", 1)
+    encoded = genuine.encoded[:-1] + bytes([genuine.encoded[-1] ^ 1])
+    return Entry(genuine.owner, genuine.key, genuine.version, genuine.value, genuine.deleted, encoded)
+
+
+@pytest.mark.parametrize(
+    ("held", "offered", "reason"),
+    [
+        ([], forged(), "bad_signature"),
+        ([write(ALICE, "a", 2)], write(ALICE, "a", 1), "stale"),
+        ([write(ALICE, "a", 2)], write(ALICE, "a", 2), "stale"),
+        ([write(ALICE, "a", 2, None)], write(ALICE, "a", 1), "stale"),
+        ([], write(ALICE, "a" * 9, 1), "too_large"),
+        ([], write(ALICE, "a", 1, b"\x80" * 65), "too_large"),
+        ([], write(ALICE, "a", VERSION_PART_MAX + 1), "too_far_ahead"),
+        ([write(ALICE, "a", 1), write(ALICE, "b", 2)], write(ALICE, "c", 3), "over_quota"),
+        ([write(ALICE, "a", 1), write(BOB, "a", 1)], write(Identity(bytes([3]) * 32), "a", 1), "ledger_full"),
+    ],
+)
+def test_an_entry_is_refused_with_the_reason(
+    held: list[Entry], offered: Entry, reason: RefusalReason
+) -> None:
+    state = state_with(*held)
+    before = state.root_digest(), state.size
+    assert state.apply(offered) == Refused(reason)
+    assert (state.root_digest(), state.size) == before
+
+
+def test_an_owner_is_bounded_in_bytes_too() -> None:
+    limits = LedgerLimits(owner_size_max=400)
+    state = LedgerState(ME.peer_id, limits)
+    assert isinstance(state.apply(write(ALICE, "a", 1, b"\x80" * 150)), Applied)
+    assert state.apply(write(ALICE, "b", 2, b"\x80" * 150)) == Refused("over_quota")
+    assert isinstance(state.apply(write(ALICE, "a", 3)), Applied), "shrinking is always possible"
+
+
+def test_others_cannot_crowd_us_out_of_our_own_ledger() -> None:
+    state = state_with(write(ALICE, "a", 1), write(BOB, "a", 1))
+    assert isinstance(state.apply(write(ME, "a", 1)), Applied)
+
+
+def test_what_an_entry_replaced_is_told() -> None:
+    first, second = write(ALICE, "a", 1), write(ALICE, "a", 2, None)
+    assert state_with(first).apply(second) == Applied(second, first)
