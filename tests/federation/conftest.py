@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from random import Random
 
 import pytest
 import trio
@@ -23,12 +22,10 @@ from federation.backend import (
     Timings,
     Usage,
 )
-from federation.errors import FederationError
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
 from ledger.records import Load, ModelName
-from p2p.memory_network import MemoryHub
-from p2p.network import Streams
+from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.peer import PeerId
 
 MODEL = ModelName("tiny")
@@ -41,9 +38,9 @@ class StubBackend:
     peer: PeerId
     words: tuple[str, ...] = ("one", " two", " three")
     gap: float = 0.0
-    refusal: FederationError | None = None
+    refusal: Exception | None = None
     """Raised before accepting."""
-    failure: FederationError | None = None
+    failure: Exception | None = None
     """Raised after `failure_at` words."""
     failure_at: int = 0
     hangs_at: int | None = None
@@ -116,8 +113,8 @@ class Pair:
     """A front and a worker, connected."""
 
     hub: MemoryHub
-    front: Streams
-    worker: Streams
+    front: MemoryNetwork
+    worker: MemoryNetwork
     backend: StubBackend
     remote: RemoteBackend
 
@@ -135,26 +132,20 @@ async def connect_pair(backend: StubBackend | None = None, *, serve: bool = True
         yield Pair(hub, a, b, backend, RemoteBackend(a, worker))
 
 
-@pytest.fixture
-def make_worker() -> type[StubBackend]:
-    return StubBackend
+class Stage:
+    """What the tests of this folder share; a fixture, since tests are never imported by name."""
+
+    worker = StubBackend
+    pair = staticmethod(connect_pair)
+    read = staticmethod(read_answer)
+    request = staticmethod(make_request)
+
+    @staticmethod
+    def run(main: Callable[[], Awaitable[None]]) -> None:
+        """Run `main` under a virtual clock: hours pass in no time."""
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @pytest.fixture
-def request_for() -> Callable[..., InferenceRequest]:
-    return make_request
-
-
-@pytest.fixture
-def read() -> Callable[[Infers, InferenceRequest], Awaitable[Answered]]:
-    return read_answer
-
-
-@pytest.fixture
-def pair() -> Callable[..., AbstractAsyncContextManager[Pair]]:
-    return connect_pair
-
-
-@pytest.fixture
-def rng() -> Random:
-    return Random(7)
+def stage() -> Stage:
+    return Stage()

@@ -1,0 +1,339 @@
+"""A request on a stream, from the front's `RemoteBackend` to the worker's `InferServer`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from federation.backend import Chunk, Progress
+from federation.errors import (
+    BadRequest,
+    Busy,
+    ContextTooLong,
+    DeadlineExceeded,
+    Failed,
+    FederationError,
+    Misbehaved,
+    ModelNotFound,
+    ModelUnavailable,
+    PeerGone,
+    RefusalReason,
+    Refused,
+)
+from federation.infer import CREDIT_MAX, PROGRESS_INTERVAL, SILENCE_MAX
+from federation.infer_client import RemoteBackend
+from federation.infer_server import InferServer
+from p2p.peer import PeerId
+
+if TYPE_CHECKING:
+    from tests.federation.conftest import Pair, Stage
+
+WORKER = PeerId("worker")
+A_ROUND_TRIP = 0.01
+"""Seconds, on the memory network; nothing here takes longer to be heard of."""
+
+
+def test_an_answer_arrives_whole(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair() as p:
+            answered = await stage.read(p.remote, stage.request())
+            assert answered.text == "one two three"
+            assert answered.answer.served_by == WORKER
+            assert answered.answer.prompt_tokens == 3
+            assert [isinstance(event, Chunk) for event in answered.events][-1] is False
+
+    stage.run(main)
+
+
+def test_the_end_of_an_answer_tells_that_its_slot_is_free(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair() as p:
+            done = (await stage.read(p.remote, stage.request())).events[-1]
+            assert not isinstance(done, Chunk | Progress)
+            assert done.load is not None
+            assert done.load.slots_busy == 0
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Busy("full"), "busy"),
+        (Refused("draining", "going"), "draining"),
+        (Refused("loading", "wait"), "loading"),
+        (ModelNotFound("what?"), "no_such_model"),
+        (ModelUnavailable("broken"), "model_failed"),
+        (Failed("the engine died"), "model_failed"),
+        (DeadlineExceeded("too late"), "busy"),
+    ],
+)
+def test_a_refusal_keeps_its_reason(error: FederationError, reason: RefusalReason, stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair(stage.worker(WORKER, refusal=error)) as p:
+            with pytest.raises(Refused, match=str(error)) as refused:
+                await stage.read(p.remote, stage.request())
+            assert refused.value.reason == reason
+            assert refused.value.load is not None
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize(
+    "error", [BadRequest("no", param="top_k"), ContextTooLong("5 of 4", param="messages")]
+)
+def test_a_bad_request_stays_one_and_names_its_parameter(error: BadRequest, stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair(stage.worker(WORKER, refusal=error)) as p:
+            with pytest.raises(type(error), match=str(error)) as bad:
+                await stage.read(p.remote, stage.request())
+            assert bad.value.param == error.param
+
+    stage.run(main)
+
+
+def test_a_failing_engine_ends_the_answer_and_is_no_evidence_against_the_peer(stage: Stage) -> None:
+    async def main() -> None:
+        worker = stage.worker(WORKER, failure=Failed("the engine died"), failure_at=2, gap=0.1)
+        async with stage.pair(worker) as p:
+            async with p.remote.infer(stage.request()) as answer:
+                assert await anext(answer.events) == Chunk(0, (0,), "one")
+                assert await anext(answer.events) == Chunk(0, (1,), " two")
+                with pytest.raises(Failed, match="the engine died") as failed:
+                    await anext(answer.events)
+            assert type(failed.value) is Failed
+
+    stage.run(main)
+
+
+def test_a_peer_that_dies_ends_the_answer_at_once(stage: Stage) -> None:
+    async def main() -> None:
+        async with (
+            stage.pair(stage.worker(WORKER, hangs_at=1)) as p,
+            p.remote.infer(stage.request()) as answer,
+        ):
+            assert isinstance(await anext(answer.events), Chunk)
+            p.hub.kill(WORKER)
+            died_at = trio.current_time()
+            with pytest.raises(PeerGone):
+                await anext(answer.events)
+            assert trio.current_time() - died_at < 0.1
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize("accept_after", [0.0, 30.0])
+def test_a_frozen_peer_is_given_up_before_and_after_it_accepted(accept_after: float, stage: Stage) -> None:
+    async def main() -> None:
+        worker = stage.worker(WORKER, hangs_at=1, accept_after=accept_after)
+        async with stage.pair(worker) as p, trio.open_nursery() as nursery:
+            nursery.start_soon(_freeze_after, 3.0, p)
+            with pytest.raises(PeerGone, match="nothing came"):
+                await stage.read(p.remote, stage.request())
+            assert trio.current_time() < 3.0 + PROGRESS_INTERVAL + SILENCE_MAX
+
+    stage.run(main)
+
+
+async def _freeze_after(delay: float, p: Pair) -> None:
+    await trio.sleep(delay)
+    p.hub.freeze(WORKER)
+
+
+def test_a_model_that_takes_long_to_load_is_waited_for(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair(stage.worker(WORKER, accept_after=5 * SILENCE_MAX)) as p:
+            assert (await stage.read(p.remote, stage.request())).text == "one two three"
+
+    stage.run(main)
+
+
+def test_progress_comes_every_second_while_nothing_else_does(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair(stage.worker(WORKER, words=("late",), gap=10.5)) as p:
+            events = (await stage.read(p.remote, stage.request())).events
+            assert sum(isinstance(event, Progress) for event in events) == 10
+
+    stage.run(main)
+
+
+def test_the_deadline_ends_a_request_at_both_ends(stage: Stage) -> None:
+    async def main() -> None:
+        worker = stage.worker(WORKER, hangs_at=1)
+        async with stage.pair(worker) as p:
+            with pytest.raises(DeadlineExceeded):
+                await stage.read(p.remote, stage.request(timeout=7.5))
+            assert trio.current_time() == pytest.approx(7.5, abs=0.1)
+            await trio.sleep(A_ROUND_TRIP)
+            assert worker.running == 0
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize("hang", ["before_accepting", "before_the_first_word", "between_words"])
+def test_a_front_that_leaves_frees_the_slot(hang: str, stage: Stage) -> None:
+    places = {
+        "before_accepting": {"accept_after": 1e6},
+        "before_the_first_word": {"hangs_at": 0},
+        "between_words": {"hangs_at": 2},
+    }
+
+    async def main() -> None:
+        worker = stage.worker(WORKER, **places[hang])  # type: ignore[arg-type]  # fields by name
+        async with stage.pair(worker) as p:
+            with trio.move_on_after(5):
+                await stage.read(p.remote, stage.request())
+            await trio.sleep(A_ROUND_TRIP)
+            assert len(worker.served) == 1
+            assert worker.running == 0
+
+    stage.run(main)
+
+
+def test_leaving_in_the_middle_frees_the_slot(stage: Stage) -> None:
+    async def main() -> None:
+        worker = stage.worker(WORKER, words=("word ",) * 1000, gap=0.1)
+        async with stage.pair(worker) as p:
+            async with p.remote.infer(stage.request()) as answer:
+                await anext(answer.events)
+            await trio.sleep(A_ROUND_TRIP)
+            assert worker.running == 0
+            assert worker.pulled < 10
+
+    stage.run(main)
+
+
+def test_a_slow_reader_stops_its_own_sequence_only(stage: Stage) -> None:
+    async def main() -> None:
+        # Words too long to be merged: each is a chunk of its own.
+        worker = stage.worker(WORKER, words=("x" * 800,) * 500)
+        async with stage.pair(worker) as p, p.remote.infer(stage.request()) as answer:
+            await anext(answer.events)
+            await trio.sleep(300)
+            # Under way, in the channel, in the sender's and in the puller's hands.
+            assert worker.pulled <= CREDIT_MAX + 32 + 3
+            assert len((await stage.read(p.remote, stage.request())).text) == 500 * 800
+            rest = [event async for event in answer.events]
+            assert sum(isinstance(event, Chunk) for event in rest) == 499
+
+    stage.run(main)
+
+
+def test_tokens_that_wait_are_sent_as_one_chunk(stage: Stage) -> None:
+    async def main() -> None:
+        worker = stage.worker(WORKER, words=tuple(f"{number} " for number in range(2000)), gap=0.01)
+        async with stage.pair(worker) as p, p.remote.infer(stage.request()) as answer:
+            await trio.sleep(60)
+            chunks = [event async for event in answer.events if isinstance(event, Chunk)]
+            assert "".join(chunk.text for chunk in chunks) == "".join(worker.words)
+            assert [token for chunk in chunks for token in chunk.token_ids] == list(range(2000))
+            assert max(len(chunk.token_ids) for chunk in chunks) > 16
+
+    stage.run(main)
+
+
+def test_one_stream_serves_request_after_request(stage: Stage) -> None:
+    async def main() -> None:
+        worker = stage.worker(WORKER, words=tuple("abcdefgh") * 20, gap=0.01)
+        async with stage.pair(worker) as p:
+            for _ in range(5):
+                assert (await stage.read(p.remote, stage.request())).text == "".join(worker.words)
+            assert len(p.remote._kept) == 1
+
+    stage.run(main)
+
+
+def test_a_refusal_does_not_cost_the_stream(stage: Stage) -> None:
+    async def main() -> None:
+        worker = stage.worker(WORKER, refusal=Busy("full"))
+        async with stage.pair(worker) as p:
+            with pytest.raises(Refused):
+                await stage.read(p.remote, stage.request())
+            worker.refusal = None
+            assert (await stage.read(p.remote, stage.request())).text == "one two three"
+            assert len(p.remote._kept) == 1
+
+    stage.run(main)
+
+
+def test_a_kept_stream_that_died_unseen_costs_the_request_nothing(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair() as p:
+            await stage.read(p.remote, stage.request())
+            p.hub.kill(WORKER)
+            await trio.sleep(A_ROUND_TRIP)
+            async with p.hub.network(WORKER) as restarted:
+                InferServer(p.backend, p.backend.load).attach(restarted)
+                await p.front.dial(restarted.listen_addresses[0])
+                assert (await stage.read(p.remote, stage.request())).text == "one two three"
+
+    stage.run(main)
+
+
+def test_streams_are_kept_for_a_while_and_not_in_any_number(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair(stage.worker(WORKER, gap=0.1)) as p:
+            async with trio.open_nursery() as nursery:
+                for _ in range(12):
+                    nursery.start_soon(stage.read, p.remote, stage.request())
+            assert len(p.remote._kept) == 4
+            await trio.sleep(3600)
+            await stage.read(p.remote, stage.request())
+            assert len(p.remote._kept) == 1
+
+    stage.run(main)
+
+
+def test_a_request_that_cannot_travel_is_bad_and_not_the_peers_fault(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair() as p:
+            for wrong in (
+                {"prompt": "\ud800"},
+                {"prompt": "x" * 5_000_000},
+                {"max_tokens": -1},
+                {"prompt": [2**40]},
+            ):
+                with pytest.raises(BadRequest):
+                    await stage.read(p.remote, stage.request(**wrong))
+            assert p.backend.served == []
+
+    stage.run(main)
+
+
+def test_a_peer_without_a_connection_is_gone(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair() as p:
+            with pytest.raises(PeerGone):
+                await stage.read(RemoteBackend(p.front, PeerId("stranger")), stage.request())
+
+    stage.run(main)
+
+
+def test_a_peer_that_does_not_speak_the_protocol_refuses(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair(serve=False) as p:
+            with pytest.raises(Refused) as refused:
+                await stage.read(p.remote, stage.request())
+            assert refused.value.reason == "no_such_model"
+
+    stage.run(main)
+
+
+def test_a_backend_that_breaks_ends_its_own_stream_only(stage: Stage) -> None:
+    async def main() -> None:
+        worker = stage.worker(WORKER, gap=0.1)
+        async with stage.pair(worker) as p, p.remote.infer(stage.request()) as answer:
+            await anext(answer.events)
+            worker.refusal = ZeroDivisionError("a bug")
+            with pytest.raises(PeerGone):
+                await stage.read(RemoteBackend(p.front, WORKER), stage.request())
+            assert len([event async for event in answer.events]) == 3
+
+    stage.run(main)
+
+
+def test_misbehaviour_is_a_failure() -> None:
+    assert issubclass(Misbehaved, Failed)
+    assert not issubclass(Misbehaved, PeerGone)
