@@ -1,0 +1,165 @@
+"""A probe message is whole or refused, and never larger than its frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.probe import (
+    FRAME_SIZE_MAX,
+    MODEL_NAME_BYTES_MAX,
+    MODELS_MAX,
+    RUMOURS_MAX,
+    Ack,
+    Gossip,
+    Kind,
+    Message,
+    Nack,
+    Ping,
+    PingRequest,
+    RelayedAck,
+    from_frame_untrusted,
+    to_frame,
+)
+from ledger.records import Load, ModelName
+from ledger.rumour import INCARNATION_MAX, Claim, Rumour, Status
+from p2p.errors import BadFrame
+from p2p.framing import FrameDecoder, encode_frame
+from p2p.peer import PeerId
+
+numbers = st.integers(0, INCARNATION_MAX)
+peers = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=64).map(PeerId)
+claims = st.builds(Claim, numbers, st.sampled_from([Status.ALIVE, Status.SUSPECT, Status.OFFLINE]))
+rumours = st.lists(st.builds(Rumour, peers, claims), max_size=RUMOURS_MAX).map(tuple)
+complaints = st.none() | claims
+messages: st.SearchStrategy[Message] = st.one_of(
+    st.builds(Ping, numbers, numbers, complaints, rumours),
+    st.builds(Ack, numbers, numbers, rumours),
+    st.builds(PingRequest, numbers, peers, complaints, rumours),
+    st.builds(RelayedAck, numbers, peers, numbers, rumours),
+    st.builds(Nack, numbers, rumours),
+    st.builds(Gossip, rumours),
+)
+names = st.text(min_size=1, max_size=32).map(ModelName)
+loads = st.dictionaries(
+    names, st.builds(Load, st.integers(0, 64), st.integers(0, 64), st.integers(0, 1000)), max_size=4
+)
+
+SOME_LOADS = {ModelName("smollm2"): Load(4, 1, 2)}
+EXAMPLES: list[Message] = [
+    Ping(7, 3, Claim(2, Status.SUSPECT), (Rumour(PeerId("bob"), Claim(0, Status.OFFLINE)),)),
+    Ack(7, 3, (Rumour(PeerId("bob"), Claim(1, Status.ALIVE)),)),
+    PingRequest(8, PeerId("bob"), Claim(2, Status.OFFLINE)),
+    RelayedAck(8, PeerId("bob"), 3),
+    Nack(8),
+    Gossip((Rumour(PeerId("bob"), Claim(1, Status.SUSPECT)),)),
+]
+
+
+def over_the_wire(frame: dict[str, Any]) -> dict[str, Any]:
+    return FrameDecoder(FRAME_SIZE_MAX).feed_untrusted(encode_frame(frame, FRAME_SIZE_MAX))[0]
+
+
+@given(messages, loads)
+def test_what_is_sent_is_what_arrives(message: Message, loads: dict[ModelName, Load]) -> None:
+    received, received_loads = from_frame_untrusted(over_the_wire(to_frame(message, loads)))
+    assert received == message
+    assert received_loads == (loads if isinstance(message, Ping | Ack) else None)
+
+
+def test_the_fullest_frame_fits() -> None:
+    rumours = tuple(
+        Rumour(PeerId(f"{n:064}"), Claim(INCARNATION_MAX, Status.OFFLINE)) for n in range(RUMOURS_MAX)
+    )
+    loads = {ModelName(f"{n:0{MODEL_NAME_BYTES_MAX}}"): Load(2**20, 2**20, 2**20) for n in range(MODELS_MAX)}
+    ping = Ping(INCARNATION_MAX, INCARNATION_MAX, Claim(INCARNATION_MAX, Status.OFFLINE), rumours)
+    assert from_frame_untrusted(over_the_wire(to_frame(ping, loads))) == (ping, loads)
+
+
+def test_of_too_many_models_the_busiest_are_reported() -> None:
+    loads = {ModelName(f"model{n}"): Load(4, int(n >= 50)) for n in range(50 + MODELS_MAX)}
+    _, reported = from_frame_untrusted(over_the_wire(to_frame(Ping(1, 0), loads)))
+    assert reported == {name: load for name, load in loads.items() if load.slots_busy}
+
+
+def test_a_model_with_an_endless_name_is_not_reported() -> None:
+    loads = SOME_LOADS | {ModelName("x" * (MODEL_NAME_BYTES_MAX + 1)): Load(1, 0)}
+    assert from_frame_untrusted(over_the_wire(to_frame(Ping(1, 0), loads)))[1] == SOME_LOADS
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_keys_and_items_of_a_later_version_are_ignored(message: Message) -> None:
+    frame = to_frame(message, SOME_LOADS) | {"mood": "fine"}
+    frame |= {"rumours": [[*rumour, "more"] for rumour in frame.get("rumours", [])]}
+    assert from_frame_untrusted(over_the_wire(frame))[0] == message
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {},
+        {"kind": 0, "sequence": 1},
+        {"kind": 7, "sequence": 1},
+        {"kind": True, "sequence": 1},
+        {"kind": Kind.NACK},
+        {"kind": Kind.NACK, "sequence": -1},
+        {"kind": Kind.NACK, "sequence": True},
+        {"kind": Kind.NACK, "sequence": 1.0},
+        {"kind": Kind.NACK, "sequence": 2**63},
+        {"kind": Kind.ACK, "sequence": 1},
+        {"kind": Kind.PING, "sequence": 1, "incarnation": 0, "about_you": []},
+        {"kind": Kind.PING, "sequence": 1, "incarnation": 0, "about_you": [0, Status.UNKNOWN]},
+        {"kind": Kind.PING, "sequence": 1, "incarnation": 0, "about_you": [0, 4]},
+        {"kind": Kind.PING, "sequence": 1, "incarnation": 0, "loads": []},
+        {"kind": Kind.PING, "sequence": 1, "incarnation": 0, "loads": {1: [1, 1, 1]}},
+        {"kind": Kind.PING, "sequence": 1, "incarnation": 0, "loads": {"m": [1, 1]}},
+        {"kind": Kind.PING, "sequence": 1, "incarnation": 0, "loads": {"m": [1, 1, -1]}},
+        {"kind": Kind.PING, "sequence": 1, "incarnation": 0, "loads": {"m" * 129: [1, 1, 1]}},
+        {"kind": Kind.PING_REQUEST, "sequence": 1},
+        {"kind": Kind.PING_REQUEST, "sequence": 1, "target": ""},
+        {"kind": Kind.PING_REQUEST, "sequence": 1, "target": "x" * 65},
+        {"kind": Kind.GOSSIP, "rumours": {}},
+        {"kind": Kind.GOSSIP, "rumours": [["bob", 1]]},
+        {"kind": Kind.GOSSIP, "rumours": [["bob", 0, 1]] * (RUMOURS_MAX + 1)},
+    ],
+)
+def test_what_the_protocol_does_not_allow_is_refused(frame: dict[str, Any]) -> None:
+    with pytest.raises(BadFrame):
+        from_frame_untrusted(frame)
+
+
+def near_misses(value: Any, rng: Random) -> Iterator[Any]:
+    """`value` with one part of it replaced by something else, every part in turn."""
+    odd: list[Any] = [None, True, -1, 2**64 - 1, 0.5, "", "x" * 70, b"\xff", [], {}, [[]], {"": 0}]
+    yield rng.choice(odd)
+    if isinstance(value, dict):
+        for key in value:
+            yield {other: part for other, part in value.items() if other != key}
+            for part in near_misses(value[key], rng):
+                yield value | {key: part}
+    if isinstance(value, list):
+        for index in range(len(value)):
+            for part in near_misses(value[index], rng):
+                yield [*value[:index], part, *value[index + 1 :]]
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_a_near_miss_is_read_or_refused_and_nothing_else(message: Message) -> None:
+    rng = Random(11)
+    refused = 0
+    for _ in range(200):
+        for frame in near_misses(over_the_wire(to_frame(message, SOME_LOADS)), rng):
+            if isinstance(frame, dict):
+                try:
+                    again, _ = from_frame_untrusted(frame)
+                except BadFrame:
+                    refused += 1
+                else:
+                    msgpack.packb(to_frame(again, {}))
+    assert refused > 200
