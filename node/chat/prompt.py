@@ -1,0 +1,68 @@
+"""Chat messages as the prompt of one model: by its template, else as a plain dialogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+from node.chat.messages import check_messages
+from node.chat.plain_prompt import PLAIN_STOPS, plain_prompt
+from node.chat.template import SpecialTokens
+from node.engine.wire import ModelFacts, PromptPart
+
+
+class Renders(Protocol):
+    """What renders a template: `renderer.ChatRenderer`."""
+
+    async def render(self, template: str, values: Mapping[str, Any]) -> str:
+        """What `template` makes of `values`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPrompt:
+    """What the engine gets."""
+
+    parts: tuple[PromptPart, ...]
+    stops: tuple[str, ...] = ()
+    """Where an answer to this prompt ends, besides the model's own end."""
+
+
+async def chat_prompt(
+    messages: Sequence[Mapping[str, Any]],
+    facts: ModelFacts,
+    *,
+    template: str | None,
+    renderer: Renders,
+) -> ChatPrompt:
+    """The prompt that `messages` are for the model of `facts`; `template` goes before the model's own.
+
+    Raises:
+      BadMessages, TemplateFailed, RendererUnavailable: as their names say.
+    """
+    checked = check_messages(messages)
+    template = template or facts.chat_template
+    if not template:
+        return ChatPrompt((PromptPart(plain_prompt(checked), parse_special=False),), PLAIN_STOPS)
+    special_tokens = _special_tokens(facts.special_tokens)
+    protected, marker = special_tokens.protect(checked, template)
+    rendered = await renderer.render(
+        template,
+        {
+            "messages": protected,
+            "add_generation_prompt": True,
+            "bos_token": facts.bos,
+            "eos_token": facts.eos,
+            # Templates ask for these without asking first whether they are there.
+            "tools": None,
+            "documents": None,
+        },
+    )
+    return ChatPrompt(special_tokens.split(rendered, marker))
+
+
+@lru_cache(maxsize=64)
+def _special_tokens(texts: tuple[str, ...]) -> SpecialTokens:
+    """One for each model of a node; making it takes milliseconds where a vocabulary has thousands."""
+    return SpecialTokens(texts)

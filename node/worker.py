@@ -1,0 +1,255 @@
+"""The worker: the models of this machine, as a backend.
+
+    infer --> the model, loaded if it was cold     served_model.py
+          --> messages to prompt                   chat/prompt.py
+          --> checked, defaults filled in          engine_request.py
+          --> a slot of its engine                 engine/engine.py
+
+Knows no peers: a request is served here or refused, and who asked may ask another
+worker. A model that cannot run is still listed, with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import trio
+
+from federation.backend import Answer, AnswerEvent, InferenceRequest, ModelInfo
+from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Failed, Refused
+from ledger.records import Load, ModelName, ModelRecord
+from node.chat.errors import BadMessages, RendererUnavailable, TemplateFailed
+from node.chat.prompt import chat_prompt
+from node.chat.renderer import ChatRenderer
+from node.engine.engine import Engine
+from node.engine.errors import EngineBusy, EngineFailed, EngineUnavailable, PromptRefused, PromptTooLong
+from node.engine.wire import GenerateRequest
+from node.engine_request import completion_prompt, engine_request, require_servable
+from node.models.definition import ModelDefinition
+from node.models.errors import ModelNameTaken, UnknownModel
+from node.models.hashing import FileHasher
+from node.served_model import MakeEngine, ServedModel, make_engine
+from p2p.peer import PeerId
+
+
+def _ignore_change() -> None:
+    pass
+
+
+class Worker:
+    """A `Backend` over the engines of this machine. One task `run`s it."""
+
+    def __init__(
+        self,
+        me: PeerId,
+        definitions: Iterable[ModelDefinition],
+        *,
+        hasher: FileHasher,
+        slots: int = 4,
+        preload: Iterable[ModelName] = (),
+        on_change: Callable[[], None] = _ignore_change,
+        make_engine: MakeEngine = make_engine,
+    ) -> None:
+        """`slots` of each model; those in `preload` are loaded at once, the others when first asked for.
+
+        `on_change` is called, often, when what `model_records` returns may have changed. It must not raise.
+        """
+        self._me = me
+        self._hasher = hasher
+        self._slots = slots
+        self._on_change = on_change
+        self._make_engine = make_engine
+        self._renderer = ChatRenderer()
+        self._models = {definition.name: self._served(definition) for definition in definitions}
+        self._preload = [self._models[name] for name in preload]
+        self._nursery: trio.Nursery | None = None
+        self._is_draining = False
+        self._running: Counter[ServedModel] = Counter()
+        """Requests that use a model now, or wait for it; also of models that were removed meanwhile."""
+        self._request_ended = trio.lowlevel.ParkingLot()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled. Then no process of it is left."""
+        async with self._renderer, trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for model in self._preload:
+                model.want()
+            for model in self._models.values():
+                nursery.start_soon(model.run)
+            task_status.started()
+            await trio.sleep_forever()
+
+    def models(self) -> Sequence[ModelInfo]:
+        """Every model of this machine, sorted by name, also those that failed."""
+        return [self._models[name].info() for name in sorted(self._models)]
+
+    def model_records(self) -> list[ModelRecord]:
+        """The same for the ledger."""
+        return [self._models[name].record() for name in sorted(self._models)]
+
+    def load(self) -> Mapping[ModelName, Load]:
+        """How busy each model is now."""
+        return {name: model.load() for name, model in self._models.items()}
+
+    def add_model(self, definition: ModelDefinition) -> None:
+        """Serve one more model, and load it now. One that failed under the same name is replaced.
+
+        Raises:
+          ModelNameTaken: another model of that name is served.
+        """
+        known = self._models.get(definition.name)
+        if known is not None and known.state != "failed":
+            raise ModelNameTaken(f"{known.definition.path} is called {definition.name} already")
+        if known is not None:
+            known.stop()
+        model = self._models[definition.name] = self._served(definition)
+        model.want()
+        if self._nursery is not None:
+            self._nursery.start_soon(model.run)
+        self._on_change()
+
+    async def remove_model(self, name: ModelName) -> None:
+        """Serve a model no more: new requests are refused at once, running ones end first.
+
+        Cancelled: those are cut off.
+
+        Raises:
+          UnknownModel: there is none of that name.
+        """
+        model = self._models.pop(name, None)
+        if model is None:
+            raise UnknownModel(f"this node has no model {name}")
+        self._on_change()
+        try:
+            while self._running[model]:
+                await self._request_ended.park()
+        finally:
+            model.stop()
+
+    async def drain(self) -> None:
+        """Refuse new requests from now on, and wait until none runs. Bound it with a timeout.
+
+        Cancelled: running ones go on, and new ones are still refused.
+        """
+        self._is_draining = True
+        while self._running.total():
+            await self._request_ended.park()
+
+    @asynccontextmanager
+    async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
+        """Serve `request` here. Entering waits for a model that is loading, and for nothing else.
+
+        Raises:
+          BadRequest: it is wrong wherever it goes; ContextTooLong: for this model.
+          Refused: this worker cannot serve it now.
+          DeadlineExceeded: its time was over before it was accepted.
+        """
+        model = self._find(request.model)
+        require_servable(request)
+        deadline = trio.current_time() + request.timeout
+        with (
+            _refusals(model),
+            self._at_work(model),
+            trio.CancelScope(deadline=deadline) as patience,
+        ):
+            engine = await model.ready()
+            async with engine.generate(await self._engine_request(request, model, engine)) as generation:
+                if patience.cancel_called:
+                    raise DeadlineExceeded("the request's time was over before it was accepted")
+                # From here on the events keep the deadline: it must not cancel what the reader does besides.
+                patience.deadline = math.inf
+                yield Answer(
+                    served_by=self._me,
+                    prompt_sha256=generation.prompt_sha256,
+                    prompt_tokens=generation.prompt_tokens,
+                    events=_Events(generation.events, deadline),
+                )
+        if patience.cancelled_caught:
+            raise DeadlineExceeded("the request's time was over before it was accepted")
+
+    async def _engine_request(
+        self, request: InferenceRequest, model: ServedModel, engine: Engine
+    ) -> GenerateRequest:
+        settings = model.definition.settings
+        if request.kind == "completion":
+            return engine_request(request, settings, completion_prompt(request))
+        assert engine.facts is not None, "an engine that is ready knows its model"
+        prompt = await chat_prompt(
+            request.messages, engine.facts, template=settings.chat_template, renderer=self._renderer
+        )
+        return engine_request(request, settings, prompt.parts, prompt.stops)
+
+    @contextmanager
+    def _at_work(self, model: ServedModel) -> Iterator[None]:
+        """Count one request that uses `model`."""
+        self._running[model] += 1
+        try:
+            yield
+        finally:
+            self._running[model] -= 1
+            if not self._running[model]:
+                del self._running[model]
+            self._request_ended.unpark_all()
+
+    def _find(self, reference: ModelName) -> ServedModel:
+        """The model called `reference`, which may go on with `@sha256:` and a hash its file must have."""
+        if self._is_draining:
+            raise Refused("draining", "this node is draining and takes no new requests")
+        name, _, wanted = reference.partition("@")
+        model = self._models.get(ModelName(name))
+        if model is None:
+            raise Refused("no_such_model", f"this node has no model {name}")
+        if wanted and wanted != f"sha256:{model.sha256}":
+            raise Refused("no_such_model", f"the file of {name} on this node is not {wanted}")
+        return model
+
+    def _served(self, definition: ModelDefinition) -> ServedModel:
+        return ServedModel(
+            definition,
+            slots=self._slots,
+            hasher=self._hasher,
+            on_change=self._on_change,
+            make_engine=self._make_engine,
+        )
+
+
+class _Events:
+    """What an engine generates, as long as somebody wants it."""
+
+    def __init__(self, events: AsyncIterator[AnswerEvent], deadline: float) -> None:
+        self._events = events
+        self._deadline = deadline
+
+    def __aiter__(self) -> AsyncIterator[AnswerEvent]:
+        return self
+
+    async def __anext__(self) -> AnswerEvent:
+        try:
+            with trio.fail_at(self._deadline):
+                return await anext(self._events)
+        except trio.TooSlowError as error:
+            raise DeadlineExceeded("the request's time is over") from error
+        except EngineFailed as error:
+            raise Failed(str(error)) from error
+
+
+@contextmanager
+def _refusals(model: ServedModel) -> Iterator[None]:
+    """What keeps `model` from accepting a request, as the federation calls it."""
+    try:
+        yield
+    except BadMessages as error:
+        raise BadRequest(str(error), param=error.param) from error
+    except TemplateFailed as error:
+        raise BadRequest(f"the model's chat template failed: {error}", param="messages") from error
+    except PromptTooLong as error:
+        raise ContextTooLong(str(error)) from error
+    except PromptRefused as error:
+        raise BadRequest(str(error)) from error
+    except EngineBusy as error:
+        raise Refused("busy", str(error), load=model.load()) from error
+    except (EngineFailed, EngineUnavailable, RendererUnavailable) as error:
+        raise Refused("model_failed", str(error)) from error
