@@ -1,1 +1,23 @@
-""""""
+"""A swarm of peers, and streams between them. Knows nothing of models or HTTP.
+
+    swarm             streams to admitted peers; who comes and goes
+      |- admission, address_book       who is let in, whom to dial            (cores)
+      |- hello, control_stream         who we are, our right, and goodbye
+      |- stream_gate                   nothing else before hello
+      v
+    network           the port: connections to whoever has the swarm's secret
+      |- libp2p_network                real: TCP, private network, Noise, yamux
+      |- memory_network                one process, any weather, one seed
+      |- framing, frame_stream         messages on a stream
+
+    identity          an Ed25519 key: a node's, a founder's, an invite's
+    token             the line that lets a machine in
+    credential        the right to be here: links from the founder's key to one peer
+    membership        a node's place in its swarm, kept between runs
+    secret, mdns      what the swarm's secret keeps private; neighbours on the LAN
+
+Three things prove themselves in turn on every connection: the private network that
+the peer has the swarm's secret, Noise who it is, and hello that it may be here.
+
+Importing this folder imports no libp2p: only `p2p.libp2p_network` does.
+"""

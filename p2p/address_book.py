@@ -5,10 +5,11 @@
     kept (last run) ----+
     learned (peers) ----+
 
-Every place is dialled for ever, ever more slowly while it fails: a machine that
-was away for a month is found within a minute of its return. One dial per peer at
-a time; its nearest place that failed least goes first. News of a peer, or its
-connection ending, starts its back-off anew.
+A place is dialled for ever, ever more slowly while it fails: a machine that was
+away for a month is found within a minute of its return. One dial per peer at a
+time; its nearest place that failed least goes first. News of a peer, or its
+connection ending, starts its back-off anew. Only hearsay that never came true
+is dropped.
 
 Pure: the time and the dice come as arguments; it dials nothing itself.
 """
@@ -53,6 +54,9 @@ class AddressBookConfig:
     """At once. A refused dial takes milliseconds; one into the void its whole timeout."""
     peers_max: int = 1024
     """Ten times what one home has."""
+    hearsay_failures_max: int = 10
+    """Tries, over four minutes, at a place that only another peer spoke of and nobody was met at. A peer
+    that invents addresses keeps us busy no longer; a true one is told again when its peer is met."""
     places_per_peer_max: int = 8
     """LAN, VPN and IPv6 of a machine on two networks, and one that it has moved from."""
 
@@ -126,9 +130,15 @@ class AddressBook:
         self._dialling.discard(address.peer)
         known = self._peers.get(address.peer)
         place = known.places.get(address.multiaddr) if known else None
-        if place is not None:
-            place.failures = 0 if is_connected else place.failures + 1
-            place.due_at = now + self._backoff(max(1, place.failures))
+        if known is None or place is None:
+            return
+        place.failures = 0 if is_connected else place.failures + 1
+        place.due_at = now + self._backoff(max(1, place.failures))
+        is_hearsay = place.origin is Origin.LEARNED and known.met_at == -inf
+        if is_hearsay and place.failures >= self.config.hearsay_failures_max:
+            del known.places[address.multiaddr]
+            if not known.places:
+                del self._peers[address.peer]
 
     def put_off(self, peer: PeerId, delay: float, now: float) -> None:
         """Leave `peer` alone for about `delay` seconds: it, or we, said no."""

@@ -137,8 +137,8 @@ class Swarm:
         return self._network.me
 
     def peers(self) -> Mapping[PeerId, Member]:
-        """Everybody admitted now. A live view: it changes under a reader that awaits."""
-        return self._admission.members
+        """Everybody admitted at this moment."""
+        return dict(self._admission.members)
 
     @property
     def refusals(self) -> Mapping[PeerId, Refusal]:
