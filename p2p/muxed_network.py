@@ -144,7 +144,9 @@ class MuxedNetwork(Network):
             finally:
                 self._is_running = False
 
-    def _adopt(self, transport: trio.abc.Stream, peer: PeerId, address: str, *, is_dialled: bool) -> None:
+    def _adopt(
+        self, transport: trio.abc.Stream, peer: PeerId, address: str, *, is_dialled: bool
+    ) -> YamuxSession:
         """Make `transport`, which is now ours, a connection to `peer`.
 
         Waits for nothing, so a cancelled dial either made a connection and said so, or did not.
@@ -161,6 +163,7 @@ class MuxedNetwork(Network):
             self._nursery.start_soon(self._retire, other)
         if placement != "crossing":
             self._events_in.send_nowait(Connected(peer, address, is_dialled))
+        return session
 
     async def _carry(self, connection: Connection) -> None:
         await connection.session.run()

@@ -32,8 +32,8 @@ STREAMS_MAX: Final = 1024
 """Per connection and opener. A node has tens; more is a leak or an attack."""
 
 _READ_SIZE: Final = 64 * 1024
-_BATCH_SIZE_MAX: Final = 64 * 1024
-"""Frames written in one go: about one Noise message (65,535 bytes), so a small frame waits for little."""
+_BATCH_SIZE_MAX: Final = 65_519
+"""Frames written in one go: what one Noise message holds (65,535 bytes with its tag)."""
 _UNSENT_SIZE_MAX: Final = 256 * 1024
 """Data waiting for the connection before `send_all` waits too: a few writes ahead, no more."""
 _UNSENT_CONTROL_SIZE_MAX: Final = 256 * 1024

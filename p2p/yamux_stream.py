@@ -23,7 +23,7 @@ from p2p.network import PeerStream
 from p2p.peer import PeerId
 from p2p.yamux_frames import DATA, FIN, RST, WINDOW_INITIAL, WINDOW_UPDATE
 
-_DATA_SIZE_MAX = 32 * 1024
+_DATA_SIZE_MAX = 32 * 1024 - 64
 """One DATA frame: two share a Noise message, and other streams get their turn in between."""
 
 
