@@ -90,7 +90,7 @@ class FailureDetector:
                 self._probe(peer, now)
             case LinkLost(peer):
                 self.beliefs.unlink(peer)
-                self._accuse(peer, now)
+                self._check(peer, now)
             case ByeSaid(peer):
                 self.beliefs.said_bye(peer, now)
             case FailureReported(peer):
@@ -254,6 +254,12 @@ class FailureDetector:
             # Helpers that did not even say "nothing" point at our own wires. Without helpers, who knows.
             self.local_health.worsen(len(probe.silent_helpers) if probe.helpers else 1)
             self.beliefs.suspect(target, now)
+
+    def _check(self, peer: PeerId, now: float) -> None:
+        """Ask about `peer` out of turn, if we believe it alive."""
+        health = self.beliefs.peers.get(peer)
+        if health is not None and health.status is Status.ALIVE:
+            self._probe(peer, now)
 
     def _accuse(self, peer: PeerId, now: float) -> None:
         """There is evidence against `peer`: suspect it, and ask."""

@@ -22,7 +22,7 @@ class LinkOpened:
 
 @dataclass(frozen=True, slots=True)
 class LinkLost:
-    """The link to `peer` ended and nobody had announced it."""
+    """The link to `peer` ended. That alone is no evidence: its connection may be well."""
 
     peer: PeerId
 
@@ -36,7 +36,7 @@ class ByeSaid:
 
 @dataclass(frozen=True, slots=True)
 class FailureReported:
-    """Somebody else on this node could not reach `peer`."""
+    """`peer` could not be reached: its connection broke, or a request to it failed. This is evidence."""
 
     peer: PeerId
 

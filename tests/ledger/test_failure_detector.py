@@ -125,10 +125,9 @@ def test_a_suspect_that_does_not_refute_is_offline_after_three_seconds() -> None
     assert Rumour(BOB, Claim(0, OFFLINE)) in sent(effects, Gossip)[CAROL].rumours
 
 
-@pytest.mark.parametrize("evidence", [FailureReported(BOB), LinkLost(BOB)])
-def test_evidence_makes_a_suspect_at_once_and_tells_the_others(evidence: Event) -> None:
+def test_evidence_makes_a_suspect_at_once_and_tells_the_others() -> None:
     bench = Bench(BOB, CAROL)
-    effects = bench.handle(evidence)
+    effects = bench.handle(FailureReported(BOB))
     assert StatusChanged(BOB, SUSPECT) in effects
     assert sent(effects, Gossip)[CAROL].rumours == (Rumour(BOB, Claim(0, SUSPECT)),)
 
@@ -148,10 +147,26 @@ def test_an_answer_without_a_higher_incarnation_refutes_nothing() -> None:
     assert bench.status(BOB) is SUSPECT
 
 
-def test_a_lost_link_is_asked_about_through_others() -> None:
+def test_a_lost_link_is_a_question_to_others_and_no_verdict() -> None:
     bench = Bench(BOB, CAROL)
     effects = bench.handle(LinkLost(BOB))
+    assert bench.status(BOB) is ALIVE
     request = sent(effects, PingRequest)[CAROL]
+    bench.receive(CAROL, RelayedAck(request.sequence, BOB, 0))
+    bench.wait(CONFIG.indirect_timeout, CAROL)
+    assert bench.status(BOB) is ALIVE
+
+
+def test_a_lost_link_that_nobody_can_be_asked_about_makes_a_suspect() -> None:
+    bench = Bench(BOB)
+    bench.handle(LinkLost(BOB))
+    assert bench.status(BOB) is SUSPECT
+
+
+def test_helpers_pass_our_complaint_on_to_whom_we_cannot_reach() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.handle(LinkLost(BOB))
+    request = sent(bench.handle(FailureReported(BOB)), PingRequest)[CAROL]
     assert (request.target, request.held_against) == (BOB, Claim(0, SUSPECT))
     bench.receive(CAROL, RelayedAck(request.sequence, BOB, 1))
     assert bench.status(BOB) is ALIVE

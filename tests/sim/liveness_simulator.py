@@ -15,6 +15,7 @@ from random import Random
 from ledger.failure_detector import FailureDetector
 from ledger.liveness_events import (
     Event,
+    FailureReported,
     LinkLost,
     LinkOpened,
     MessageReceived,
@@ -87,7 +88,9 @@ class LivenessSimulator:
         """Its process ends; the peers' sockets hear of it within 0.2 s."""
         del self.detectors[node]
         for peer in sorted(self.detectors):
-            self.happen(peer, LinkLost(node), self.rng.uniform(0.005, 0.2))
+            heard_after = self.rng.uniform(0.005, 0.2)
+            self.happen(peer, FailureReported(node), heard_after)
+            self.happen(peer, LinkLost(node), heard_after)
 
     def restart(self, node: PeerId) -> None:
         self.boot(node)
