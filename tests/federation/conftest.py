@@ -29,6 +29,7 @@ from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.peer import PeerId
 
 MODEL = ModelName("tiny")
+FRONT, WORKER = PeerId("front"), PeerId("worker")
 
 
 @dataclass
@@ -122,19 +123,19 @@ class Pair:
 @asynccontextmanager
 async def connect_pair(backend: StubBackend | None = None, *, serve: bool = True) -> AsyncIterator[Pair]:
     hub = MemoryHub()
-    front, worker = PeerId("front"), PeerId("worker")
-    backend = backend or StubBackend(worker)
-    async with hub.network(front) as a, hub.network(worker) as b:
+    backend = backend or StubBackend(WORKER)
+    async with hub.network(FRONT) as a, hub.network(WORKER) as b:
         await a.dial(b.listen_addresses[0])
         if serve:
             InferServer(backend, backend.load).attach(b)
         await trio.testing.wait_all_tasks_blocked()
-        yield Pair(hub, a, b, backend, RemoteBackend(a, worker))
+        yield Pair(hub, a, b, backend, RemoteBackend(a, WORKER))
 
 
 class Stage:
     """What the tests of this folder share; a fixture, since tests are never imported by name."""
 
+    MODEL, WORKER = MODEL, WORKER
     worker = StubBackend
     pair = staticmethod(connect_pair)
     read = staticmethod(read_answer)
