@@ -11,7 +11,7 @@ from api.access import check_access, check_content_type
 from api.settings import ApiSettings
 
 BODY_TIMEOUT = 60.0
-"""Seconds from the head of a request to the end of its body: the largest one over 3 Mbit/s, a poor Wi-Fi."""
+"""Seconds from the head of a request to the end of its body: 4 MB over 0.5 Mbit/s, the poorest Wi-Fi."""
 
 
 class Gate:

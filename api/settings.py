@@ -17,6 +17,6 @@ class ApiSettings:
     """The host we listen on, as it was asked for."""
     allowed_hosts: tuple[str, ...] = ()
     """More names by which clients may call a node without keys, for example `desktop.local`."""
-    body_size_max: int = 16 * 1024 * 1024
-    """Bytes. A prompt of a million tokens is about 5 MB; a body is held in memory whole, and
-    parsing this much JSON stops everything else for a tenth of a second."""
+    body_size_max: int = 4_000_000
+    """Bytes. Below the 4 MiB of the frame that carries a request to a peer, so that whatever is
+    accepted can be sent on. A prompt of 128k tokens is below 1 MB."""

@@ -49,6 +49,8 @@ class StubBackend:
     requests: list[InferenceRequest] = field(default_factory=list)
     running: int = 0
     cancelled: int = 0
+    idle: trio.Event = field(default_factory=trio.Event)
+    """A request has ended, whichever way."""
 
     def models(self) -> Sequence[ModelInfo]:
         return self.listed
@@ -69,6 +71,7 @@ class StubBackend:
             raise
         finally:
             self.running -= 1
+            self.idle.set()
 
     async def _events(self) -> AsyncGenerator[AnswerEvent]:
         for step in self.script:

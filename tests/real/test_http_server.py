@@ -1,0 +1,354 @@
+"""The HTTP server on a real loopback port, asked by OpenAI's own client."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import openai
+import pytest
+import trio
+import trio.testing
+from fastapi import FastAPI
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+from api.app import create_app
+from api.errors import AddressInUse, ListenFailed
+from api.serve import ServerAddress, serve
+from api.settings import ApiSettings
+from federation.errors import Busy, Failed, ModelNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from openai.types.chat import ChatCompletionMessageParam
+
+    from tests.api.stub_backend import StubBackend
+
+pytestmark = pytest.mark.real
+
+
+def _load_stub() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "_real_stub_backend", Path(__file__).parents[1] / "api" / "stub_backend.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+stub = _load_stub()
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Capital of France?"}]
+
+
+class Status:
+    def swarm(self) -> Mapping[str, Any]:
+        return {}
+
+    def readiness(self) -> str | None:
+        return None
+
+
+def app_over(backend: StubBackend) -> FastAPI:
+    return create_app(backend, ApiSettings(version="1"), Status())
+
+
+@asynccontextmanager
+async def server(
+    app: FastAPI, *, grace: float = 5.0, scope: trio.CancelScope | None = None
+) -> AsyncIterator[tuple[ServerAddress, trio.Event]]:
+    """A server on a free port and what stops it; cancelling `scope` cancels the server alone."""
+    stop = trio.Event()
+
+    async def serve_within(*, task_status: trio.TaskStatus[ServerAddress]) -> None:
+        with scope or trio.CancelScope():
+            await serve(app, "127.0.0.1", 0, stop=stop, grace=grace, task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(serve_within)
+        yield address, stop
+        stop.set()
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        with trio.fail_after(30):
+            await main()
+
+    trio.run(bounded)
+
+
+def client_of(address: ServerAddress, timeout: float = 20) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{address.url}/v1", api_key="any", max_retries=0, timeout=timeout)
+
+
+async def ask(address: ServerAddress, use: Callable[[openai.OpenAI], Any], timeout: float = 20) -> Any:
+    """Run `use` with a client in a thread: the async one leaves unfinished generators to trio."""
+
+    def in_thread() -> Any:
+        with client_of(address, timeout) as client:
+            return use(client)
+
+    return await trio.to_thread.run_sync(in_thread)
+
+
+def test_the_official_client_streams_and_reads_whole_answers() -> None:
+    backend = stub.StubBackend()
+
+    def use(client: openai.OpenAI) -> None:
+        whole = client.chat.completions.with_raw_response.create(model="stub", messages=MESSAGES)
+        assert whole.headers["x-localai-peer"] == stub.SERVED_BY
+        assert whole.parse().choices[0].message.content == "Paris"
+        stream = client.chat.completions.create(
+            model="stub", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+        )
+        chunks = list(stream)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "Paris"
+        assert chunks[-1].usage is not None
+        assert chunks[-1].usage.total_tokens == 7
+        completion = client.completions.create(model="stub", prompt="The capital is")
+        assert completion.choices[0].text == "Paris"
+        assert [model.id for model in client.models.list()] == ["stub"]
+
+    async def main() -> None:
+        async with server(app_over(backend)) as (address, _):
+            await ask(address, use)
+
+    run(main)
+    assert backend.running == 0
+
+
+def test_langchain_streams_and_reads_whole_answers() -> None:
+    async def main() -> None:
+        async with server(app_over(stub.StubBackend())) as (address, _):
+
+            def use() -> None:
+                model = ChatOpenAI(
+                    model="stub", base_url=f"{address.url}/v1", api_key=SecretStr("any"), max_retries=0
+                )
+                assert model.invoke("Capital of France?").content == "Paris"
+                assert "".join(str(chunk.content) for chunk in model.stream("Capital of France?")) == "Paris"
+
+            await trio.to_thread.run_sync(use)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (Busy("all slots are taken"), openai.RateLimitError),
+        (ModelNotFound("no model 'x'"), openai.NotFoundError),
+        (Failed("the engine died"), openai.InternalServerError),
+    ],
+)
+def test_errors_are_the_official_clients_own(error: Exception, expected: type[openai.APIStatusError]) -> None:
+    def use(client: openai.OpenAI) -> None:
+        with pytest.raises(expected, match=str(error)):
+            client.chat.completions.create(model="x", messages=MESSAGES)
+
+    async def main() -> None:
+        async with server(app_over(stub.StubBackend(on_enter=error))) as (address, _):
+            await ask(address, use)
+
+    run(main)
+
+
+def test_a_stream_that_breaks_raises_in_the_official_client() -> None:
+    backend = stub.StubBackend(script=[stub.words("Par")[0], Failed("the peer went away")])
+
+    def use(client: openai.OpenAI) -> None:
+        stream = client.chat.completions.create(model="stub", messages=MESSAGES, stream=True)
+        with pytest.raises(openai.APIError, match="the peer went away"):
+            list(stream)
+
+    async def main() -> None:
+        async with server(app_over(backend)) as (address, _):
+            await ask(address, use)
+
+    run(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_hangs_up_frees_the_backend(stream: bool) -> None:
+    backend = stub.StubBackend(script=[*stub.words("Par")[:1], stub.Hang()])
+
+    def use(client: openai.OpenAI) -> None:
+        if stream:
+            answer = client.chat.completions.create(model="stub", messages=MESSAGES, stream=True)
+            next(iter(answer))
+            answer.close()
+        else:
+            with pytest.raises(openai.APITimeoutError):
+                client.chat.completions.create(model="stub", messages=MESSAGES)
+
+    async def main() -> None:
+        async with server(app_over(backend)) as (address, _):
+            await ask(address, use, timeout=0.3)
+            await backend.idle.wait()
+            assert (backend.running, backend.cancelled) == (0, 1)
+
+    run(main)
+
+
+def test_a_large_body_gets_its_413_although_it_is_not_read() -> None:
+    async def main() -> None:
+        async with server(app_over(stub.StubBackend())) as (address, _), httpx.AsyncClient() as client:
+            reply = await client.post(
+                f"{address.url}/v1/chat/completions",
+                content=b"x" * 100_000_000,
+                headers={"content-type": "application/json"},
+            )
+            assert reply.status_code == 413
+            assert (await client.get(f"{address.url}/healthz")).status_code == 200
+
+    run(main)
+
+
+def test_stopping_lets_a_running_answer_finish() -> None:
+    backend = stub.StubBackend(script=[*stub.words("Par")[:1], 0.5, *stub.words("is")])
+
+    async def main() -> None:
+        async with server(app_over(backend)) as (address, stop):
+
+            def use(client: openai.OpenAI) -> str:
+                stream = client.chat.completions.create(model="stub", messages=MESSAGES, stream=True)
+                trio.from_thread.run_sync(stop.set)
+                return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+
+            assert await ask(address, use) == "Paris"
+
+    run(main)
+
+
+@asynccontextmanager
+async def deaf_client(address: ServerAddress) -> AsyncIterator[trio.SocketStream]:
+    """A client that asks for a stream and reads nothing; entered when no byte moves any more."""
+    body = b'{"model":"stub","prompt":"x","stream":true}'
+    head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    async with await trio.open_tcp_stream(address.host, address.port) as deaf:
+        await deaf.send_all(f"POST /v1/completions HTTP/1.1\r\n{head}\r\n\r\n".encode() + body)
+        await trio.testing.wait_all_tasks_blocked(cushion=0.1)
+        yield deaf
+
+
+def more_than_any_buffer() -> list[Any]:
+    pieces: list[Any] = stub.words(*["x" * 10_000] * 5_000)
+    return pieces
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+def test_a_client_that_stopped_reading_cannot_keep_the_server_alive(how: str) -> None:
+    backend = stub.StubBackend(script=more_than_any_buffer())
+
+    async def main() -> None:
+        scope = trio.CancelScope()
+        async with (
+            server(app_over(backend), grace=0.2, scope=scope) as (address, stop),
+            deaf_client(address),
+        ):
+            assert backend.running == 1
+            if how == "cancel":
+                scope.cancel()
+            else:
+                stop.set()
+            await backend.idle.wait()
+
+    run(main)
+
+
+def test_a_client_that_stopped_reading_loses_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.serve.WRITE_TIMEOUT", 0.2)
+    backend = stub.StubBackend(script=more_than_any_buffer())
+
+    async def main() -> None:
+        async with server(app_over(backend)) as (address, _), deaf_client(address):
+            await backend.idle.wait()
+            assert backend.cancelled == 1
+
+    run(main)
+
+
+def test_one_connection_too_many_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.serve.CONNECTIONS_MAX", 1)
+
+    async def main() -> None:
+        async with server(app_over(stub.StubBackend())) as (address, _), httpx.AsyncClient() as client:
+            assert (await client.get(f"{address.url}/healthz")).status_code == 200
+            async with await trio.open_tcp_stream(address.host, address.port) as second:
+                assert await second.receive_some() == b""
+            assert (await client.get(f"{address.url}/healthz")).status_code == 200
+
+    run(main)
+
+
+def test_idle_connections_do_not_delay_a_stop() -> None:
+    async def main() -> None:
+        async with httpx.AsyncClient() as client:
+            async with server(app_over(stub.StubBackend()), grace=20) as (address, stop):
+                assert (await client.get(f"{address.url}/healthz")).status_code == 200
+                started_at = trio.current_time()
+                stop.set()
+            assert trio.current_time() - started_at < 5
+
+    run(main)
+
+
+def test_a_taken_port_is_named() -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(AddressInUse, match=f"127.0.0.1:{port}"):
+                await serve(app_over(stub.StubBackend()), "127.0.0.1", port, stop=trio.Event())
+
+    run(main)
+
+
+def test_a_foreign_address_cannot_be_listened_on() -> None:
+    async def main() -> None:
+        with pytest.raises(ListenFailed, match=r"192\.0\.2\.1"):
+            await serve(app_over(stub.StubBackend()), "192.0.2.1", 0, stop=trio.Event())
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        (ServerAddress("127.0.0.1", 80), "http://127.0.0.1:80"),
+        (ServerAddress("0.0.0.0", 80), "http://127.0.0.1:80"),
+        (ServerAddress("::", 80), "http://[::1]:80"),
+    ],
+)
+def test_the_printed_url_can_be_opened(address: ServerAddress, url: str) -> None:
+    assert address.url == url
+
+
+def test_what_is_not_http_closes_only_its_own_connection(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with server(app_over(stub.StubBackend())) as (address, _), httpx.AsyncClient() as client:
+            for noise in (
+                b"\x16\x03\x01\x02\x00\x01",
+                b"GET /\r\n\r\n",
+                b"GET / HTTP/1.1\r\nA: " + b"x" * 50_000,
+            ):
+                stream = await trio.open_tcp_stream(address.host, address.port)
+                await stream.send_all(noise)
+                async for _data in stream:
+                    pass
+                await stream.aclose()
+            assert (await client.get(f"{address.url}/healthz")).status_code == 200
+
+    run(main)
+    assert caplog.records == []
