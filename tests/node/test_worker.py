@@ -1,0 +1,490 @@
+"""The worker over engines that live in memory and can hang or fail where a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from federation.backend import AnswerEvent, Chunk, Done, InferenceRequest, RequestId, Timings, Usage
+from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Failed, Refused
+from ledger.records import Load, ModelName
+from node.chat.plain_prompt import PLAIN_STOPS
+from node.engine.engine import Engine
+from node.engine.errors import EngineBusy, EngineFailed, EngineUnavailable, PromptRefused, PromptTooLong
+from node.engine.wire import EngineParams, GenerateRequest, ModelFacts, PromptPart
+from node.models.definition import ModelDefinition
+from node.models.errors import ModelFileChanged, ModelNameTaken, UnknownModel
+from node.models.hashing import FileHasher
+from node.models.model_yaml import ModelSettings
+from node.worker import Worker
+from p2p.peer import PeerId
+
+ME = PeerId("me")
+TINY = ModelName("tiny")
+FACTS = ModelFacts(
+    context_size=512,
+    context_size_trained=512,
+    slots=2,
+    vocab_size=100,
+    architecture="llama",
+    parameter_count=1,
+    size_bytes=1,
+    chat_template=None,
+    bos="<s>",
+    eos="</s>",
+    special_tokens=("<s>", "</s>"),
+)
+LOAD_TIME = 3.0
+DONE = Done(("stop",), Usage(1, 2), Timings())
+
+
+@dataclass
+class Behaviour:
+    """What engines of one test do, and what was asked of them."""
+
+    facts: ModelFacts = FACTS
+    fails_to_load: set[str] = field(default_factory=set)
+    hangs_at: str = ""
+    """`load`, `accept` or `events`."""
+    error_at_accept: Exception | None = None
+    error_in_events: Exception | None = None
+    engines: dict[str, FakeEngine] = field(default_factory=dict)
+    asked: list[GenerateRequest] = field(default_factory=list)
+
+    def make_engine(self, params: EngineParams, on_change: Callable[[], None]) -> Engine:
+        engine = self.engines[Path(params.path).stem] = FakeEngine(self, params, on_change)
+        return cast("Engine", engine)
+
+
+class FakeEngine:
+    """The shape of `Engine`, without a process."""
+
+    def __init__(self, behaviour: Behaviour, params: EngineParams, on_change: Callable[[], None]) -> None:
+        self.params = params
+        self.facts: ModelFacts | None = None
+        self.state = "starting"
+        self.reason = ""
+        self.slots_busy = 0
+        self.has_run = False
+        self._behaviour = behaviour
+        self._on_change = on_change
+        self._loaded = trio.Event()
+
+    async def run(self) -> None:
+        try:
+            await hang_if(self._behaviour.hangs_at == "load")
+            await trio.sleep(LOAD_TIME)
+            if Path(self.params.path).stem in self._behaviour.fails_to_load:
+                self.state, self.reason = "failed", "not a model at all"
+            else:
+                self.state, self.facts = "ready", self._behaviour.facts
+            self._loaded.set()
+            self._on_change()
+            await trio.sleep_forever()
+        finally:
+            self.state = "failed"
+
+    async def wait_ready(self) -> None:
+        await self._loaded.wait()
+        if self.state == "failed":
+            raise EngineUnavailable(self.reason)
+
+    @asynccontextmanager
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Any]:
+        if self.slots_busy >= self.params.slots:
+            raise EngineBusy("all slots are taken")
+        self._behaviour.asked.append(request)
+        self.slots_busy += 1
+        try:
+            await hang_if(self._behaviour.hangs_at == "accept")
+            if self._behaviour.error_at_accept is not None:
+                raise self._behaviour.error_at_accept
+            yield FakeGeneration(self._events())
+        finally:
+            self.slots_busy -= 1
+
+    async def _events(self) -> AsyncIterator[AnswerEvent]:
+        yield Chunk(0, (1,), "a")
+        await trio.sleep(1.0)
+        await hang_if(self._behaviour.hangs_at == "events")
+        if self._behaviour.error_in_events is not None:
+            raise self._behaviour.error_in_events
+        yield Chunk(0, (2,), "b")
+        yield DONE
+
+
+@dataclass
+class FakeGeneration:
+    events: AsyncIterator[AnswerEvent]
+    prompt_sha256: bytes = b"sha"
+    prompt_tokens: int = 7
+
+
+class FakeHasher:
+    """Every file's hash is its stem, twice."""
+
+    async def sha256(self, path: Path) -> str:
+        await trio.lowlevel.checkpoint()
+        if path.stem == "changing":
+            raise ModelFileChanged("it changed")
+        return path.stem * 2
+
+
+class HangingRenderer:
+    async def render(self, template: str, values: Mapping[str, Any]) -> str:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def hang_if(wanted: bool) -> None:
+    if wanted:
+        await trio.sleep_forever()
+
+
+def definition(name: str = "tiny", **fields: Any) -> ModelDefinition:
+    return ModelDefinition(ModelName(name), Path(f"/models/{name}.gguf"), size_bytes=9, **fields)
+
+
+def completion(model: str = "tiny", **fields: Any) -> InferenceRequest:
+    return InferenceRequest("completion", RequestId("r1"), ModelName(model), prompt="hi", **fields)
+
+
+def chat(model: str = "tiny") -> InferenceRequest:
+    return InferenceRequest(
+        "chat", RequestId("r1"), ModelName(model), messages=[{"role": "user", "content": "hi"}]
+    )
+
+
+async def ask(worker: Worker, request: InferenceRequest) -> str:
+    """The whole text of the answer."""
+    async with worker.infer(request) as answer:
+        return "".join([event.text async for event in answer.events if isinstance(event, Chunk)])
+
+
+def run(
+    test: Callable[[Worker], Awaitable[None]],
+    *definitions: ModelDefinition,
+    behaviour: Behaviour | None = None,
+    slots: int = 2,
+    preload: bool = False,
+    on_change: Callable[[], None] = lambda: None,
+) -> None:
+    """Run `test` on a running worker, under a clock that does not wait."""
+
+    async def main() -> None:
+        models = definitions or (definition(),)
+        worker = Worker(
+            ME,
+            models,
+            hasher=cast("FileHasher", FakeHasher()),
+            slots=slots,
+            preload=[model.name for model in models] if preload else [],
+            on_change=on_change,
+            make_engine=(behaviour or Behaviour()).make_engine,
+        )
+        with trio.fail_after(3600):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(worker.run)
+                await test(worker)
+                nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def state_of(worker: Worker, name: str = "tiny") -> tuple[str, str]:
+    return next((info.state, info.reason) for info in worker.models() if info.name == name)
+
+
+def test_a_cold_model_is_loaded_by_its_first_request() -> None:
+    async def test(worker: Worker) -> None:
+        assert state_of(worker) == ("cold", "")
+        start = trio.current_time()
+        assert await ask(worker, completion()) == "ab"
+        assert trio.current_time() - start >= LOAD_TIME
+        assert state_of(worker) == ("loaded", "")
+
+    run(test)
+
+
+def test_a_preloaded_model_loads_at_once_and_early_requests_wait_for_it() -> None:
+    async def test(worker: Worker) -> None:
+        assert state_of(worker) == ("loading", "")
+        assert await ask(worker, completion()) == "ab"
+
+    run(test, preload=True)
+
+
+def test_an_answer_says_who_serves_it_and_what_its_prompt_was() -> None:
+    async def test(worker: Worker) -> None:
+        async with worker.infer(completion()) as answer:
+            assert (answer.served_by, answer.prompt_sha256, answer.prompt_tokens) == (ME, b"sha", 7)
+            assert [event async for event in answer.events][-1] == DONE
+
+    run(test)
+
+
+def test_a_failed_model_refuses_with_its_reason_and_others_go_on() -> None:
+    async def test(worker: Worker) -> None:
+        for name, reason in (("broken", "not a model at all"), ("missing", "there is no file")):
+            with pytest.raises(Refused, match=reason) as caught:
+                await ask(worker, completion(name))
+            assert caught.value.reason == "model_failed"
+            assert state_of(worker, name) == ("failed", reason)
+        assert await ask(worker, completion("good")) == "ab"
+
+    run(
+        test,
+        definition("good"),
+        definition("broken"),
+        definition("missing", problem="there is no file"),
+        behaviour=Behaviour(fails_to_load={"broken"}),
+        preload=True,
+    )
+
+
+def test_the_models_settings_reach_the_engine() -> None:
+    settings = ModelSettings(
+        context_size=128, threads=3, gpu_layers=0, f16=False, mmap=False, mlock=True, max_tokens=4
+    )
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        await ask(worker, completion())
+        assert behaviour.engines["tiny"].params == EngineParams(
+            path=str(Path("/models/tiny.gguf")),
+            context_size=128,
+            slots=2,
+            threads=3,
+            gpu_layers=0,
+            mmap=False,
+            mlock=True,
+            cache_type="f32",
+        )
+        assert behaviour.asked[0].max_tokens == 4
+
+    run(test, definition(settings=settings), behaviour=behaviour)
+
+
+def test_a_chat_without_a_template_is_a_dialogue_and_none_of_it_a_special_token() -> None:
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        await ask(worker, chat())
+        assert behaviour.asked[0].prompt == (PromptPart("User: hi\nAssistant:", parse_special=False),)
+        assert behaviour.asked[0].stop == PLAIN_STOPS
+
+    run(test, behaviour=behaviour)
+
+
+def test_a_request_beyond_the_slots_is_refused_as_busy() -> None:
+    async def test(worker: Worker) -> None:
+        async with worker.infer(completion()), worker.infer(completion()):
+            assert worker.load() == {TINY: Load(2, 2, 0)}
+            with pytest.raises(Refused) as caught:
+                await ask(worker, completion())
+            assert (caught.value.reason, caught.value.load) == ("busy", Load(2, 2, 0))
+        assert worker.load() == {TINY: Load(2, 0, 0)}
+
+    run(test)
+
+
+def test_only_so_many_requests_wait_for_a_model() -> None:
+    async def test(worker: Worker) -> None:
+        refused = 0
+
+        async def one() -> None:
+            nonlocal refused
+            try:
+                await ask(worker, completion())
+            except Refused as error:
+                refused += error.reason == "loading"
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(70):
+                nursery.start_soon(one)
+            await trio.testing.wait_all_tasks_blocked()
+            assert worker.load() == {TINY: Load(100, 0, 64)}
+        assert refused == 6
+
+    run(test, slots=100)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (PromptTooLong("9 tokens do not fit 8"), ContextTooLong),
+        (PromptRefused("half a character"), BadRequest),
+        (EngineFailed("it died"), Refused),
+    ],
+)
+def test_what_keeps_an_engine_from_accepting_is_told_apart(
+    error: Exception, expected: type[Exception]
+) -> None:
+    async def test(worker: Worker) -> None:
+        with pytest.raises(expected, match=str(error)):
+            await ask(worker, completion())
+        assert worker.load() == {TINY: Load(2, 0, 0)}
+
+    run(test, behaviour=Behaviour(error_at_accept=error))
+
+
+def test_an_engine_that_dies_in_the_middle_fails_the_answer() -> None:
+    async def test(worker: Worker) -> None:
+        with pytest.raises(Failed, match="it died"):
+            await ask(worker, completion())
+        assert worker.load() == {TINY: Load(2, 0, 0)}
+
+    run(test, behaviour=Behaviour(error_in_events=EngineFailed("it died")))
+
+
+def test_messages_that_are_no_chat_are_named() -> None:
+    async def test(worker: Worker) -> None:
+        for messages, param in (([], "messages"), ([{"role": "x", "content": ""}], "messages.0.role")):
+            with pytest.raises(BadRequest) as caught:
+                await ask(worker, replace(chat(), messages=messages))
+            assert caught.value.param == param
+
+    run(test)
+
+
+@pytest.mark.parametrize("hangs_at", ["load", "render", "accept", "events"])
+@pytest.mark.parametrize("how", ["cancelled", "out of time"])
+def test_wherever_it_hangs_nothing_is_left(hangs_at: str, how: str) -> None:
+    facts = replace(FACTS, chat_template="{{ messages }}") if hangs_at == "render" else FACTS
+    behaviour = Behaviour(facts=facts, hangs_at=hangs_at)
+
+    async def test(worker: Worker) -> None:
+        worker._renderer = HangingRenderer()  # type: ignore[assignment]  # it has what the worker uses
+        if how == "cancelled":
+            with trio.move_on_after(60) as scope:
+                await ask(worker, chat())
+            assert scope.cancelled_caught
+        else:
+            with pytest.raises(DeadlineExceeded):
+                await ask(worker, replace(chat(), timeout=60.0))
+        assert trio.current_time() >= 60
+        assert worker.load() == {TINY: Load(2, 0, 0)}
+        await worker.drain()
+
+    run(test, behaviour=behaviour)
+
+
+def test_the_deadline_does_not_cancel_what_the_reader_does_besides() -> None:
+    async def test(worker: Worker) -> None:
+        async with worker.infer(completion(timeout=10.0)) as answer:
+            await anext(answer.events)
+            await trio.sleep(100)
+            with pytest.raises(DeadlineExceeded):
+                await anext(answer.events)
+
+    run(test)
+
+
+def test_draining_refuses_new_requests_and_waits_for_running_ones() -> None:
+    async def test(worker: Worker) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, worker, completion())
+            await trio.testing.wait_all_tasks_blocked()
+            start = trio.current_time()
+            await worker.drain()
+            assert trio.current_time() - start >= LOAD_TIME
+            assert worker.load() == {TINY: Load(2, 0, 0)}
+        with pytest.raises(Refused) as caught:
+            await ask(worker, completion())
+        assert caught.value.reason == "draining"
+
+    run(test)
+
+
+def test_a_drain_that_takes_too_long_can_be_given_up() -> None:
+    async def test(worker: Worker) -> None:
+        async with worker.infer(completion()):
+            with trio.move_on_after(5) as scope:
+                await worker.drain()
+            assert scope.cancelled_caught
+
+    run(test)
+
+
+def test_a_removed_model_ends_what_runs_and_then_its_engine() -> None:
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        async with trio.open_nursery() as nursery, worker.infer(completion()) as answer:
+            nursery.start_soon(worker.remove_model, TINY)
+            await trio.testing.wait_all_tasks_blocked()
+            assert worker.models() == []
+            with pytest.raises(Refused) as caught:
+                await ask(worker, completion())
+            assert caught.value.reason == "no_such_model"
+            assert [event async for event in answer.events][-1] == DONE
+            assert behaviour.engines["tiny"].state == "ready"
+        await trio.testing.wait_all_tasks_blocked()
+        assert behaviour.engines["tiny"].state == "failed"
+        with pytest.raises(UnknownModel):
+            await worker.remove_model(TINY)
+
+    run(test, behaviour=behaviour)
+
+
+def test_a_model_can_be_added_and_one_that_failed_replaced() -> None:
+    async def test(worker: Worker) -> None:
+        worker.add_model(definition("new"))
+        assert state_of(worker, "new") == ("loading", "")
+        with pytest.raises(ModelNameTaken):
+            worker.add_model(definition("new"))
+        worker.add_model(definition("tiny"))
+        assert await ask(worker, completion("tiny")) == "ab"
+
+    run(test, definition(problem="was not there yet"))
+
+
+def test_a_model_is_known_by_its_hash_as_soon_as_there_is_one() -> None:
+    changes = 0
+
+    def count_change() -> None:
+        nonlocal changes
+        changes += 1
+
+    async def test(worker: Worker) -> None:
+        with pytest.raises(Refused) as caught:
+            await ask(worker, completion("tiny@sha256:other"))
+        assert caught.value.reason == "no_such_model"
+        await trio.testing.wait_all_tasks_blocked()
+        assert changes == 1
+        assert await ask(worker, completion("tiny@sha256:tinytiny")) == "ab"
+        record = worker.model_records()[0]
+        assert (record.sha256, record.state, record.context_size, record.slots, record.size_bytes) == (
+            *("tinytiny", "loaded"),
+            *(512, 2, 9),
+        )
+
+    run(test, on_change=count_change)
+
+
+def test_a_file_that_is_not_what_it_should_be_is_not_served() -> None:
+    async def test(worker: Worker) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(Refused, match="is damaged"):
+            await ask(worker, completion())
+        assert state_of(worker)[0] == "failed"
+
+    run(test, definition(expected_sha256="something else"))
+
+
+def test_a_file_that_cannot_be_hashed_is_served_without_a_hash() -> None:
+    async def test(worker: Worker) -> None:
+        assert await ask(worker, completion("changing")) == "ab"
+        assert worker.model_records()[0].sha256 == ""
+
+    run(test, definition("changing"))
