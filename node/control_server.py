@@ -34,6 +34,8 @@ Handler: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
 _ASK_TIMEOUT = 5.0
 """Seconds a caller may take to ask; ours ask at once, so others are stuck."""
+_REPLY_TIMEOUT = 1.0
+"""Seconds a caller may take to read its answer, which the system's buffer mostly holds whole."""
 _SOCKET_PATH_MAX = 100
 """Bytes: Unix allows 104 (macOS) to 108 (Linux) for the path of a socket."""
 
@@ -94,7 +96,10 @@ async def _answer(stream: trio.SocketStream, *, handlers: Mapping[str, Handler],
                 request = await frames.receive()
             if request is None or not hmac.compare_digest(str(request.get("cookie", "")), cookie):
                 return
-            await frames.send(await _carry_out(request, handlers))
+            reply = await _carry_out(request, handlers)
+            # `leave` ends the node: its caller shall hear that it worked all the same.
+            with trio.move_on_after(_REPLY_TIMEOUT, shield=True):
+                await frames.send(reply)
         except (BadFrame, OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
             logger.debug("a control connection ended early: %s", error)
 

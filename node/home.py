@@ -27,6 +27,7 @@ import filelock
 import platformdirs
 
 from node.errors import HomeDamaged, HomeLocked, NodeError
+from p2p.peer import PeerAddress
 from p2p.private_file import write_private_file
 
 HOME_VARIABLE = "LOCALAI_NODE_HOME"
@@ -46,8 +47,8 @@ class NodeState:
 
     listen: tuple[str, ...] = ()
     """Multiaddrs it listened on last, so that an address in a pasted token stays true."""
-    peers: tuple[str, ...] = ()
-    """Where peers were reached last, each with its `/p2p/` part."""
+    peers: tuple[PeerAddress, ...] = ()
+    """Where peers were reached last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,9 @@ class Home:
         """
         try:
             raw = json.loads(self.state_file.read_text(encoding="utf-8"))
-            return NodeState(tuple(map(str, raw["listen"])), tuple(map(str, raw["peers"])))
+            return NodeState(
+                tuple(map(str, raw["listen"])), tuple(PeerAddress.parse(str(text)) for text in raw["peers"])
+            )
         except FileNotFoundError:
             return NodeState()
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -146,8 +149,16 @@ class Home:
     def save_state(self, state: NodeState) -> None:
         """Remember `state` for the next run, the first `_PEERS_KEPT_MAX` addresses of peers."""
         peers = state.peers[:_PEERS_KEPT_MAX]
-        text = json.dumps({"listen": list(state.listen), "peers": list(peers)}, indent=1)
+        text = json.dumps(
+            {"listen": list(state.listen), "peers": [str(address) for address in peers]}, indent=1
+        )
         write_private(self.state_file, text.encode())
+
+    def forget_swarm(self) -> None:
+        """Give up this home's place in its swarm, and the ledger that came with it."""
+        for path in (self.swarm_file, self.ledger_file):
+            for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+                file.unlink(missing_ok=True)
 
 
 def write_private(path: Path, data: bytes) -> None:

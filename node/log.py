@@ -16,7 +16,7 @@ import structlog
 LogFormat: TypeAlias = Literal["text", "json"]
 
 # These libraries log each packet or retry at info; their warnings are about peers, which we report ourselves.
-_NOISY = ("libp2p", "hypercorn", "httpx", "httpcore", "zeroconf", "multiaddr", "noise", "asyncio")
+_NOISY = ("filelock", "libp2p", "hypercorn", "httpx", "httpcore", "zeroconf", "multiaddr", "noise", "asyncio")
 
 
 def setup_logging(level: str, log_format: LogFormat) -> None:

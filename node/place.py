@@ -9,6 +9,7 @@ The files are private (`p2p/private_file.py`), and nothing here asks the network
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from node.errors import ForeignSwarm, HomeDamaged, WrongUse
@@ -17,7 +18,7 @@ from p2p.credential import Invite, Role
 from p2p.errors import BadMembership
 from p2p.identity import Identity
 from p2p.membership import SwarmMembership, found_swarm, join_swarm
-from p2p.peer import peer_id_of
+from p2p.peer import PeerAddress, peer_id_of
 from p2p.private_file import read_private_file
 from p2p.token import Token
 
@@ -107,6 +108,16 @@ def may_not_invite(place: SwarmMembership) -> str:
         f"this node joined swarm {place.swarm} and may not invite others; "
         "run this on the machine that founded it, or join with an invite of role admin"
     )
+
+
+def shareable(addresses: Sequence[PeerAddress]) -> list[PeerAddress]:
+    """Of a node's own addresses those worth telling others: loopback only if there is nothing else."""
+    outside = [address for address in addresses if not _is_loopback(address.multiaddr)]
+    return outside or list(addresses)
+
+
+def _is_loopback(multiaddr: str) -> bool:
+    return multiaddr.startswith(("/ip4/127.", "/ip6/::1/"))
 
 
 def _describe(swarm: str, founder_public_key: bytes) -> str:

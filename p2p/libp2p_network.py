@@ -76,6 +76,11 @@ class Libp2pNetwork(MuxedNetwork):
         # Asked anew each time: laptops change networks.
         return [PeerAddress(self.me, multiaddr) for multiaddr in concrete_multiaddrs(self._bound)]
 
+    @property
+    def bound_multiaddrs(self) -> Sequence[str]:
+        """What we listen on as it was asked for, with the real ports: to be asked for again."""
+        return [tcp_multiaddr(host, port) for host, port in self._bound]
+
     async def _connect(self, address: PeerAddress) -> trio.abc.Stream:
         try:
             with trio.fail_after(DIAL_TIME_MAX):

@@ -13,15 +13,14 @@ import click
 )
 def demo(*, once: bool) -> None:
     """A swarm of three nodes on this machine with the bundled model, until Ctrl-C."""
-    import trio
-
     from node.demo import run_demo
+    from node.run_trio import run_trio
 
     async def main() -> None:
         await run_demo(_write, once=once)
 
     try:
-        trio.run(main, strict_exception_groups=False)
+        run_trio(main)
     except KeyboardInterrupt:
         click.echo("\nthe swarm is gone", err=True)
 

@@ -1,0 +1,89 @@
+"""`localai-node models ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from ledger.records import ModelName
+from node.config import home_option
+from node.control import ask
+from node.errors import NotRunning
+from node.home import Home
+from node.models.catalog import Catalog
+
+_LOAD_TIMEOUT = 30.0
+"""Seconds to look at a file and take it over; it is loaded and hashed after that, in the background."""
+_COPY_TIMEOUT = 3600.0
+"""Seconds: the largest models are some hundred gigabytes, a disk copies about one in five seconds."""
+
+
+@click.group(epilog="Example: localai-node models add ~/models/qwen.gguf")
+def models() -> None:
+    """The models of this node, and of the swarm."""
+
+
+@models.command(epilog="Example: localai-node models ls")
+@home_option
+def ls(*, home: Home) -> None:
+    """Every model of the swarm, and the nodes that have it; without a running node, those of this home."""
+    try:
+        swarm = ask(home, "status")
+    except NotRunning as error:
+        click.echo(f"localai-node: {error}; these are the models of the home:", err=True)
+        for name in _catalog(home).definitions:
+            click.echo(name)
+        return
+    holders: dict[str, list[str]] = {}
+    for node in swarm["nodes"]:
+        for model in node["models"] if node["state"] != "offline" else ():
+            holders.setdefault(model["name"], []).append(f"{node['name']} ({_state(model)})")
+    if not holders:
+        click.echo("no models yet; add one with `localai-node models add FILE`", err=True)
+    for name, nodes in sorted(holders.items()):
+        click.echo(f"{name}  {', '.join(nodes)}")
+
+
+@models.command(epilog="Example: localai-node models add ~/models/qwen.gguf")
+@click.argument("file", metavar="FILE|demo")
+@click.option("--copy", is_flag=True, help="Copy the file into the home instead of using it where it is.")
+@home_option
+def add(*, home: Home, file: str, copy: bool) -> None:
+    """Serve a GGUF file from now on. A running node loads it without a restart."""
+    source = file if file == "demo" else str(Path(file).expanduser().absolute())
+    timeout = _COPY_TIMEOUT if copy else _LOAD_TIMEOUT
+    try:
+        name = str(ask(home, "models.add", timeout=timeout, source=source, copy=copy))
+        click.echo(f"{name} is being loaded; `localai-node status` shows when it is ready")
+    except NotRunning:
+        home.create()
+        with home.lock():
+            name = str(_catalog(home).add(source, copy=copy).name)
+        click.echo(f"{name} will be served when this node starts")
+
+
+@models.command(epilog="Example: localai-node models rm qwen")
+@click.argument("name")
+@home_option
+def rm(*, home: Home, name: str) -> None:
+    """Stop serving a model. Deletes what lies in the home's models folder, and no file elsewhere."""
+    try:
+        deleted = ask(home, "models.rm", timeout=_LOAD_TIMEOUT, name=name)
+    except NotRunning:
+        with home.lock():
+            deleted = [str(path) for path in _catalog(home).remove(ModelName(name))]
+    click.echo("\n".join([f"{name} is not served any more", *(f"deleted {path}" for path in deleted)]))
+
+
+def _catalog(home: Home) -> Catalog:
+    """The models of a home in which no node runs."""
+    catalog = Catalog(home.models, memory_bytes=psutil.virtual_memory().total)
+    catalog.read()
+    return catalog
+
+
+def _state(model: dict[str, Any]) -> str:
+    return f"{model['state']}: {model['reason']}" if model.get("reason") else str(model["state"])

@@ -1,0 +1,114 @@
+"""`localai-node start`, `join` and `front`: the commands that run a node."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from node.config import NodeConfig, node_config, run_options
+from node.errors import WrongUse
+from node.home import Home
+from node.log import LogFormat, setup_logging
+from node.place import found, load_place
+from node.place import join as join_swarm
+
+if TYPE_CHECKING:
+    from node.runtime import Ready
+    from p2p.membership import SwarmMembership
+
+logger = logging.getLogger(__name__)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _token_options(command: _Command) -> _Command:
+    command = click.option(
+        "--token-file", type=click.Path(path_type=Path, dir_okay=False), help="Read the token from a file."
+    )(command)
+    return click.option(
+        "--token", envvar="LOCALAI_NODE_TOKEN", help="The token that `start` printed (LOCALAI_NODE_TOKEN)."
+    )(command)
+
+
+@click.command(epilog="Example: localai-node start --model ~/models/qwen.gguf")
+@run_options(worker=True)
+def start(*, home: Home, **options: Any) -> None:  # noqa: ANN401 (the flags of `node/config.py`)
+    """Start this machine's node. The first time it founds a swarm; then it comes back to it."""
+    _run(home, options, lambda: load_place(home) or found(home))
+
+
+@click.command(epilog="Example: localai-node join --token lnode1... --model ~/models/qwen.gguf")
+@_token_options
+@run_options(worker=True)
+def join(*, home: Home, token: str | None, token_file: Path | None, **options: Any) -> None:  # noqa: ANN401
+    """Join a swarm by its token and serve this machine's models to it."""
+    _run(home, options, lambda: _join(home, token, token_file))
+
+
+@click.command(epilog="Example: localai-node front --token lnode1...")
+@_token_options
+@run_options(worker=False)
+def front(*, home: Home, token: str | None, token_file: Path | None, **options: Any) -> None:  # noqa: ANN401
+    """Join a swarm without running models: only answer requests, by asking the others."""
+    _run(home, options, lambda: _join(home, token, token_file))
+
+
+def _join(home: Home, token: str | None, token_file: Path | None) -> SwarmMembership:
+    """The place the token gives, or without a token the place this home has already."""
+    from p2p.token import Token
+
+    text = token if token_file is None else _read_token(token_file)
+    if text is not None:
+        return join_swarm(home, Token.decode(text), time.time())
+    place = load_place(home)
+    if place is None:
+        raise WrongUse("no token: give --token, --token-file or LOCALAI_NODE_TOKEN")
+    return place
+
+
+def _read_token(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUse(f"cannot read a token from {path}: {error}") from error
+
+
+def _run(home: Home, options: Mapping[str, Any], take_place: Callable[[], SwarmMembership]) -> None:
+    """Run a node in the place that `take_place` finds for it, until it is told to stop."""
+    log_format: LogFormat = options["log_format"]
+    setup_logging(options["log_level"], log_format)
+    config = node_config(home, options)
+    home.create()
+    with home.lock():
+        place = take_place()
+        from node.run_trio import run_trio
+        from node.runtime import run_node
+
+        async def main() -> None:
+            await run_node(config, place, lambda ready: _tell(ready, config, place, log_format))
+
+        run_trio(main)
+
+
+def _tell(ready: Ready, config: NodeConfig, place: SwarmMembership, log_format: LogFormat) -> None:
+    """Say that the node is up: one event for a program, what to do next for a person."""
+    if log_format == "json":
+        listen = [str(address) for address in ready.addresses]
+        logger.info("ready", extra={"api": ready.api, "peer_id": ready.peer_id, "listen": listen})
+        return
+    say = click.echo
+    say(f"node {config.name} is up in swarm {place.swarm}", err=True)
+    say(f"  OpenAI endpoint   {ready.api}/v1", err=True)
+    if config.worker and not config.models and not any(config.home.models.iterdir()):
+        say("  no model yet      localai-node models add FILE   (or --model demo)", err=True)
+    if place.invite is not None:
+        token = place.token(place.invite, ready.addresses).encode()
+        say("  another machine   paste this line there:", err=True)
+        say(f"localai-node join --token {token}")
+        sys.stdout.flush()

@@ -1,0 +1,67 @@
+"""What this machine is, for people and for coarse placement.
+
+    {"cpu": "AMD Ryzen 7", "cores": 8, "memory_bytes": 34359738368, "system": "Linux", "gpu": ["RTX 4070"]}
+
+Read once, at start: none of it changes while a node runs.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_GPU_QUERY_TIMEOUT = 3.0
+"""Seconds: `nvidia-smi` wakes the driver, which takes one; a broken driver never answers."""
+
+
+def describe_machine() -> dict[str, Any]:
+    """The machine as it goes into the node's record. Blocks for as long as the GPU's driver takes."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": platform.system(),
+        "gpu": gpu_names(),
+    }
+
+
+def gpu_names() -> list[str]:
+    """The GPUs that llama.cpp could use if it was built for them."""
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return [f"{_cpu_name()} (Metal)"]
+    names = _nvidia_names()
+    if Path("/dev/kfd").exists():
+        names.append("AMD (ROCm)")
+    return names
+
+
+def _cpu_name() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _nvidia_names() -> list[str]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        shown = subprocess.run(
+            [tool, "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=_GPU_QUERY_TIMEOUT,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []  # A driver that does not answer cannot compute either; `doctor` says so.
+    return [line.strip() for line in shown.stdout.splitlines() if line.strip()]

@@ -1,0 +1,159 @@
+"""The parts of a node and how they hold each other. Nothing runs here yet.
+
+    network -> swarm -> replicator -> ledger <- publisher <- worker -> engines
+                 |          prober -> view                     ^
+                 |                      |                      |
+                 +--- infer server -----|----------------------+
+                 |                      v                      |
+                 +------------------- front -------------------+
+
+`Parts` is also what the HTTP side asks about the node (`api/node_status.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from random import SystemRandom
+from typing import Any
+
+import psutil
+import trio
+
+import node
+from federation.balancer import POLICIES
+from federation.front import Front
+from federation.infer_client import RemoteBackend
+from federation.infer_server import InferServer
+from ledger.ledger import Ledger
+from ledger.prober import Prober
+from ledger.records import Load, ModelName, ModelRecord
+from ledger.replicate import Replicator
+from ledger.view import SwarmView
+from node.config import NodeConfig
+from node.models.catalog import Catalog
+from node.models.hashing import FileHasher
+from node.publisher import Publisher
+from node.readiness import why_not_ready
+from node.status import swarm_status
+from node.worker import Worker
+from p2p.membership import SwarmMembership
+from p2p.network import Network
+from p2p.peer import PeerId
+from p2p.swarm import Introduction, Swarm
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything a running node consists of."""
+
+    swarm_name: str
+    members: Swarm
+    ledger: Ledger
+    replicator: Replicator
+    prober: Prober
+    view: SwarmView
+    catalog: Catalog
+    worker: Worker | None
+    publisher: Publisher
+    front: Front
+
+    def swarm(self) -> Mapping[str, Any]:
+        """The content of `/api/swarm`."""
+        return swarm_status(self.swarm_name, self.ledger.me, self.view.nodes(), self.front.leases)
+
+    def readiness(self) -> str | None:
+        """Why nothing can be served now, or None."""
+        online = [row for row in self.view.nodes() if row.state == "online"]
+        return why_not_ready(self.front.models(), nodes_online=len(online))
+
+    async def drain(self, grace: float) -> int:
+        """Take nothing new from now on; returns how many answers still ran after `grace` seconds."""
+        self.publisher.set_presence("draining")
+        if self.worker is None:
+            return 0
+        with trio.move_on_after(grace):
+            await self.worker.drain()
+        return sum(load.slots_busy for load in self.worker.load().values())
+
+
+def wire(
+    config: NodeConfig, place: SwarmMembership, network: Network, ledger: Ledger, hardware: Mapping[str, Any]
+) -> Parts:
+    """The parts of the node of `config`, connected."""
+    rng = SystemRandom()
+    boot_id = secrets.token_hex(8)
+    introduction = Introduction(config.name, node.__version__, boot_id)
+    swarm = Swarm(network, place, introduction, rng=rng, wall_clock=time.time)
+    catalog = Catalog(config.home.models, memory_bytes=psutil.virtual_memory().total)
+    worker = _worker(config, catalog, network.me) if config.worker else None
+    loads = worker.load if worker is not None else _no_loads
+    prober = Prober(swarm, ledger, loads, rng)
+    view = SwarmView(ledger, prober, loads)
+    publisher = Publisher(
+        ledger,
+        name=config.name,
+        role="worker" if worker is not None else "front",
+        version=node.__version__,
+        boot_id=boot_id,
+        hardware=hardware,
+        addresses=lambda: [address.multiaddr for address in network.listen_addresses],
+        models=worker.model_records if worker is not None else _no_models,
+    )
+    if worker is not None:
+        worker.on_change = publisher.note_change
+        InferServer(worker, lambda model: worker.load().get(model)).attach(swarm)
+    front = Front(
+        network.me,
+        view,
+        local=worker,
+        remote=partial(RemoteBackend, swarm),
+        rng=rng,
+        on_peer_failure=partial(_note_failure, prober),
+        policy=POLICIES[config.policy],
+    )
+    return Parts(
+        swarm_name=place.swarm,
+        members=swarm,
+        ledger=ledger,
+        replicator=Replicator(swarm, ledger, rng),
+        prober=prober,
+        view=view,
+        catalog=catalog,
+        worker=worker,
+        publisher=publisher,
+        front=front,
+    )
+
+
+def _worker(config: NodeConfig, catalog: Catalog, me: PeerId) -> Worker:
+    """A worker for the models that were asked for, which it loads at once, and those of the home."""
+    preload = catalog.read(config.models)
+    for warning in catalog.warnings:
+        logger.warning("%s", warning)
+    return Worker(
+        me,
+        catalog.definitions.values(),
+        hasher=FileHasher(config.home.hashes_file),
+        slots=config.slots,
+        preload=preload,
+    )
+
+
+def _no_loads() -> Mapping[ModelName, Load]:
+    return {}
+
+
+def _no_models() -> list[ModelRecord]:
+    return []
+
+
+def _note_failure(prober: Prober, peer: PeerId, reason: str) -> None:
+    logger.info("request to %s failed: %s", peer, reason)
+    prober.report_failure(peer)

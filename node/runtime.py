@@ -1,0 +1,196 @@
+"""One node, from start to goodbye.
+
+run_node        home, ledger and network, opened in this order and closed in the other
+  Node.run      every part in one nursery (`node/parts.py` wires them)
+    ready       it listens, it answers: only now is anybody told where
+    stop        SIGTERM, Ctrl-C, `leave`, or the end of stdin
+    goodbye     finish what runs, then say *away* while the connections still stand
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+import node
+from api.access import require_safe_binding
+from api.app import create_app
+from api.serve import ServerAddress, serve
+from api.settings import ApiSettings
+from ledger.ledger import Ledger
+from ledger.records import Presence
+from node.config import NodeConfig
+from node.control_commands import ControlCommands
+from node.control_server import serve_control
+from node.hardware import describe_machine
+from node.home import NodeState
+from node.listening import listen_attempts
+from node.parts import Parts, wire
+from node.place import node_identity, shareable
+from p2p.address_book import Origin
+from p2p.errors import ListenFailed
+from p2p.hello import AWAY, LEAVE
+from p2p.identity import Identity
+from p2p.libp2p_network import Libp2pNetwork
+from p2p.membership import SwarmMembership
+from p2p.peer import PeerAddress, PeerId
+from p2p.secret import derive_psk
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_GRACE = 20.0
+"""Seconds that running answers get after SIGTERM: service managers kill after 90, people sooner."""
+_STATE_INTERVAL = 60.0
+"""Seconds between two notes of where peers are: what a crash may forget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Where a node that has just started can be found."""
+
+    api: str
+    peer_id: PeerId
+    addresses: tuple[PeerAddress, ...]
+
+
+async def run_node(config: NodeConfig, place: SwarmMembership, on_ready: Callable[[Ready], None]) -> None:
+    """Run the node of `config` until it is told to stop. Cancelled: it ends at once, without goodbye.
+
+    Raises:
+      UnsafeBinding, AddressInUse, ListenFailed: an address cannot be used.
+      BadIdentity, HomeDamaged, StoreError: a file of the home cannot be used.
+      CopiedIdentity: another living node writes with our key.
+    """
+    require_safe_binding(config.api.host, config.api_keys, allow_unauthenticated=config.allow_unauthenticated)
+    home = config.home
+    identity = node_identity(home)
+    state = home.load_state()
+    hardware = await trio.to_thread.run_sync(describe_machine)
+    async with AsyncExitStack() as stack:
+        network = await _open_network(stack, identity, place, listen_attempts(config.listen, state.listen))
+        ledger = Ledger.open(home.ledger_file, identity)
+        parts = wire(config, place, network, ledger, hardware)
+        parts.members.add_addresses(state.peers, Origin.KEPT)
+        running = Node(config, place, network, parts)
+        await running.run(on_ready)
+    if running.has_left and place.invite is None:
+        # The founder and admins keep their place: without it nobody could be invited ever again.
+        home.forget_swarm()
+
+
+async def _open_network(
+    stack: AsyncExitStack, identity: Identity, place: SwarmMembership, attempts: Iterable[Sequence[str]]
+) -> Libp2pNetwork:
+    """A network that listens on the first of `attempts` that works; `stack` closes it.
+
+    Raises:
+      ListenFailed: none does; says why for the last.
+    """
+    failure = ListenFailed("there is nothing to listen on")
+    for listen in attempts:
+        opening = Libp2pNetwork.open(identity, derive_psk(place.secret), listen=listen)
+        try:
+            return await stack.enter_async_context(opening)
+        except ListenFailed as error:
+            logger.info("%s", error)
+            failure = error
+    raise failure
+
+
+class Node:
+    """Runs the parts, and ends them in the right order."""
+
+    def __init__(
+        self, config: NodeConfig, place: SwarmMembership, network: Libp2pNetwork, parts: Parts
+    ) -> None:
+        self._config = config
+        self._place = place
+        self._network = network
+        self._parts = parts
+        self._stop = trio.Event()
+        self._http_stop = trio.Event()
+        self.has_left = False
+        """Its place was given up: it will not come back by itself."""
+
+    async def run(self, on_ready: Callable[[Ready], None]) -> None:
+        """Run until told to stop, then say goodbye. Cancelled: every part ends at once."""
+        async with trio.open_nursery() as nursery:
+            await self._start_parts(nursery)
+            nursery.start_soon(self._stop_on_signals, nursery.cancel_scope)
+            if self._config.exit_with_stdin:
+                nursery.start_soon(self._stop_with_stdin)
+            address = await self._start_http(nursery)
+            commands = ControlCommands(self._parts, self._network, address.url, self.leave)
+            await nursery.start(serve_control, self._config.home, commands.handlers())
+            nursery.start_soon(self._keep_state)
+            on_ready(Ready(address.url, self._network.me, tuple(shareable(self._network.listen_addresses))))
+            await self._stop.wait()
+            if not self.has_left:
+                await self._say_goodbye("away", AWAY, _DRAIN_GRACE)
+            self._save_state()
+            nursery.cancel_scope.cancel()
+
+    async def leave(self, grace: float) -> None:
+        """Finish what runs, for at most `grace` seconds, give the place up, and stop."""
+        self.has_left = True
+        await self._say_goodbye("left", LEAVE, grace)
+        self._stop.set()
+
+    async def _start_parts(self, nursery: trio.Nursery) -> None:
+        parts = self._parts
+        nursery.start_soon(parts.ledger.run)
+        await nursery.start(parts.members.run)
+        nursery.start_soon(parts.replicator.run)
+        nursery.start_soon(parts.prober.run)
+        nursery.start_soon(parts.view.run)
+        if parts.worker is not None:
+            await nursery.start(parts.worker.run)
+        nursery.start_soon(parts.publisher.run)
+
+    async def _start_http(self, nursery: trio.Nursery) -> ServerAddress:
+        config = self._config
+        settings = ApiSettings(node.__version__, config.api_keys, config.api.host)
+        app = create_app(self._parts.front, settings, self._parts)
+        address: ServerAddress = await nursery.start(
+            partial(serve, app, config.api.host, config.api.port, stop=self._http_stop, grace=_DRAIN_GRACE)
+        )
+        return address
+
+    async def _say_goodbye(self, presence: Presence, word: str, grace: float) -> None:
+        """Take nothing new, finish what runs, and tell everybody: in their ledgers and in person."""
+        self._http_stop.set()
+        unfinished = await self._parts.drain(grace)
+        if unfinished:
+            logger.warning("%s answers did not finish within %s s", unfinished, grace)
+        self._parts.publisher.set_presence(presence)
+        await self._parts.members.say_bye(word)
+
+    async def _stop_on_signals(self, everything: trio.CancelScope) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                if self._stop.is_set():
+                    everything.cancel()  # A second signal: whoever sends it does not want to wait.
+                logger.info("stopping: finishing what runs; once more to stop at once")
+                self._stop.set()
+
+    async def _stop_with_stdin(self) -> None:
+        # os.read, because a thread inside `sys.stdin` would hold its lock while the interpreter ends.
+        while await trio.to_thread.run_sync(os.read, 0, 4096, abandon_on_cancel=True):
+            pass
+        self._stop.set()
+
+    async def _keep_state(self) -> None:
+        while True:
+            self._save_state()
+            await trio.sleep(_STATE_INTERVAL)
+
+    def _save_state(self) -> None:
+        peers = tuple(self._parts.members.known_addresses())
+        self._config.home.save_state(NodeState(tuple(self._network.bound_multiaddrs), peers))
