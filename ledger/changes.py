@@ -7,6 +7,7 @@ and it can make nobody wait and keep no more than one mark per entry.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Self
 
 import trio
@@ -18,7 +19,7 @@ class Changes:
     """One subscription: `async for place in changes`. One reader; the ledger says what stands there now."""
 
     def __init__(self) -> None:
-        self._unread: dict[Place, None] = {}
+        self._unread: OrderedDict[Place, None] = OrderedDict()
         self._arrived = trio.Event()
 
     def note(self, place: Place) -> None:
@@ -36,6 +37,5 @@ class Changes:
             await self._arrived.wait()
         # A reader that never runs out of changes must not keep every other task from running.
         await trio.lowlevel.checkpoint()
-        place = next(iter(self._unread))
-        del self._unread[place]
+        place, _ = self._unread.popitem(last=False)
         return place

@@ -182,8 +182,12 @@ class Ledger:
                 self._store.write(list(self._unstored.values()))
             raise
         finally:
-            if self._store is not None:
-                self._store.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close the file, where `run` never ran: it closes what it kept."""
+        if self._store is not None:
+            self._store.close()
 
     def _write(self, key: str, value: bytes | None) -> None:
         held = self.state.get(self.me, key)

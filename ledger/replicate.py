@@ -51,9 +51,9 @@ class ReplicationConfig:
     round_interval: float = 1.0
     """Between two rounds that we begin; a round between equals is one frame of 40 bytes."""
     retry_delay: float = 1.0
-    """Until a stream that could not be opened is tried again: a peer that has just started."""
+    """Until a stream that ended, or could not be opened, is tried again: the peer has just started."""
     retry_delay_max: float = 30.0
-    """The delay doubles up to this: a peer that does not speak the protocol keeps not speaking it."""
+    """The delay doubles up to this: a peer that does not speak the protocol, or breaks it, goes on so."""
 
 
 class _Link:
@@ -65,7 +65,7 @@ class _Link:
         self.frames = frames
         self.scope = trio.CancelScope()
         self.has_debts = trio.Event()
-        self.logged: set[RefusalReason] = set()
+        self.complaints: set[RefusalReason] = set()
 
 
 class Replicator:
@@ -104,16 +104,18 @@ class Replicator:
         delay = self._config.retry_delay
         with scope:
             while True:
+                begun = trio.current_time()
                 try:
                     stream = await self._members.open_stream(peer, LEDGER_PROTOCOL)
                 except Unreachable as error:
                     _log.debug("no ledger stream to %s yet: %s", peer, error)
-                    delay = min(2 * delay, self._config.retry_delay_max)
                 else:
-                    delay = self._config.retry_delay
                     async with stream:
                         await self._talk(stream)
+                if trio.current_time() - begun > self._config.retry_delay_max:
+                    delay = self._config.retry_delay
                 await trio.sleep(delay * self._rng.uniform(0.5, 1.0))
+                delay = min(2 * delay, self._config.retry_delay_max)
 
     async def _talk(self, stream: PeerStream) -> None:
         """Exchange entries over `stream` until it ends. A second stream of one peer replaces the first."""
@@ -160,8 +162,8 @@ class Replicator:
     def _note_refusal(self, link: _Link, reason: RefusalReason) -> None:
         if reason == "bad_signature":
             raise BadEntry("it passed on an entry that its owner did not sign")
-        if reason != "stale" and reason not in link.logged:
-            link.logged.add(reason)
+        if reason != "stale" and reason not in link.complaints:
+            link.complaints.add(reason)
             _log.warning("refused an entry from %s: %s", link.peer, reason)
 
     async def _push_own_writes(self) -> None:

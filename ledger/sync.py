@@ -11,6 +11,7 @@ Decides only; `replicate.py` moves the frames and applies the entries.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 
 from ledger.entry import Entry, Place
@@ -41,7 +42,7 @@ class SyncSession:
         self._buckets: set[int] = set()
         self._holdings: set[PeerId] = set()
         self._wanted: set[Place] = set()
-        self._entries: dict[Place, None] = {}
+        self._entries: OrderedDict[Place, None] = OrderedDict()
         """In the order they became due, so that a push is not overtaken by the next one."""
 
     def begin_round(self) -> None:
@@ -163,7 +164,8 @@ class SyncSession:
     def _pay_entries(self) -> Entries:
         encoded: list[bytes] = []
         room = PART_SIZE_MAX
-        for place in list(self._entries):
+        while self._entries:
+            place = next(iter(self._entries))
             entry = self._state.get(place.owner, place.key)
             assert entry is not None  # nothing ever leaves the state, and no debt was made for less
             room -= len(entry.encoded)

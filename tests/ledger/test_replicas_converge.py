@@ -1,0 +1,213 @@
+"""Ledgers of whole nodes on a memory network, under a clock that jumps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from ledger.entry import sign_entry
+from ledger.replicate import ReplicationConfig
+from ledger.sync_messages import FRAME_SIZE_MAX, LEDGER_PROTOCOL, Entries, Root, encode_message
+from ledger.version import Version
+from p2p.frame_stream import FrameStream
+from p2p.framing import encode_frame
+from p2p.memory_link import LinkQuality
+from p2p.memory_network import MemoryHub
+from tests.ledger.replicas import IDENTITIES, Replica, are_equal, replicas, until
+
+ROUND_TRIPS = 0.05
+"""Seconds: dozens of round trips on the default cable, and far from the next round."""
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+async def read_all(stream: trio.abc.ReceiveStream) -> None:
+    while await stream.receive_some():
+        pass
+
+
+async def settle(among: list[Replica]) -> None:
+    """Everybody meets everybody, and knows all that there is."""
+    for one, other in itertools.combinations(among, 2):
+        await one.meet(other)
+    for node in among:
+        node.ledger.put("node", {"name": node.peer})
+    await until(lambda: are_equal(among), among)
+
+
+def test_a_newcomer_knows_everything_at_once() -> None:
+    async def main() -> None:
+        async with replicas(MemoryHub(), 2) as (old, new):
+            for number in range(300):
+                old.ledger.put(f"model/{number}", {"x": number})
+            new.ledger.put("node", {})
+            await new.meet(old)
+            with trio.fail_after(ROUND_TRIPS):
+                await until(lambda: are_equal([old, new]), [old, new])
+            assert len(list(new.ledger.entries())) == 301
+
+    run(main)
+
+
+def test_a_write_is_everywhere_within_a_few_round_trips() -> None:
+    async def main() -> None:
+        async with replicas(MemoryHub(), 4) as nodes:
+            await settle(nodes)
+            nodes[2].ledger.put("node", {"name": "attic"})
+            with trio.fail_after(ROUND_TRIPS):
+                await until(lambda: are_equal(nodes), nodes)
+
+    run(main)
+
+
+def test_a_write_reaches_those_its_writer_is_not_connected_to() -> None:
+    async def main() -> None:
+        async with replicas(MemoryHub(), 5) as nodes:
+            for one, other in itertools.pairwise(nodes):
+                await one.meet(other)
+            nodes[0].ledger.put("node", {})
+            with trio.fail_after(len(nodes) * ROUND_TRIPS):
+                await until(lambda: are_equal(nodes), nodes)
+
+    run(main)
+
+
+def test_parted_replicas_agree_after_they_meet_again() -> None:
+    async def main() -> None:
+        hub = MemoryHub()
+        async with replicas(hub, 5) as nodes:
+            await settle(nodes)
+            left, right = nodes[:2], nodes[2:]
+            hub.partition([node.peer for node in left], [node.peer for node in right])
+            for number, node in enumerate(nodes):
+                node.ledger.put("node", {"name": f"alone {number}"})
+                node.ledger.delete("node") if number % 2 else node.ledger.put("other", {})
+            await until(lambda: are_equal(left) and are_equal(right), nodes)
+            assert not are_equal(nodes)
+            hub.heal()
+            with trio.fail_after(10):
+                await until(lambda: are_equal(nodes), nodes)
+
+    run(main)
+
+
+def test_a_link_is_made_again_after_the_connection_was_lost() -> None:
+    async def main() -> None:
+        async with replicas(MemoryHub(), 2) as (one, other):
+            await settle([one, other])
+            await one.network.disconnect(other.peer)
+            one.ledger.put("node", {"name": "written while apart"})
+            await one.meet(other)
+            with trio.fail_after(ROUND_TRIPS):
+                await until(lambda: are_equal([one, other]), [one, other])
+
+    run(main)
+
+
+def test_a_bad_cable_delays_and_loses_nothing() -> None:
+    async def main() -> None:
+        hub = MemoryHub(seed=3, quality=LinkQuality(latency=0.02, jitter=0.03, loss=0.05))
+        async with replicas(hub, 8) as nodes:
+            await settle(nodes)
+            for number in range(20):
+                nodes[number % 8].ledger.put(f"model/{number % 3}", {"x": number})
+            with trio.fail_after(5):
+                await until(lambda: are_equal(nodes), nodes)
+
+    run(main)
+
+
+def test_what_no_push_delivered_a_round_finds() -> None:
+    async def main() -> None:
+        async with replicas(MemoryHub(), 3) as nodes:
+            await settle(nodes)
+            unpushed = sign_entry(IDENTITIES[5], "node", Version(1, 1), b"\x80")
+            nodes[0].ledger.state.apply(unpushed)
+            with trio.fail_after(3 * ReplicationConfig().round_interval):
+                await until(lambda: are_equal(nodes), nodes)
+
+    run(main)
+
+
+def test_a_peer_that_speaks_the_ledger_protocol_late_is_asked_again() -> None:
+    async def main() -> None:
+        hub = MemoryHub()
+        async with replicas(hub, 1) as (early,), hub.network(IDENTITIES[1].peer_id) as network:
+            await network.dial(early.network.listen_addresses[0])
+            early.ledger.put("node", {})
+            patience = ReplicationConfig().retry_delay_max
+            await trio.sleep(patience)
+            late = Replica(IDENTITIES[1], network)
+            with trio.fail_after(patience):
+                await until(lambda: are_equal([early, late]), [early, late])
+
+    run(main)
+
+
+def test_a_replica_that_stops_leaves_no_stream() -> None:
+    async def main() -> None:
+        async with replicas(MemoryHub(), 3) as nodes:
+            await settle(nodes)
+            assert all(node.replicator._links for node in nodes)
+        assert not any(node.replicator._links for node in nodes)
+
+    run(main)
+
+
+FORGED = sign_entry(IDENTITIES[0], "node", Version(1, 99), b"\x80").encoded[:-1] + b"\0"
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        encode_frame(encode_message(Entries((FORGED,))), FRAME_SIZE_MAX),
+        encode_frame(encode_message(Entries((b"\1 no entry",))), FRAME_SIZE_MAX),
+        encode_frame({"kind": "later"}, FRAME_SIZE_MAX),
+        b"\xff\xff\xff\xff",
+        b"\x00\x00\x00\x01\xc1",
+    ],
+    ids=["forged entry", "no entry", "unknown kind", "frame too large", "no msgpack"],
+)
+def test_a_peer_that_breaks_the_protocol_loses_its_stream_and_nobody_notices(
+    lie: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        hub = MemoryHub()
+        async with replicas(hub, 3) as nodes, hub.network(IDENTITIES[4].peer_id) as liar:
+            await settle(nodes)
+            await liar.dial(nodes[1].network.listen_addresses[0])
+            stream = await liar.open_stream(nodes[1].peer, LEDGER_PROTOCOL)
+            await stream.send_all(lie)
+            with trio.fail_after(ROUND_TRIPS), pytest.raises(trio.BrokenResourceError):
+                await read_all(stream)
+            nodes[0].ledger.put("node", {"name": "attic"})
+            with trio.fail_after(ROUND_TRIPS):
+                await until(lambda: are_equal(nodes), nodes)
+
+    run(main)
+    (warning,) = [record for record in caplog.records if record.name == "ledger.replicate"]
+    assert IDENTITIES[4].peer_id in warning.getMessage()
+
+
+def test_a_peer_that_asks_and_never_reads_holds_up_nobody() -> None:
+    async def main() -> None:
+        hub = MemoryHub()
+        async with replicas(hub, 2) as nodes, hub.network(IDENTITIES[4].peer_id) as rude:
+            for number in range(200):
+                nodes[0].ledger.put(f"model/{number}", {"x": bytes(2000)})
+            await settle(nodes)
+            await rude.dial(nodes[1].network.listen_addresses[0])
+            frames = FrameStream(await rude.open_stream(nodes[1].peer, LEDGER_PROTOCOL), FRAME_SIZE_MAX)
+            for _ in range(1000):
+                await frames.send(encode_message(Root(bytes(16))))
+            nodes[0].ledger.put("node", {"name": "attic"})
+            with trio.fail_after(ROUND_TRIPS):
+                await until(lambda: are_equal(nodes), nodes)
+
+    run(main)
