@@ -1,0 +1,69 @@
+"""Claims merge whatever their order; rumours fade."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.beliefs import Beliefs
+from ledger.liveness_config import LivenessConfig
+from ledger.rumour import Claim, Rumour, RumourQueue, Status
+from p2p.peer import PeerId
+
+ME, BOB, CAROL = PeerId("alice"), PeerId("bob"), PeerId("carol")
+
+claims = st.builds(Claim, st.integers(0, 3), st.sampled_from([Status.ALIVE, Status.SUSPECT, Status.OFFLINE]))
+rumours = st.lists(st.builds(Rumour, st.sampled_from([BOB, CAROL]), claims), max_size=6)
+
+
+def believing(heard: Sequence[Rumour]) -> Beliefs:
+    beliefs = Beliefs(ME, LivenessConfig())
+    beliefs.know(frozenset({BOB, CAROL}))
+    beliefs.hear(heard, 0.0)
+    return beliefs
+
+
+@given(rumours.flatmap(lambda heard: st.tuples(st.just(heard), st.permutations(heard + heard[:2]))))
+def test_the_same_rumours_in_any_order_and_number_make_the_same_beliefs(
+    both: tuple[list[Rumour], list[Rumour]],
+) -> None:
+    once, often = (believing(heard) for heard in both)
+    assert once.peers == often.peers
+
+
+@given(rumours)
+def test_what_is_known_already_is_no_news(heard: list[Rumour]) -> None:
+    beliefs = believing(heard)
+    beliefs.take_news()
+    beliefs.hear(heard, 1.0)
+    assert beliefs.take_news() == []
+
+
+@given(rumours)
+def test_only_suspects_have_a_deadline(heard: list[Rumour]) -> None:
+    beliefs = believing(heard)
+    suspects = [peer for peer, health in beliefs.peers.items() if health.status is Status.SUSPECT]
+    assert len(list(beliefs.deadlines)) == len(suspects)
+
+
+def test_rumours_told_least_often_go_first_and_each_ends() -> None:
+    queue = RumourQueue()
+    peers = [PeerId(f"peer{number}") for number in range(10)]
+    for peer in peers:
+        queue.add(peer, Claim(0, Status.SUSPECT))
+    told: list[PeerId] = []
+    while rumours := queue.take(3, swarm_size=11):
+        told += [rumour.peer for rumour in rumours]
+        assert len(told) < 1000
+    counts = {told.count(peer) for peer in peers}
+    assert len(counts) == 1
+    assert sorted(told[:10]) == peers
+
+
+def test_a_newer_claim_takes_the_place_of_the_older_in_the_queue() -> None:
+    queue = RumourQueue()
+    queue.add(BOB, Claim(0, Status.SUSPECT))
+    queue.add(BOB, Claim(1, Status.ALIVE))
+    assert queue.take(16, swarm_size=3) == (Rumour(BOB, Claim(1, Status.ALIVE)),)
