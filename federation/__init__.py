@@ -10,7 +10,7 @@ The path of a request, left to right on the front's node:
               |
               +--> RemoteBackend ~~~ infer/1 ~~~> InferServer --> worker of a peer
                    infer_client      infer        infer_server
-                                     infer_codec
+                                     infer_codec, request_codec, fields
 
 Everything that serves requests looks the same from above: `backend.py` is the port.
 """

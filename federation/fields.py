@@ -14,6 +14,11 @@ from p2p.errors import BadFrame
 
 T = TypeVar("T")
 
+COUNT_MAX = 2**31 - 1
+"""Of anything that is counted: it fits every integer type there is."""
+NAME_LENGTH_MAX = 256
+"""Characters of a model's name, a request's id, a field's name."""
+
 
 class Fields:
     """The untrusted `values` of one map, taken by name. An absent field and a nil one are the same."""
@@ -85,6 +90,14 @@ class Fields:
             raise BadFrame(f"{name} has a map whose keys are not all text")
         return values
 
+    def one_of(self, name: str, values: Mapping[str, T]) -> T:
+        """The one of `values` whose text was sent."""
+        return _known(name, self.text(name, NAME_LENGTH_MAX), values)
+
+    def all_of(self, name: str, values: Mapping[str, T], count_max: int) -> tuple[T, ...]:
+        """At most `count_max` of `values`, by their texts."""
+        return tuple(_known(name, text, values) for text in self.texts(name, count_max, NAME_LENGTH_MAX))
+
     def is_list(self, name: str) -> bool:
         """Whether the field is a list, where two types are allowed."""
         return type(self._values.get(name)) is list
@@ -104,3 +117,9 @@ class Fields:
             if type(value) is not kind:
                 raise BadFrame(f"{name} has an item that is not of type {kind.__name__}")
             yield value
+
+
+def _known(name: str, text: str, values: Mapping[str, T]) -> T:
+    if text not in values:
+        raise BadFrame(f"{name} is {text!r}, which is none of {', '.join(values)}")
+    return values[text]

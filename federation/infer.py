@@ -57,6 +57,12 @@ Not shorter, because a machine that swaps while it loads a model stalls for seco
 TIMEOUT_MAX = 86_400.0
 """Seconds. Nobody waits longer than a day, and a front that froze must not hold a slot for ever."""
 
+TOKENS_MAX = 2**24
+"""Tokens in one request or answer: sixteen times the longest context there is."""
+
+TOKEN_ID_MAX = 2**31 - 1
+"""llama.cpp's token ids are 32-bit and signed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

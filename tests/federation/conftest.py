@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from random import Random
 
 import pytest
 import trio
@@ -22,14 +23,19 @@ from federation.backend import (
     Timings,
     Usage,
 )
+from federation.balancer import Policy, least_used
+from federation.front import Front
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
-from ledger.records import Load, ModelName
+from ledger.records import Load, ModelName, ModelRecord
+from ledger.view import NodeState, NodeView
 from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.peer import PeerId
 
 MODEL = ModelName("tiny")
-FRONT, WORKER = PeerId("front"), PeerId("worker")
+FRONT, WORKER, ME = PeerId("front"), PeerId("worker"), PeerId("me")
+A_ROUND_TRIP = 0.01
+"""Seconds, on the memory network."""
 
 
 @dataclass
@@ -132,12 +138,97 @@ async def connect_pair(backend: StubBackend | None = None, *, serve: bool = True
         yield Pair(hub, a, b, backend, RemoteBackend(a, WORKER))
 
 
+class StubView:
+    """Nodes as the test says, right or out of date."""
+
+    def __init__(self, slots: int) -> None:
+        self.rows: dict[str, NodeView] = {}
+        self._slots = slots
+
+    def show(self, name: str, state: NodeState = "online") -> None:
+        record = ModelRecord(MODEL, "loaded", slots=self._slots)
+        self.rows[name] = NodeView(
+            PeerId(name), name, state, "worker", "1", is_connected=True, models=(record,)
+        )
+
+    def report(self, name: str, load: Load) -> None:
+        self.rows[name] = replace(self.rows[name], loads={MODEL: load})
+
+    def nodes(self) -> list[NodeView]:
+        return list(self.rows.values())
+
+
+@dataclass
+class Swarm:
+    """A front and its workers."""
+
+    hub: MemoryHub
+    network: MemoryNetwork
+    front: Front
+    view: StubView
+    workers: dict[str, StubBackend]
+    suspects: list[str]
+
+    @property
+    def running(self) -> int:
+        return sum(worker.running for worker in self.workers.values())
+
+
+@asynccontextmanager
+async def make_swarm(
+    *names: str,
+    local: StubBackend | None = None,
+    policy: Policy = least_used,
+    slots: int = 4,
+    seed: int = 0,
+) -> AsyncIterator[Swarm]:
+    hub = MemoryHub()
+    view = StubView(slots)
+    suspects: list[str] = []
+    async with hub.network(ME) as network:
+        front = Front(
+            ME,
+            view,
+            local=local,
+            remote=lambda peer: RemoteBackend(network, peer),
+            rng=Random(seed),
+            on_peer_failure=lambda peer, reason: suspects.append(peer),
+            policy=policy,
+        )
+        swarm = Swarm(hub, network, front, view, {}, suspects)
+        if local is not None:
+            swarm.workers["me"] = local
+            view.show("me")
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                swarm.workers[name] = StubBackend(PeerId(name))
+                await nursery.start(_run_worker, swarm, name)
+                view.show(name)
+            yield swarm
+            await trio.sleep(A_ROUND_TRIP)
+            assert front.leases.total() == 0
+            assert swarm.running == 0
+            nursery.cancel_scope.cancel()
+
+
+async def _run_worker(
+    swarm: Swarm, name: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    async with swarm.hub.network(PeerId(name)) as network:
+        worker = swarm.workers[name]
+        InferServer(worker, worker.load).attach(network)
+        await swarm.network.dial(network.listen_addresses[0])
+        task_status.started()
+        await trio.sleep_forever()
+
+
 class Stage:
     """What the tests of this folder share; a fixture, since tests are never imported by name."""
 
-    MODEL, WORKER = MODEL, WORKER
+    MODEL, WORKER, ME = MODEL, WORKER, ME
     worker = StubBackend
     pair = staticmethod(connect_pair)
+    swarm = staticmethod(make_swarm)
     read = staticmethod(read_answer)
     request = staticmethod(make_request)
 

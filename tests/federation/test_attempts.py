@@ -1,0 +1,84 @@
+"""When to ask another peer, and what to say when there is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from federation.attempts import Attempts
+from federation.balancer import Candidate
+from federation.errors import (
+    Busy,
+    Failed,
+    FederationError,
+    Misbehaved,
+    ModelNotFound,
+    ModelUnavailable,
+    PeerGone,
+    Refused,
+)
+from ledger.records import ModelName
+from p2p.peer import PeerId
+
+TINY = ModelName("tiny")
+
+
+def candidate(name: str) -> Candidate:
+    return Candidate(PeerId(name), name, TINY, "loaded", slots_total=1, leases=0, reported_busy=0)
+
+
+MANY = [candidate(f"peer{number}") for number in range(20)]
+
+
+def after(*errors: FederationError) -> Attempts:
+    attempts = Attempts(TINY)
+    for asked, error in zip(MANY, errors, strict=False):
+        attempts.note(asked, error)
+    return attempts
+
+
+def test_who_was_asked_is_not_asked_again() -> None:
+    assert after(Refused("busy", "full")).remaining(MANY) == MANY[1:]
+
+
+@pytest.mark.parametrize(
+    "error", [Failed("died"), PeerGone("gone"), Misbehaved("odd"), ModelUnavailable("broken")]
+)
+def test_three_failures_are_enough(error: FederationError) -> None:
+    assert after(error, error).remaining(MANY) == MANY[2:]
+    assert after(error, error, error).remaining(MANY) == []
+
+
+def test_refusals_do_not_count_as_failures_but_have_a_bound_too() -> None:
+    busy = Refused("busy", "full")
+    assert after(*[busy] * 9).remaining(MANY) == MANY[9:]
+    assert after(*[busy] * 10).remaining(MANY) == []
+
+
+def test_nobody_has_it() -> None:
+    assert type(Attempts(TINY).verdict([], [])) is ModelNotFound
+
+
+def test_whoever_had_it_has_it_no_more() -> None:
+    assert type(after(Refused("no_such_model", "gone")).verdict([], [])) is ModelNotFound
+
+
+def test_all_that_remain_are_full() -> None:
+    assert type(Attempts(TINY).verdict(MANY, [])) is Busy
+
+
+def test_one_that_is_busy_makes_it_worth_trying_later() -> None:
+    assert type(after(Refused("busy", "full"), Failed("died")).verdict([], [])) is Busy
+
+
+def test_failures_are_told_with_their_reasons() -> None:
+    verdict = after(Failed("the engine died"), Refused("draining", "going")).verdict(
+        [], ["b is still fetching it"]
+    )
+    assert type(verdict) is ModelUnavailable
+    assert str(verdict) == (
+        "tiny cannot run now: peer0: the engine died; peer1: going; b is still fetching it"
+    )
+
+
+def test_nodes_that_have_it_and_cannot_serve_it_make_it_unavailable_not_unknown() -> None:
+    assert type(Attempts(TINY).verdict([], ["b is about to stop"])) is ModelUnavailable

@@ -1,0 +1,149 @@
+"""The front: who is asked, and what the client is told when nobody can serve it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from federation.errors import (
+    BadRequest,
+    Busy,
+    ContextTooLong,
+    ModelNotFound,
+    ModelUnavailable,
+    PeerGone,
+)
+from ledger.records import Load, ModelName
+from ledger.view import NodeState
+
+if TYPE_CHECKING:
+    from tests.federation.conftest import Stage
+
+A_ROUND_TRIP = 0.01
+"""Seconds, on the memory network."""
+
+
+def test_the_local_worker_is_asked_like_any_other_and_never_suspected(stage: Stage) -> None:
+    async def main() -> None:
+        local = stage.worker(stage.ME, failure=PeerGone("odd, but possible"))
+        async with stage.swarm("a", local=local) as swarm:
+            swarm.view.report("a", Load(4, 1))
+            answered = await stage.read(swarm.front, stage.request())
+            assert (answered.answer.served_by, answered.answer.attempts) == ("a", 2)
+            assert len(local.served) == 1
+            assert swarm.suspects == []
+            local.failure = None
+            assert (await stage.read(swarm.front, stage.request())).answer.served_by == stage.ME
+
+    stage.run(main)
+
+
+def test_a_node_without_a_worker_serves_what_the_others_have(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a") as swarm:
+            swarm.view.show("me")
+            assert [model.name for model in swarm.front.models()] == [stage.MODEL]
+            for _ in range(10):
+                assert (await stage.read(swarm.front, stage.request())).answer.served_by == "a"
+
+    stage.run(main)
+
+
+def test_a_burst_is_spread_before_any_peer_reports(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b", "c", "d") as swarm:
+            for worker in swarm.workers.values():
+                worker.gap = 1.0
+            async with trio.open_nursery() as nursery:
+                for _ in range(16):
+                    nursery.start_soon(stage.read, swarm.front, stage.request())
+                await trio.sleep(0.5)
+                assert [worker.running for worker in swarm.workers.values()] == [4, 4, 4, 4]
+
+    stage.run(main)
+
+
+def test_when_our_own_leases_fill_every_slot_it_is_busy(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", slots=1) as swarm:
+            swarm.workers["a"].gap = 1.0
+            async with swarm.front.infer(stage.request()):
+                with pytest.raises(Busy):
+                    await stage.read(swarm.front, stage.request())
+            assert len(swarm.workers["a"].served) == 1
+            # Free at once, although nobody has reported anything since.
+            assert (await stage.read(swarm.front, stage.request())).text == "one two three"
+
+    stage.run(main)
+
+
+def test_an_old_report_of_a_full_peer_does_not_refuse_a_client(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a") as swarm:
+            swarm.view.report("a", Load(4, 4))
+            assert (await stage.read(swarm.front, stage.request())).text == "one two three"
+
+    stage.run(main)
+
+
+def test_refused_by_all_as_busy_is_busy(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b", "c") as swarm:
+            for worker in swarm.workers.values():
+                worker.refusal = Busy("full")
+            with pytest.raises(Busy):
+                await stage.read(swarm.front, stage.request())
+            assert [len(worker.served) for worker in swarm.workers.values()] == [1, 1, 1]
+
+    stage.run(main)
+
+
+def test_a_peer_that_has_lost_the_model_costs_one_try(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b") as swarm:
+            swarm.workers["a"].refusal = ModelNotFound("removed a moment ago")
+            swarm.view.report("b", Load(4, 1))
+            answered = await stage.read(swarm.front, stage.request())
+            assert (answered.answer.served_by, answered.answer.attempts) == ("b", 2)
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize("error", [BadRequest("no", param="top_k"), ContextTooLong("5 of 4")])
+def test_a_bad_request_is_not_tried_elsewhere(error: BadRequest, stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b") as swarm:
+            for worker in swarm.workers.values():
+                worker.refusal = error
+            with pytest.raises(type(error)):
+                await stage.read(swarm.front, stage.request())
+            assert sum(len(worker.served) for worker in swarm.workers.values()) == 1
+
+    stage.run(main)
+
+
+def test_a_model_nobody_has_is_not_found(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a") as swarm:
+            with pytest.raises(ModelNotFound, match="large"):
+                await stage.read(swarm.front, stage.request(model=ModelName("large")))
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [("draining", ModelUnavailable), ("suspect", ModelUnavailable), ("offline", ModelNotFound)],
+)
+def test_only_online_peers_are_asked(state: NodeState, error: type[Exception], stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a") as swarm:
+            swarm.view.show("a", state)
+            with pytest.raises(error):
+                await stage.read(swarm.front, stage.request())
+            assert swarm.workers["a"].served == []
+            assert list(swarm.front.models()) == []
+
+    stage.run(main)

@@ -1,0 +1,198 @@
+"""The front: nobody notices when a peer goes, and nothing is left when a client does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from federation.backend import Chunk
+from federation.errors import (
+    Busy,
+    DeadlineExceeded,
+    Failed,
+    ModelUnavailable,
+)
+from federation.infer_client import RemoteBackend
+from federation.infer_server import InferServer
+from ledger.records import Load
+from p2p.peer import PeerId
+
+if TYPE_CHECKING:
+    from tests.federation.conftest import Stage
+
+A_ROUND_TRIP = 0.01
+"""Seconds, on the memory network."""
+
+
+def test_fifty_requests_while_a_peer_is_killed_between_them_see_no_error(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b", "c") as swarm:
+            served: Counter[str] = Counter()
+            for number in range(50):
+                if number == 20:
+                    swarm.hub.kill(PeerId("b"))
+                answered = await stage.read(swarm.front, stage.request())
+                assert answered.text == "one two three"
+                served[answered.answer.served_by] += 1
+            # The view goes on calling it online here: the front found out by itself, each time.
+            assert served["b"] < 20
+            assert set(swarm.suspects) == {"b"}
+
+    stage.run(main)
+
+
+def test_fifty_requests_at_once_while_a_peer_is_killed_see_no_error(
+    stage: Stage,
+) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b", slots=64) as swarm:
+            for worker in swarm.workers.values():
+                worker.accept_after = 1.0
+            texts: list[str] = []
+
+            async def ask() -> None:
+                texts.append((await stage.read(swarm.front, stage.request())).text)
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(50):
+                    nursery.start_soon(ask)
+                await trio.sleep(0.5)
+                assert swarm.workers["b"].running == 25
+                swarm.hub.kill(PeerId("b"))
+            assert texts == ["one two three"] * 50
+            assert len(swarm.workers["a"].served) == 50
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize("place", ["before_accepting", "before_the_first_word"])
+def test_a_peer_that_dies_before_the_first_word_is_replaced_silently(place: str, stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b") as swarm, trio.open_nursery() as nursery:
+            for worker in swarm.workers.values():
+                worker.accept_after = 5.0 if place == "before_accepting" else 0.0
+                worker.gap = 5.0
+
+            async def kill_the_first() -> None:
+                await trio.sleep(1)
+                (name,) = [name for name, worker in swarm.workers.items() if worker.running]
+                swarm.hub.kill(PeerId(name))
+
+            nursery.start_soon(kill_the_first)
+            answered = await stage.read(swarm.front, stage.request())
+            assert answered.text == "one two three"
+            assert answered.answer.attempts == 2
+            assert swarm.suspects == [name for name in "ab" if name != answered.answer.served_by]
+
+    stage.run(main)
+
+
+def test_a_peer_that_freezes_before_the_first_word_is_replaced_silently(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b") as swarm:
+            swarm.view.report("b", Load(4, 3))
+            swarm.hub.freeze(PeerId("a"))
+            answered = await stage.read(swarm.front, stage.request())
+            assert answered.answer.served_by == "b"
+            assert swarm.suspects == ["a"]
+            assert trio.current_time() < 11
+
+    stage.run(main)
+
+
+def test_a_peer_that_dies_after_the_first_word_ends_the_answer_with_an_error(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b") as swarm:
+            for worker in swarm.workers.values():
+                worker.gap = 1.0
+            async with swarm.front.infer(stage.request()) as answer:
+                assert await anext(answer.events) == Chunk(0, (0,), "one")
+                swarm.hub.kill(answer.served_by)
+                with pytest.raises(Failed):
+                    await anext(answer.events)
+            assert swarm.suspects == [answer.served_by]
+
+    stage.run(main)
+
+
+def test_an_engine_that_fails_is_replaced_and_its_peer_not_suspected(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b") as swarm:
+            swarm.workers["a"].failure = Failed("the engine died")
+            swarm.workers["b"].refusal = ModelUnavailable("failed to load")
+            swarm.view.report("b", Load(4, 1))
+            with pytest.raises(ModelUnavailable, match="a: the engine died; b: failed to load"):
+                await stage.read(swarm.front, stage.request())
+            swarm.workers["b"].refusal = None
+            answered = await stage.read(swarm.front, stage.request())
+            assert (answered.answer.served_by, answered.answer.attempts) == ("b", 2)
+            assert swarm.suspects == []
+
+    stage.run(main)
+
+
+def test_the_deadline_holds_over_all_attempts(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b", "c") as swarm:
+            for worker in swarm.workers.values():
+                worker.accept_after, worker.refusal = 4.0, Busy("after all")
+            with pytest.raises(DeadlineExceeded):
+                await stage.read(swarm.front, stage.request(timeout=10.0))
+            assert trio.current_time() == pytest.approx(10.0, abs=0.1)
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize("local_only", [True, False])
+@pytest.mark.parametrize("place", ["before_accepting", "before_the_first_word", "between_words"])
+def test_a_client_that_leaves_frees_lease_and_slot_wherever_it_waits(
+    place: str, local_only: bool, stage: Stage
+) -> None:
+    async def main() -> None:
+        names = [] if local_only else ["a"]
+        local = stage.worker(stage.ME) if local_only else None
+        async with stage.swarm(*names, local=local) as swarm:
+            (worker,) = swarm.workers.values()
+            worker.accept_after = 1e6 if place == "before_accepting" else 0.0
+            worker.hangs_at = {"before_the_first_word": 0, "between_words": 2}.get(place)
+            with trio.move_on_after(1) as client:
+                await stage.read(swarm.front, stage.request())
+            assert client.cancelled_caught
+            assert len(worker.served) == 1
+            assert swarm.front.leases.total() == 0
+            assert swarm.suspects == []
+
+    stage.run(main)
+
+
+def test_leaving_frees_the_slot_through_two_hops(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a") as swarm, swarm.hub.network(PeerId("outer")) as outer:
+            swarm.workers["a"].words, swarm.workers["a"].gap = ("word ",) * 1000, 0.1
+            InferServer(swarm.front, lambda model: None).attach(swarm.network)
+            await outer.dial(swarm.network.listen_addresses[0])
+            async with RemoteBackend(outer, stage.ME).infer(stage.request()) as answer:
+                assert await anext(answer.events) == Chunk(0, (0,), "word ")
+                assert swarm.running == 1
+            await trio.sleep(A_ROUND_TRIP)
+            assert swarm.running == 0
+            assert swarm.front.leases.total() == 0
+            assert swarm.workers["a"].pulled <= 2
+
+    stage.run(main)
+
+
+def test_a_client_that_reads_slowly_stops_its_own_sequence_only(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a") as swarm:
+            swarm.workers["a"].words = ("x" * 800,) * 500
+            async with swarm.front.infer(stage.request()) as slow:
+                await anext(slow.events)
+                await trio.sleep(100)
+                assert swarm.workers["a"].pulled < 100
+                assert len((await stage.read(swarm.front, stage.request())).text) == 500 * 800
+
+    stage.run(main)
