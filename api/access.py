@@ -94,15 +94,19 @@ def _explicit_keys(headers: Mapping[str, str]) -> list[str]:
 
 def _has_key(offered: Sequence[str], keys: Sequence[str]) -> bool:
     # Every pair is compared, and each in constant time, so the time taken tells nothing about the keys.
+    # Headers are read as Latin-1, so that is what turns an offer back into the bytes that came.
     matches = [
-        hmac.compare_digest(one.encode(), key.encode()) for one in offered for key in keys if one and key
+        hmac.compare_digest(one.encode("latin-1", "replace"), key.encode())
+        for one in offered
+        for key in keys
+        if one and key
     ]
     return any(matches)
 
 
 def _check_same_origin(headers: Mapping[str, str]) -> None:
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower():
         raise HttpError(403, f"web pages of {origin} may not use this node", code="foreign_origin")
     # Browsers that send no Origin with a GET say at least this; programs send neither.
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):

@@ -7,6 +7,7 @@ that no stream ends as if it were complete; a bug is logged once and answered as
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import uuid
@@ -101,7 +102,7 @@ class _Exchange:
         # A JSON answer that broke in the middle is left unfinished, and the server closes the connection.
 
     async def _refuse(self, error: HttpError) -> None:
-        body = sse.dumps(error.body()).encode()
+        body = json.dumps(error.body()).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         if error.retry_after is not None:
             headers.append((b"retry-after", b"%d" % error.retry_after))

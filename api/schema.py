@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.errors import HttpError
-from federation.backend import InferenceRequest, RequestId, RequestKind, Sampling
+from federation.backend import InferenceRequest, RequestId, Sampling
 from ledger.records import ModelName
 
 TOKENS_MAX = 2**31 - 1
@@ -105,11 +105,17 @@ class InferenceBody(BaseModel):
         if self.stream_options is not None and not self.stream:
             raise HttpError(400, "`stream_options` needs `stream: true`", param="stream_options")
 
-    def request(self, kind: RequestKind, request_id: RequestId, **content: Any) -> InferenceRequest:  # noqa: ANN401 (fields of two kinds)
-        """The request for a backend; `content` is what `kind` adds, or overrides."""
+    def tokens_wanted(self) -> int | None:
+        """How many tokens to generate at most."""
+        return self.max_tokens
+
+    def common(self, request_id: RequestId) -> dict[str, Any]:
+        """The fields of an `InferenceRequest` that do not depend on its kind."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        common: dict[str, Any] = {
-            "max_tokens": self.max_tokens,
+        return {
+            "request_id": request_id,
+            "model": ModelName(self.model),
+            "max_tokens": self.tokens_wanted(),
             "stop": tuple(text for text in stop if text),
             "ignore_eos": self.ignore_eos is True,
             "sampling": Sampling(
@@ -120,9 +126,6 @@ class InferenceBody(BaseModel):
                 seed=self.seed,
             ),
         }
-        return InferenceRequest(
-            kind=kind, request_id=request_id, model=ModelName(self.model), **{**common, **content}
-        )
 
 
 class TextPart(BaseModel):
@@ -157,6 +160,10 @@ class ChatBody(InferenceBody):
     max_completion_tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
     """OpenAI's newer name of `max_tokens`; wins over it."""
 
+    def tokens_wanted(self) -> int | None:
+        """How many tokens to generate at most."""
+        return self.max_completion_tokens or self.max_tokens
+
     def inference_request(self, request_id: RequestId) -> InferenceRequest:
         """This body as a request for a backend.
 
@@ -164,12 +171,8 @@ class ChatBody(InferenceBody):
           HttpError: 400 that names the parameter.
         """
         self.check()
-        return self.request(
-            "chat",
-            request_id,
-            messages=tuple(_plain(message, index) for index, message in enumerate(self.messages)),
-            max_tokens=self.max_completion_tokens or self.max_tokens,
-        )
+        messages = tuple(_plain(message, index) for index, message in enumerate(self.messages))
+        return InferenceRequest(kind="chat", messages=messages, **self.common(request_id))
 
 
 TokenId: TypeAlias = Annotated[int, Field(ge=0, le=TOKENS_MAX)]
@@ -193,9 +196,8 @@ class CompletionBody(InferenceBody):
             if len(prompt) != 1:
                 raise HttpError(400, "`prompt`: exactly one prompt is supported for now", param="prompt")
             prompt = prompt[0]
-        return self.request(
-            "completion", request_id, prompt=prompt if isinstance(prompt, str) else tuple(prompt)
-        )
+        sent = prompt if isinstance(prompt, str) else tuple(prompt)
+        return InferenceRequest(kind="completion", prompt=sent, **self.common(request_id))
 
 
 def not_yet(param: str) -> HttpError:

@@ -27,7 +27,7 @@ from api.errors import AddressInUse, ListenFailed
 logger = logging.getLogger(__name__)
 
 CONNECTIONS_MAX = 512
-"""At once, each about 50 KB here and one of the 1024 files a process may open by default."""
+"""At once: half of the 1024 files a process may open by default; peers and engines need some too."""
 
 WRITE_TIMEOUT = 30.0
 """Seconds in which a client must read what we wrote. One that does not holds a slot that others wait for."""
@@ -105,9 +105,9 @@ def _config() -> Config:
     config.accesslog = None
     config.errorlog = logger
     config.include_server_header = False
-    # Longer than any common client keeps an idle connection in its pool (httpx 5 s, aiohttp 15 s,
-    # Node 65 s at most), so that it is the client who closes it and no request meets a closing server.
-    # Also the time in which the head of the first request must arrive.
+    # Longer than common clients keep an idle connection in their pool (httpx 5 s, aiohttp 15 s), so
+    # that it is the client who closes it, and no request meets a server that is just closing.
+    # Also the time in which the head of a connection's first request must arrive.
     config.keep_alive_timeout = 75.0
     # The head of a request: cookies and tracing headers of real clients stay below 8 KiB.
     config.h11_max_incomplete_size = 16 * 1024

@@ -102,7 +102,9 @@ async def open_request(
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(name.encode(), value.encode()) for name, value in merged.items() if value is not None],
+        "headers": [
+            (name.encode(), value.encode("latin-1")) for name, value in merged.items() if value is not None
+        ],
         "client": ("127.0.0.1", 40000),
         "server": ("127.0.0.1", 8080),
     }

@@ -67,6 +67,12 @@ def test_without_a_good_key_nothing_is_told(
     assert reply.headers["www-authenticate"] == "Bearer"
 
 
+def test_a_key_may_be_any_text(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench({"api_keys": ("schlüssel-日本",)})
+    offered = "schlüssel-日本".encode().decode("latin-1")  # As it comes off the wire.
+    assert bench.call("GET", "/v1/models", headers={"x-api-key": offered}).status == 200
+
+
 def test_an_empty_key_in_the_settings_opens_nothing(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench({"api_keys": ("",)})
     assert bench.call("GET", "/v1/models", headers={"x-api-key": ""}).status == 401
@@ -134,6 +140,8 @@ def test_listening_everywhere_any_address_is_ours_and_no_name_is(new_bench: Call
     [
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": ""},
+        {"origin": "http://["},
         {"origin": "http://localhost:3000"},
         {"origin": "http://127.0.0.1:80801"},
         {"sec-fetch-site": "cross-site"},

@@ -9,6 +9,7 @@ import pytest
 
 import federation.errors
 from api.error_table import REFUSALS, ROWS, http_error_of
+from federation.backend import Progress
 from federation.errors import (
     BadRequest,
     Busy,
@@ -86,6 +87,12 @@ def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(
     bench = new_bench(script=[stub.words("Par")[0], Failed("the peer went away")])
     reply = bench.chat(stream=True)
     assert reply.status == 200
+    assert reply.events()[-1]["error"]["message"] == "the peer went away"
+    assert "[DONE]" not in reply.events()
+
+
+def test_a_failure_after_a_long_prefill_is_the_streams_only_event(new_bench: Callable[..., Bench]) -> None:
+    reply = new_bench(script=[11.0, Progress(10, 20), Failed("the peer went away")]).chat(stream=True)
     assert reply.events()[-1]["error"]["message"] == "the peer went away"
     assert "[DONE]" not in reply.events()
 
