@@ -1,0 +1,355 @@
+"""The door lets in who may be here, tells the others why not, and notices two under one key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from random import Random
+
+import pytest
+
+from p2p import hello
+from p2p.address_book import Origin
+from p2p.admission import Admission, AdmissionConfig
+from p2p.admission_events import (
+    AddressesFound,
+    AddressesReceived,
+    ByeReceived,
+    CloseControl,
+    ControlEnded,
+    ControlId,
+    ControlOpened,
+    Dial,
+    Disconnect,
+    Effect,
+    HelloReceived,
+    LeaveDecided,
+    OpenControl,
+    PeerDismissed,
+    Refusal,
+    SayHello,
+    Tell,
+    TimerFired,
+)
+from p2p.boot_ids import BootIds
+from p2p.hello import Addresses, Bye, Hello
+from p2p.identity import Identity
+from p2p.network import Connected, Disconnected
+from p2p.peer import PeerAddress
+from p2p.peer_events import PeerAdmitted, PeerLost
+from tests.p2p.people import ALICE, BOB, CAROL, DAVE, FOUNDER, identity, invite
+
+UNIX_TIME = 1_800_000_000.0
+CONFIG = AdmissionConfig()
+
+
+def door(me: Identity = BOB, config: AdmissionConfig = CONFIG) -> Admission:
+    return Admission(me.peer_id, FOUNDER.public_key, Random(1), config)
+
+
+def hello_of(who: Identity, boot_id: str = "first", expires_at: int = 0, *, multiaddr: str = "") -> Hello:
+    credential = invite(expires_at=expires_at).credential_for(who.peer_id)
+    places = (multiaddr or f"/memory/{who.peer_id[-4:]}",)
+    return Hello("name", "0.1", boot_id, credential, places)
+
+
+def says_hello(who: Identity, control: int, said: Hello | None = None) -> HelloReceived:
+    return HelloReceived(who.peer_id, ControlId(control), said or hello_of(who), UNIX_TIME)
+
+
+def admit(admission: Admission, who: Identity, control: int, now: float = 0.0) -> list[Effect]:
+    """Everything that happens until `who` is admitted."""
+    effects = admission.handle(Connected(who.peer_id, "/memory/1", dialled=False), now)
+    effects += admission.handle(ControlOpened(who.peer_id, ControlId(control)), now)
+    effects += admission.handle(says_hello(who, control), now)
+    assert PeerAdmitted(who.peer_id) in effects
+    return effects
+
+
+def without_dials(effects: list[Effect]) -> list[Effect]:
+    return [effect for effect in effects if not isinstance(effect, Dial)]
+
+
+def test_the_smaller_id_opens_the_control_stream_whoever_dialled() -> None:
+    for dialled in (True, False):
+        assert door(BOB).handle(Connected(CAROL.peer_id, "/memory/1", dialled), 0.0) == [
+            OpenControl(CAROL.peer_id)
+        ]
+        assert door(BOB).handle(Connected(ALICE.peer_id, "/memory/1", dialled), 0.0) == []
+
+
+def test_a_valid_hello_is_admitted_with_what_it_said() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    member = admission.members[CAROL.peer_id]
+    assert (member.name, member.version, member.boot_id, member.role) == ("name", "0.1", "first", "worker")
+    assert member.addresses == hello_of(CAROL).addresses
+
+
+def test_we_say_hello_as_soon_as_the_stream_is_open() -> None:
+    admission = door()
+    admission.handle(Connected(CAROL.peer_id, "/memory/1", dialled=True), 0.0)
+    assert admission.handle(ControlOpened(CAROL.peer_id, ControlId(1)), 0.0) == [SayHello(ControlId(1))]
+
+
+def test_a_stream_may_be_seen_before_its_connection() -> None:
+    admission = door()
+    admission.handle(ControlOpened(ALICE.peer_id, ControlId(1)), 0.0)
+    assert PeerAdmitted(ALICE.peer_id) in admission.handle(says_hello(ALICE, 1), 0.0)
+    assert admission.handle(Connected(ALICE.peer_id, "/memory/1", dialled=False), 0.0) == []
+    assert ALICE.peer_id in admission.members
+
+
+REFUSED = {
+    "expired": hello_of(CAROL, expires_at=int(UNIX_TIME) - 3600),
+    "of another node": replace(hello_of(CAROL), credential=hello_of(DAVE).credential),
+    "of another swarm": replace(
+        hello_of(CAROL), credential=invite(founder=identity("other")).credential_for(CAROL.peer_id)
+    ),
+    "altered": replace(hello_of(CAROL), credential=replace(hello_of(CAROL).credential, signature=bytes(64))),
+}
+
+
+@pytest.mark.parametrize("said", REFUSED.values(), ids=REFUSED)
+def test_a_credential_that_does_not_hold_is_told_so_and_left_alone(said: Hello) -> None:
+    admission = door()
+    admission.handle(AddressesFound((PeerAddress(CAROL.peer_id, "/memory/1"),), Origin.BOOTSTRAP), 0.0)
+    admission.handle(Connected(CAROL.peer_id, "/memory/1", dialled=True), 0.0)
+    admission.handle(ControlOpened(CAROL.peer_id, ControlId(1)), 0.0)
+    refusal, goodbye = admission.handle(says_hello(CAROL, 1, said), 0.0)
+    assert isinstance(refusal, Refusal)
+    assert refusal.by_us
+    assert goodbye == Disconnect(CAROL.peer_id, ControlId(1), Bye(hello.REFUSED, refusal.reason))
+    assert admission.members == {}
+    admission.handle(Disconnected(CAROL.peer_id), 1.0)
+    assert admission.next_wake() >= CONFIG.refused_delay / 2
+
+
+def test_who_never_says_hello_is_disconnected_in_time() -> None:
+    admission = door()
+    admission.handle(Connected(ALICE.peer_id, "/memory/1", dialled=False), 0.0)
+    assert admission.next_wake() == CONFIG.hello_timeout
+    refusal, goodbye = admission.handle(TimerFired(), CONFIG.hello_timeout)
+    assert isinstance(refusal, Refusal)
+    assert isinstance(goodbye, Disconnect)
+    assert goodbye.bye is not None
+    assert goodbye.bye.reason == hello.NO_HELLO
+
+
+def test_a_control_stream_that_cannot_be_opened_is_tried_again() -> None:
+    admission = door()
+    admission.handle(Connected(CAROL.peer_id, "/memory/1", dialled=True), 0.0)
+    assert admission.handle(ControlEnded(CAROL.peer_id, None), 1.0) == []
+    assert admission.next_wake() == 1.0 + CONFIG.retry_delay
+    assert admission.handle(TimerFired(), 1.0 + CONFIG.retry_delay) == [OpenControl(CAROL.peer_id)]
+
+
+def test_members_are_told_of_each_other() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    told = {
+        effect.control: effect.message for effect in admit(admission, DAVE, 2) if isinstance(effect, Tell)
+    }
+    assert told == {
+        1: Addresses((PeerAddress(DAVE.peer_id, hello_of(DAVE).addresses[0]),)),
+        2: Addresses((PeerAddress(CAROL.peer_id, hello_of(CAROL).addresses[0]),)),
+    }
+
+
+def test_peers_that_peers_speak_of_are_dialled() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    address = PeerAddress(DAVE.peer_id, "/memory/9")
+    assert Dial(address) in admission.handle(AddressesReceived(CAROL.peer_id, ControlId(1), (address,)), 1.0)
+
+
+def test_addresses_before_hello_are_not_believed() -> None:
+    admission = door()
+    admission.handle(ControlOpened(CAROL.peer_id, ControlId(1)), 0.0)
+    address = PeerAddress(DAVE.peer_id, "/memory/9")
+    effects = admission.handle(AddressesReceived(CAROL.peer_id, ControlId(1), (address,)), 1.0)
+    assert not any(isinstance(effect, Dial) for effect in effects)
+    assert any(isinstance(effect, Disconnect) for effect in effects)
+
+
+def test_a_flood_of_addresses_ends_the_connection() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    flood = AddressesReceived(CAROL.peer_id, ControlId(1), ())
+    for number in range(CONFIG.address_frames_max):
+        assert admission.handle(flood, number * 0.01) == []
+    assert PeerLost(CAROL.peer_id, True, hello.MISBEHAVED) in admission.handle(flood, 59.0)
+
+
+def test_address_frames_over_a_long_time_are_no_flood() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    for number in range(3 * CONFIG.address_frames_max):
+        assert admission.handle(AddressesReceived(CAROL.peer_id, ControlId(1), ()), number * 0.2) == []
+
+
+def test_a_goodbye_is_announced_and_the_end_of_the_stream_is_not() -> None:
+    for event, is_announced in (
+        (ByeReceived(CAROL.peer_id, ControlId(1), Bye(hello.AWAY)), True),
+        (ControlEnded(CAROL.peer_id, ControlId(1)), False),
+        (Disconnected(CAROL.peer_id), False),
+    ):
+        admission = door()
+        admit(admission, CAROL, 1)
+        lost = [effect for effect in admission.handle(event, 1.0) if isinstance(effect, PeerLost)]
+        assert [effect.announced for effect in lost] == [is_announced]
+        assert admission.members == {}
+
+
+def test_a_loss_is_told_once() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    admission.handle(ControlEnded(CAROL.peer_id, ControlId(1)), 1.0)
+    assert without_dials(admission.handle(Disconnected(CAROL.peer_id), 1.2)) == []
+
+
+def test_a_peer_that_left_is_not_looked_for() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    admission.handle(ByeReceived(CAROL.peer_id, ControlId(1), Bye(hello.LEAVE)), 1.0)
+    admission.handle(Disconnected(CAROL.peer_id), 1.0)
+    assert admission.next_wake() == inf
+
+
+def test_being_refused_is_told_with_its_reason() -> None:
+    admission = door()
+    admission.handle(Connected(CAROL.peer_id, "/memory/1", dialled=True), 0.0)
+    admission.handle(ControlOpened(CAROL.peer_id, ControlId(1)), 0.0)
+    bye = Bye(hello.REFUSED, "the invite expired 3 h ago")
+    effects = admission.handle(ByeReceived(CAROL.peer_id, ControlId(1), bye), 0.0)
+    assert Refusal(CAROL.peer_id, by_us=False, reason="the invite expired 3 h ago") in effects
+
+
+def test_a_broken_rule_ends_the_connection_with_a_reason() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    effects = admission.handle(ControlEnded(CAROL.peer_id, ControlId(1), "a frame that is not msgpack"), 1.0)
+    assert Refusal(CAROL.peer_id, by_us=True, reason="a frame that is not msgpack") in effects
+    assert CAROL.peer_id not in admission.members
+
+
+def test_a_second_hello_on_one_stream_is_against_the_rules() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    admission.handle(says_hello(CAROL, 1), 1.0)
+    assert CAROL.peer_id not in admission.members
+
+
+def test_a_second_stream_of_the_same_process_takes_over_quietly() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    effects = admission.handle(ControlOpened(CAROL.peer_id, ControlId(2)), 1.0)
+    assert effects == [CloseControl(ControlId(1)), SayHello(ControlId(2))]
+    assert admission.handle(ControlEnded(CAROL.peer_id, ControlId(1)), 1.0) == []
+    assert admission.handle(says_hello(CAROL, 2), 1.0) == []
+    assert CAROL.peer_id in admission.members
+
+
+def test_a_restarted_peer_is_lost_and_admitted_anew() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    admission.handle(ControlOpened(CAROL.peer_id, ControlId(2)), 1.0)
+    effects = admission.handle(says_hello(CAROL, 2, hello_of(CAROL, "second")), 1.0)
+    assert effects[:2] == [
+        PeerLost(CAROL.peer_id, announced=False, reason="it was restarted"),
+        PeerAdmitted(CAROL.peer_id),
+    ]
+
+
+def test_a_process_that_returns_after_its_successor_shows_a_copied_home() -> None:
+    admission = door()
+    effects: list[Effect] = []
+    for control, boot_id in enumerate(["first", "second", "first"], start=1):
+        admission.handle(ControlOpened(CAROL.peer_id, ControlId(control)), 1.0)
+        effects = admission.handle(says_hello(CAROL, control, hello_of(CAROL, boot_id)), 1.0)
+    assert any(isinstance(effect, Refusal) and "one key" in effect.reason for effect in effects)
+    assert CAROL.peer_id not in admission.members
+
+
+def test_restarts_are_no_copies() -> None:
+    boots = BootIds()
+    for boot_id in ("1", "2", "2", "3", "4"):
+        assert not boots.is_replaced(CAROL.peer_id, boot_id)
+        boots.remember(CAROL.peer_id, boot_id)
+    assert boots.is_replaced(CAROL.peer_id, "3")
+
+
+def test_somebody_with_our_own_key_is_not_let_in() -> None:
+    admission = door(BOB)
+    effects = admission.handle(Connected(BOB.peer_id, "/memory/1", dialled=False), 0.0)
+    assert any(isinstance(effect, Disconnect) for effect in effects)
+    assert any(isinstance(effect, Refusal) and "copy" in effect.reason for effect in effects)
+
+
+def test_too_many_who_say_nothing_are_turned_away_and_members_stay() -> None:
+    admission = door(BOB, replace(CONFIG, strangers_max=2))
+    admit(admission, CAROL, 1)
+    effects: list[Effect] = []
+    for number in range(3):
+        effects += admission.handle(
+            Connected(identity(f"x{number}").peer_id, "/memory/1", dialled=False), 0.0
+        )
+    goodbyes = [effect for effect in effects if isinstance(effect, Disconnect)]
+    assert [effect.bye for effect in goodbyes] == [Bye(hello.CROWDED)]
+    assert CAROL.peer_id in admission.members
+
+
+def test_a_full_swarm_takes_nobody_new_and_says_so() -> None:
+    admission = door(BOB, replace(CONFIG, members_max=1))
+    admit(admission, CAROL, 1)
+    admission.handle(ControlOpened(DAVE.peer_id, ControlId(2)), 0.0)
+    assert admission.handle(says_hello(DAVE, 2), 0.0) == [
+        Disconnect(DAVE.peer_id, ControlId(2), Bye(hello.CROWDED))
+    ]
+
+
+def test_a_node_that_goes_says_goodbye_to_all_and_dials_nobody() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    admit(admission, DAVE, 2)
+    effects = admission.handle(LeaveDecided(hello.AWAY), 1.0)
+    assert {effect.peer for effect in effects if isinstance(effect, Disconnect)} == {
+        CAROL.peer_id,
+        DAVE.peer_id,
+    }
+    assert admission.members == {}
+    address = PeerAddress(ALICE.peer_id, "/memory/9")
+    assert admission.handle(AddressesFound((address,), Origin.NEARBY), 2.0) == []
+    assert admission.handle(Connected(ALICE.peer_id, "/memory/9", dialled=False), 2.0) == [
+        Disconnect(ALICE.peer_id, None, Bye(hello.AWAY))
+    ]
+
+
+def test_a_peer_dismissed_by_us_is_dialled_again_soon() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    effects = admission.handle(PeerDismissed(CAROL.peer_id, "silent"), 1.0)
+    assert PeerLost(CAROL.peer_id, announced=True, reason="silent") in effects
+    admission.handle(Disconnected(CAROL.peer_id), 1.0)
+    assert admission.next_wake() < 3.0
+
+
+def test_what_a_dismissed_peer_still_says_does_not_count() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    admission.handle(PeerDismissed(CAROL.peer_id, "silent"), 1.0)
+    assert admission.handle(says_hello(CAROL, 1), 1.1) == []
+    assert admission.handle(ControlOpened(CAROL.peer_id, ControlId(2)), 1.1) == [CloseControl(ControlId(2))]
+
+
+def test_nothing_is_kept_of_peers_that_came_and_went() -> None:
+    admission = door()
+    for number in range(50):
+        who = identity(f"visitor {number}")
+        admission.handle(Connected(who.peer_id, "/memory/1", dialled=False), float(number))
+        admission.handle(ControlOpened(who.peer_id, ControlId(number)), float(number))
+        admission.handle(Disconnected(who.peer_id), float(number))
+        admission.handle(ControlOpened(who.peer_id, ControlId(100 + number)), float(number))
+        admission.handle(ControlEnded(who.peer_id, ControlId(100 + number)), float(number))
+    assert admission.next_wake() == inf
+    assert admission._guests == {}
