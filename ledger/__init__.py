@@ -3,10 +3,12 @@
     ledger.py            what other folders hold: read everything, write your own
       state.py           core: which entries stand, and why one is refused
         entry.py         core: one signed fact, byte for byte
-        version.py       core: which of two is newer
       records.py         what nodes say of themselves, as types
       changes.py         who watches hears of changes
       store.py           the file
+    view.py              nodes and models, with who is alive and how busy
+      prober.py          probes peers, on streams
+        failure_detector.py   core: who is alive
     replicate.py         keeps ledgers equal, on streams
       sync.py            core: what is owed to one peer
       sync_messages.py   `/localai-node/ledger/1`

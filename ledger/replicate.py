@@ -2,9 +2,9 @@
 
 One stream to each peer stays open, opened by the smaller peer id. Over it go
 
-    a round       when it opens, and once a second with one random peer: what a
-                  newcomer lacks, and what a push did not reach
-    a push        of a new entry, to a few random peers, who pass it on if it is new to them
+    a round       when it opens, and once a second with one random peer: all that
+                  either lacks, which is everything for a newcomer and usually nothing
+    news          of a write, to a few random peers, who pass it on if it is new to them
 
 A peer that breaks the protocol loses its stream, and gets another try later.
 """
@@ -24,7 +24,13 @@ from ledger.errors import BadEntry
 from ledger.ledger import Ledger
 from ledger.state import Applied, RefusalReason, Refused
 from ledger.sync import SyncSession
-from ledger.sync_messages import FRAME_SIZE_MAX, LEDGER_PROTOCOL, decode_message_untrusted, encode_message
+from ledger.sync_messages import (
+    FRAME_SIZE_MAX,
+    LEDGER_PROTOCOL,
+    News,
+    decode_message_untrusted,
+    encode_message,
+)
 from p2p.errors import BadFrame, Unreachable
 from p2p.frame_stream import FrameStream
 from p2p.network import PeerStream, Streams
@@ -151,9 +157,10 @@ class Replicator:
 
     async def _receive(self, link: _Link) -> None:
         while (frame := await link.frames.receive()) is not None:
-            for encoded in link.session.handle(decode_message_untrusted(frame)):
+            received = link.session.handle(decode_message_untrusted(frame))
+            for encoded in received.encoded if received is not None else ():
                 match self._ledger.receive(encoded):
-                    case Applied(entry) if entry.owner != self._ledger.me:
+                    case Applied(entry) if isinstance(received, News) and entry.owner != self._ledger.me:
                         self._push(entry.place, source=link.peer)
                     case Refused(reason):
                         self._note_refusal(link, reason)

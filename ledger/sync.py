@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from ledger.entry import Entry, Place
 from ledger.state import BUCKETS, LedgerState, bucket_of
-from ledger.sync_messages import Buckets, Entries, Held, Holdings, Message, Owners, Root, Wanted
+from ledger.sync_messages import Buckets, Entries, Held, Holdings, Message, News, Owners, Root, Wanted
 from p2p.errors import BadFrame
 from p2p.peer import PeerId
 
@@ -43,18 +43,19 @@ class SyncSession:
         self._holdings: set[PeerId] = set()
         self._wanted: set[Place] = set()
         self._entries: OrderedDict[Place, None] = OrderedDict()
-        """In the order they became due, so that a push is not overtaken by the next one."""
+        self._news: OrderedDict[Place, None] = OrderedDict()
+        """In the order they became due, so that one that changes all the time cannot hold up the others."""
 
     def begin_round(self) -> None:
         """Compare everything with the peer, beginning at the root."""
         self._owes_root = True
 
     def push(self, place: Place) -> None:
-        """Send what stands at `place` unasked."""
-        self._entries[place] = None
+        """Send what stands at `place`, as news."""
+        self._news[place] = None
 
-    def handle(self, message: Message) -> tuple[bytes, ...]:
-        """Take note of what the peer said; returns the encoded entries it sent.
+    def handle(self, message: Message) -> Entries | News | None:
+        """Take note of what the peer said; returns the message if it is for the ledger.
 
         Raises:
           BadFrame: it contradicts itself.
@@ -72,12 +73,14 @@ class SyncSession:
                     self._on_holdings(owner, of[owner])
             case Wanted(keys):
                 self._owe(entry for owner in sorted(keys) for entry in self._find(owner, keys[owner]))
-            case Entries(encoded):
-                return encoded
-        return ()
+            case Entries() | News():
+                return message
+        return None
 
     def next_message(self) -> Message | None:
-        """The next part of what we owe, or None when we owe nothing."""
+        """The next part of what we owe, or None when we owe nothing. News never waits behind a round."""
+        if self._news:
+            return News(self._pay(self._news))
         if self._owes_root:
             self._owes_root = False
             return Root(self._state.root_digest())
@@ -91,7 +94,7 @@ class SyncSession:
         if self._holdings:
             return self._pay_holdings()
         if self._entries:
-            return self._pay_entries()
+            return Entries(self._pay(self._entries))
         return None
 
     def _on_owners(self, message: Owners) -> None:
@@ -161,16 +164,16 @@ class SyncSession:
             self._holdings.discard(owner)
         return Holdings(of)
 
-    def _pay_entries(self) -> Entries:
+    def _pay(self, due: OrderedDict[Place, None]) -> tuple[bytes, ...]:
         encoded: list[bytes] = []
         room = PART_SIZE_MAX
-        while self._entries:
-            place = next(iter(self._entries))
+        while due:
+            place = next(iter(due))
             entry = self._state.get(place.owner, place.key)
             assert entry is not None  # nothing ever leaves the state, and no debt was made for less
             room -= len(entry.encoded)
             if room < 0 and encoded:
                 break
             encoded.append(entry.encoded)
-            del self._entries[place]
-        return Entries(tuple(encoded))
+            del due[place]
+        return tuple(encoded)

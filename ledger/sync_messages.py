@@ -10,9 +10,10 @@
      | -- wanted ------------------->  |    what is newer there
      | <------------------ entries --  |
 
-Both sides may start, at any time, and `entries` may come unasked: a new write is
-pushed at once. No message refers to one before it, so any may be lost, repeated or
-answered late; each is answered from the state as it is then.
+Both sides may start, at any time. A new write does not wait for that: it goes out at
+once as `news`, and who learns from it passes it on. No message refers to one before
+it, so any may be lost, repeated or answered late; each is answered from the state as
+it is then.
 
 Frames are msgpack maps with a `kind`. Owners travel as raw public keys.
 """
@@ -88,7 +89,14 @@ class Entries:
     encoded: tuple[bytes, ...]
 
 
-Message: TypeAlias = Root | Buckets | Owners | Holdings | Wanted | Entries
+@dataclass(frozen=True, slots=True)
+class News:
+    """Take these in, and pass on what is new to you."""
+
+    encoded: tuple[bytes, ...]
+
+
+Message: TypeAlias = Root | Buckets | Owners | Holdings | Wanted | Entries | News
 
 
 def encode_message(message: Message) -> dict[str, Any]:
@@ -113,6 +121,8 @@ def encode_message(message: Message) -> dict[str, Any]:
             }
         case Entries(encoded):
             return {"kind": "entries", "entries": list(encoded)}
+        case News(encoded):
+            return {"kind": "news", "entries": list(encoded)}
 
 
 def decode_message_untrusted(frame: Mapping[str, Any]) -> Message:
@@ -166,7 +176,11 @@ def _decode_wanted(frame: Mapping[str, Any]) -> Wanted:
 
 
 def _decode_entries(frame: Mapping[str, Any]) -> Entries:
-    return Entries(tuple(_bytes(encoded) for encoded in _list(frame["entries"])))
+    return Entries(_all_bytes(frame["entries"]))
+
+
+def _decode_news(frame: Mapping[str, Any]) -> News:
+    return News(_all_bytes(frame["entries"]))
 
 
 _DECODERS: dict[str, Callable[[Mapping[str, Any]], Message]] = {
@@ -176,6 +190,7 @@ _DECODERS: dict[str, Callable[[Mapping[str, Any]], Message]] = {
     "holdings": _decode_holdings,
     "wanted": _decode_wanted,
     "entries": _decode_entries,
+    "news": _decode_news,
 }
 
 
@@ -201,6 +216,10 @@ def _bytes(value: object, size: int | None = None) -> bytes:
     if not isinstance(value, bytes) or (size is not None and len(value) != size):
         raise TypeError("not bytes of that size")
     return value
+
+
+def _all_bytes(value: object) -> tuple[bytes, ...]:
+    return tuple(_bytes(each) for each in _list(value))
 
 
 def _digest(value: object) -> bytes:

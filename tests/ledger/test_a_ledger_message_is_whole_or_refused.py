@@ -16,6 +16,7 @@ from ledger.sync_messages import (
     Held,
     Holdings,
     Message,
+    News,
     Owners,
     Root,
     Wanted,
@@ -37,6 +38,7 @@ MESSAGES: list[Message] = [
     Holdings({ALICE: (Held("node", Version(1, 2), DIGEST), Held("model/a", Version(1, 3), DIGEST)), BOB: ()}),
     Wanted({ALICE: ("node",), BOB: ("model/a", "model/b")}),
     Entries((b"one", b"two")),
+    News((b"one",)),
 ]
 
 
@@ -70,6 +72,7 @@ def test_keys_of_a_later_version_are_ignored() -> None:
         {"kind": "holdings", "owners": [[bytes(32), [["node", 1, -1, DIGEST]]]]},
         {"kind": "wanted", "owners": [[bytes(32), "node"]]},
         {"kind": "entries", "entries": ["text"]},
+        {"kind": "news", "entries": b"bytes"},
     ],
 )
 def test_a_message_of_another_shape_is_refused(frame: dict[str, Any]) -> None:

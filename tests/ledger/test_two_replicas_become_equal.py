@@ -16,6 +16,7 @@ from ledger.sync_messages import (
     Held,
     Holdings,
     Message,
+    News,
     Owners,
     Root,
     Wanted,
@@ -70,7 +71,8 @@ class Pair:
         self.said.append(message)
         received = decode_message_untrusted(msgpack.unpackb(frame))
         assert received == message
-        for encoded in self.sessions[1 - source].handle(received):
+        taken = self.sessions[1 - source].handle(received)
+        for encoded in taken.encoded if taken is not None else ():
             self.states[1 - source].apply(decode_entry_untrusted(encoded))
         return True
 
@@ -130,6 +132,15 @@ def test_a_push_needs_no_round() -> None:
     assert len(pair.said) == 1
 
 
+def test_news_overtakes_a_round() -> None:
+    everything = [write(owner, "node", 1) for owner in OWNERS]
+    session = SyncSession(replica(*everything))
+    session.handle(Owners(tuple(range(BUCKETS)), {}))
+    session.push(everything[0].place)
+    assert session.next_message() == News((everything[0].encoded,))
+    assert isinstance(session.next_message(), Entries)
+
+
 def test_a_peer_that_does_not_read_gets_the_newest_of_a_thousand_pushes() -> None:
     state = LedgerState(ME)
     session = SyncSession(state)
@@ -138,7 +149,7 @@ def test_a_peer_that_does_not_read_gets_the_newest_of_a_thousand_pushes() -> Non
         session.push(Place(OWNERS[0].peer_id, "node"))
     newest = state.get(OWNERS[0].peer_id, "node")
     assert newest is not None
-    assert session.next_message() == Entries((newest.encoded,))
+    assert session.next_message() == News((newest.encoded,))
     assert session.next_message() is None
 
 
