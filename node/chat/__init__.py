@@ -1,4 +1,4 @@
-"""Chat messages into the prompt of one model.
+"""Chat messages into the prompt of one model (`prompt.py`).
 
     messages ------> checked: roles, text                       messages.py
         |

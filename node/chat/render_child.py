@@ -31,8 +31,8 @@ from p2p.framing import FrameDecoder, encode_frame
 MEMORY_BYTES_MAX = 512 * 2**20
 """Of address space: Python and jinja2 take a tenth of it, the largest request as much again."""
 
-_WATCHDOG_TIMEOUT = RENDER_TIMEOUT + 3.0
-"""Seconds; later than the node's own, which can say why."""
+_WATCHDOG_TIMEOUT = RENDER_TIMEOUT + 1.0
+"""Seconds; later than the node's own bound, which can say why."""
 
 # What a template can raise: jinja2's own, and those of the Python operators it uses. Anything else
 # is our mistake and ends the process.

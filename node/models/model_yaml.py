@@ -36,8 +36,8 @@ from node.models.yaml_reader import (
     texts,
 )
 
-YAML_SIZE_MAX = 256 * 1024
-"""Bytes. The largest in LocalAI's gallery are a few thousand; the parser takes a second for 1 MB."""
+YAML_SIZE_MAX = 64 * 1024
+"""Bytes. The largest in LocalAI's gallery are a few thousand; the parser takes half a second for this much."""
 
 _STOPS_MAX = 64
 """LocalAI's gallery has up to 9 in one file; each is compared with every piece of text."""
@@ -56,6 +56,7 @@ class ModelSettings:
     context_size: int | None = None
     threads: int | None = None
     gpu_layers: int | None = None
+    """-1: all."""
     f16: bool | None = None
     mmap: bool | None = None
     mlock: bool | None = None
@@ -109,7 +110,7 @@ def parse_model_yaml(content: bytes | str, *, source: str) -> ModelSettings:
         stop=top.take("stopwords", texts(_STOPS_MAX)) or (),
         context_size=top.take("context_size", count) or None,
         threads=top.take("threads", count) or None,
-        gpu_layers=top.take("gpu_layers", integer),
+        gpu_layers=top.take("gpu_layers", _gpu_layers),
         f16=top.take("f16", boolean),
         mmap=top.take("mmap", boolean),
         mlock=top.take("mmlock", boolean),
@@ -136,6 +137,11 @@ def _llama_backend(value: object) -> None:
     # LocalAI's names for builds of llama.cpp end alike: `cuda12-llama-cpp`, `vulkan-llama-cpp`.
     if not text(value).endswith("llama-cpp") and value not in {"", "llama", "llama.cpp"}:
         raise WrongValue(f"is {value!r}; this program has llama-cpp only")
+
+
+def _gpu_layers(value: object) -> int:
+    # People write 99 or 99999999 for "all of them"; llama.cpp's own word for it is any negative number.
+    return -1 if integer(value) < 0 else count(value)
 
 
 def _seed(value: object) -> int | None:

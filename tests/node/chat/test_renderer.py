@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psutil
 import pytest
 import trio
 
@@ -39,14 +40,6 @@ def render(template: str, values: dict[str, Any] = HELLO) -> str:
 def pid_of(renderer: ChatRenderer) -> int:
     assert renderer._child is not None
     return renderer._child._process.pid
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_what_templates_use_is_there() -> None:
@@ -117,7 +110,7 @@ def test_an_endless_template_is_ended_and_the_next_one_served(monkeypatch: pytes
         pid = pid_of(renderer)
         with pytest.raises(TemplateFailed, match="longer than 0"):
             await renderer.render(endless, {})
-        assert not is_running(pid)
+        assert not psutil.pid_exists(pid)
         assert await renderer.render("fine", {}) == "fine"
 
     run(test)
@@ -153,7 +146,7 @@ def test_closing_ends_the_child() -> None:
         pids.append(pid_of(renderer))
 
     run(test)
-    assert not is_running(pids[0])
+    assert not psutil.pid_exists(pids[0])
 
 
 def test_many_at_once_get_their_own_answers() -> None:

@@ -73,6 +73,7 @@ def test_unknown_keys_are_named_once_each() -> None:
     [
         ("context_size: big", "m.yaml: context_size must be a whole number"),
         ("context_size: -1", "m.yaml: context_size must be from 0"),
+        ("gpu_layers: 99999999999", "m.yaml: gpu_layers must be from 0"),
         ("threads: true", "m.yaml: threads must be a whole number"),
         ("f16: 1", "m.yaml: f16 must be true or false"),
         ("parameters: {temperature: -1}", "m.yaml: parameters.temperature must be a number from 0 to 100"),

