@@ -4,11 +4,11 @@
     nursery.start_soon(ledger.run)                  # keeps the file
     ledger.put_record(NodeRecord(...))              # signed, applied, on its way to all
     with ledger.subscribe() as changes:
-        async for change in changes: ...            # ours and everybody's
+        async for place in changes: ...             # ours and everybody's
 
-Reading and writing happen in memory, at once. A write may be lost with a crash in
-the same instant and is then overruled (`receive`): nobody may rely on the file being
-ahead of the network, because neither is.
+Reading and writing happen in memory, at once; the file follows a moment later. A
+write that got out and was lost here, in a crash, comes back from the peers and is
+overruled by what we say now (`receive`).
 
 Entries of others reach `receive` through `replicate.py`.
 """
@@ -50,6 +50,7 @@ class Ledger:
         self._identity = identity
         self._store = store
         self.state = LedgerState(identity.peer_id, limits)
+        """For `replicate.py` to compare with others'. Changed by this class only."""
         self.refusals: Counter[RefusalReason] = Counter()
         """How many entries did not enter, by reason."""
         self.unreadable = 0
