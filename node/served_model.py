@@ -121,7 +121,7 @@ class ServedModel:
         """Its engine, once it takes requests.
 
         Raises:
-          Refused: it has failed, or too many wait for it already.
+          Refused: it has failed, its slots are taken, or too many wait for it already.
         """
         self.want()
         if self._engine is None or self._problem:
@@ -137,6 +137,9 @@ class ServedModel:
             raise Refused("model_failed", str(error)) from error
         finally:
             self._waiting -= 1
+        # The engine says so too, but only once a prompt was made: too late where many ask at once.
+        if self._engine.slots_busy >= self._slots:
+            raise Refused("busy", f"all {self._slots} slots are taken", load=self.load())
         return self._engine
 
     async def run(self) -> None:

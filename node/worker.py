@@ -50,17 +50,14 @@ class Worker:
         hasher: FileHasher,
         slots: int = 4,
         preload: Iterable[ModelName] = (),
-        on_change: Callable[[], None] = _ignore_change,
         make_engine: MakeEngine = make_engine,
     ) -> None:
-        """`slots` of each model; those in `preload` are loaded at once, the others when first asked for.
-
-        `on_change` is called, often, when what `model_records` returns may have changed. It must not raise.
-        """
+        """`slots` of each model; those in `preload` are loaded at once, the others when first asked for."""
+        self.on_change: Callable[[], None] = _ignore_change
+        """Called, often, when what `model_records` returns may have changed. It must not raise."""
         self._me = me
         self._hasher = hasher
         self._slots = slots
-        self._on_change = on_change
         self._make_engine = make_engine
         self._renderer = ChatRenderer()
         self._models = {definition.name: self._served(definition) for definition in definitions}
@@ -98,18 +95,21 @@ class Worker:
         """Serve one more model, and load it now. One that failed under the same name is replaced.
 
         Raises:
-          ModelNameTaken: another model of that name is served.
+          ModelNameTaken: another file is served under that name.
         """
-        known = self._models.get(definition.name)
-        if known is not None and known.state != "failed":
-            raise ModelNameTaken(f"{known.definition.path} is called {definition.name} already")
-        if known is not None:
-            known.stop()
+        model = self._models.get(definition.name)
+        if model is not None and model.state != "failed":
+            if model.definition.path != definition.path:
+                raise ModelNameTaken(f"{model.definition.path} is called {definition.name} already")
+            model.want()
+            return
+        if model is not None:
+            model.stop()
         model = self._models[definition.name] = self._served(definition)
         model.want()
         if self._nursery is not None:
             self._nursery.start_soon(model.run)
-        self._on_change()
+        self.on_change()
 
     async def remove_model(self, name: ModelName) -> None:
         """Serve a model no more: new requests are refused at once, running ones end first.
@@ -122,7 +122,7 @@ class Worker:
         model = self._models.pop(name, None)
         if model is None:
             raise UnknownModel(f"this node has no model {name}")
-        self._on_change()
+        self.on_change()
         try:
             while self._running[model]:
                 await self._request_ended.park()
@@ -211,7 +211,7 @@ class Worker:
             definition,
             slots=self._slots,
             hasher=self._hasher,
-            on_change=self._on_change,
+            on_change=lambda: self.on_change(),
             make_engine=self._make_engine,
         )
 

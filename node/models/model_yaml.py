@@ -37,7 +37,7 @@ from node.models.yaml_reader import (
 )
 
 YAML_SIZE_MAX = 64 * 1024
-"""Bytes. The largest in LocalAI's gallery are a few thousand; the parser takes half a second for this much."""
+"""Bytes. The largest in LocalAI's gallery are a few thousand; the parser takes half a second for this."""
 
 _STOPS_MAX = 64
 """LocalAI's gallery has up to 9 in one file; each is compared with every piece of text."""

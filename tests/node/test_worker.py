@@ -42,6 +42,7 @@ FACTS = ModelFacts(
     special_tokens=("<s>", "</s>"),
 )
 LOAD_TIME = 3.0
+TOKEN_TIME = 1.0
 DONE = Done(("stop",), Usage(1, 2), Timings())
 
 
@@ -112,7 +113,7 @@ class FakeEngine:
 
     async def _events(self) -> AsyncIterator[AnswerEvent]:
         yield Chunk(0, (1,), "a")
-        await trio.sleep(1.0)
+        await trio.sleep(TOKEN_TIME)
         await hang_if(self._behaviour.hangs_at == "events")
         if self._behaviour.error_in_events is not None:
             raise self._behaviour.error_in_events
@@ -189,9 +190,9 @@ def run(
             hasher=cast("FileHasher", FakeHasher()),
             slots=slots,
             preload=[model.name for model in models] if preload else [],
-            on_change=on_change,
             make_engine=(behaviour or Behaviour()).make_engine,
         )
+        worker.on_change = on_change
         with trio.fail_after(3600):
             async with trio.open_nursery() as nursery:
                 await nursery.start(worker.run)
@@ -381,9 +382,10 @@ def test_wherever_it_hangs_nothing_is_left(hangs_at: str, how: str) -> None:
 
 def test_the_deadline_does_not_cancel_what_the_reader_does_besides() -> None:
     async def test(worker: Worker) -> None:
-        async with worker.infer(completion(timeout=10.0)) as answer:
+        timeout = 10.0
+        async with worker.infer(completion(timeout=timeout)) as answer:
             await anext(answer.events)
-            await trio.sleep(100)
+            await trio.sleep(2 * timeout)
             with pytest.raises(DeadlineExceeded):
                 await anext(answer.events)
 
@@ -441,8 +443,9 @@ def test_a_model_can_be_added_and_one_that_failed_replaced() -> None:
     async def test(worker: Worker) -> None:
         worker.add_model(definition("new"))
         assert state_of(worker, "new") == ("loading", "")
+        worker.add_model(definition("new"))
         with pytest.raises(ModelNameTaken):
-            worker.add_model(definition("new"))
+            worker.add_model(replace(definition("new"), path=Path("/elsewhere/new.gguf")))
         worker.add_model(definition("tiny"))
         assert await ask(worker, completion("tiny")) == "ab"
 
