@@ -41,10 +41,6 @@ class ControlStream:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # It has ended, and whoever runs it says so.
 
-    def finish(self) -> None:
-        """Post nothing more: what was posted is sent, then our side ends."""
-        self._to_send.close()
-
     def drop(self) -> None:
         """End now, with whatever is unsent."""
         self._scope.cancel()
@@ -82,6 +78,5 @@ class ControlStream:
         try:
             async for message in self._unsent:
                 await self._frames.send(to_wire(message))
-            await self._frames.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # The reader sees it too.

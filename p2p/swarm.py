@@ -322,7 +322,6 @@ class Swarm:
         stream = self._controls.get(control) if control is not None else None
         if stream is not None and bye is not None:
             stream.post(bye)
-            stream.finish()
             with trio.move_on_after(_GOODBYE_TIME_MAX):
                 await stream.ended.wait()
         await self._network.disconnect(peer)

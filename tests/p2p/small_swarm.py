@@ -61,6 +61,16 @@ class Node:
                 self.events.append(event)
 
 
+def swarm_on(network: MemoryNetwork, membership: SwarmMembership, boot_id: str = "first") -> Swarm:
+    return Swarm(
+        network,
+        membership,
+        Introduction(f"node of {network.me[-4:]}", "0.1.0", boot_id),
+        rng=Random(network.me),
+        wall_clock=lambda: UNIX_TIME,
+    )
+
+
 @asynccontextmanager
 async def node(
     hub: MemoryHub,
@@ -75,13 +85,7 @@ async def node(
         joins = found_swarm("home", FOUNDER, who.peer_id)
     membership = join_swarm(joins, who.peer_id) if isinstance(joins, Token) else joins
     async with hub.network(who.peer_id, SECRET) as network, trio.open_nursery() as nursery:
-        swarm = Swarm(
-            network,
-            membership,
-            Introduction(f"node of {who.peer_id[-4:]}", "0.1.0", boot_id),
-            rng=Random(who.peer_id),
-            wall_clock=lambda: UNIX_TIME,
-        )
+        swarm = swarm_on(network, membership, boot_id)
         here = Node(swarm, network, running=nursery.cancel_scope)
         swarm.on_stream(ECHO, here.echo)
         swarm.add_addresses(kept, Origin.KEPT)

@@ -112,7 +112,7 @@ def test_of_two_that_hear_of_each_other_the_smaller_dials_first() -> None:
     smaller.add([at(LAN, BOB.peer_id)], Origin.LEARNED, 0.0)
     larger.add([at(LAN, ALICE.peer_id)], Origin.LEARNED, 0.0)
     assert smaller.next_wake() == 0.0
-    assert larger.next_wake() == CONFIG.turn_delay
+    assert larger.next_wake() == CONFIG.turn_delay > 0.0
 
 
 def test_a_lost_connection_is_looked_for_soon_whatever_failed_before() -> None:

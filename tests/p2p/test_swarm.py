@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from p2p import hello
+from p2p.address_book import Origin
 from p2p.errors import Unreachable
 from p2p.framing import encode_frame
 from p2p.hello import Bye, to_wire
@@ -20,7 +21,7 @@ from p2p.network import PeerStream
 from p2p.peer import PeerAddress
 from p2p.peer_events import PeerAdmitted, PeerLost
 from tests.p2p.people import ALICE, BOB, CAROL, DAVE, identity
-from tests.p2p.small_swarm import ECHO, SECRET, UNIX_TIME, node, run, token, until
+from tests.p2p.small_swarm import ECHO, SECRET, UNIX_TIME, node, run, swarm_on, token, until
 
 
 def hub_of(seed: int = 1) -> MemoryHub:
@@ -282,6 +283,22 @@ def test_a_stream_that_comes_before_hello_is_done_waits_for_it() -> None:
             with trio.fail_after(1):
                 assert await stream.receive_some(64) == b"hello"
             assert bob.callers == [ALICE.peer_id]
+
+    run(main)
+
+
+def test_who_calls_before_the_swarm_runs_is_answered_when_it_does() -> None:
+    async def main() -> None:
+        hub = hub_of()
+        async with hub.network(BOB.peer_id, SECRET) as network, node(hub, ALICE, token()) as alice:
+            swarm = swarm_on(network, join_swarm(token(), BOB.peer_id))
+            alice.swarm.add_addresses(network.listen_addresses, Origin.NEARBY)
+            await trio.sleep(1)
+            assert alice.sees()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(swarm.run)
+                await until(lambda: alice.sees(BOB) and ALICE.peer_id in swarm.peers(), within=1)
+                nursery.cancel_scope.cancel()
 
     run(main)
 

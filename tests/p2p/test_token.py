@@ -141,6 +141,12 @@ def test_a_seed_of_another_invite_does_not_hold() -> None:
         Token.decode(encoded(msgpack.packb(forged)))
 
 
+def test_a_stolen_link_is_worth_nothing_without_its_seed() -> None:
+    stolen = {**body(), 4: identity("thief").seed, 5: [link.to_wire() for link in TOKEN.invite.links]}
+    with pytest.raises(BadToken, match="seed does not belong"):
+        Token.decode(encoded(msgpack.packb(stolen)))
+
+
 def test_near_misses_with_a_true_checksum_are_bad_tokens() -> None:
     good = body()
     near_misses: list[object] = [
