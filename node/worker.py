@@ -211,9 +211,13 @@ class Worker:
             definition,
             slots=self._slots,
             hasher=self._hasher,
-            on_change=lambda: self.on_change(),
+            on_change=self._note_change,
             make_engine=self._make_engine,
         )
+
+    def _note_change(self) -> None:
+        # Looked up each time: who listens may come after the models.
+        self.on_change()
 
 
 class _Events:
