@@ -172,10 +172,15 @@ def test_helpers_pass_our_complaint_on_to_whom_we_cannot_reach() -> None:
     assert bench.status(BOB) is ALIVE
 
 
-def test_a_relayed_answer_that_nobody_asked_for_counts_for_nothing() -> None:
+@pytest.mark.parametrize(("helper", "offset"), [(CAROL, 1), (DAVE, 0)])
+def test_a_relayed_answer_counts_only_for_that_question_and_from_whom_we_asked(
+    helper: PeerId, offset: int
+) -> None:
     bench = Bench(BOB, CAROL)
-    bench.handle(FailureReported(BOB))
-    bench.receive(CAROL, RelayedAck(99, BOB, 7))
+    bench.handle(LinkLost(BOB))
+    request = sent(bench.handle(FailureReported(BOB)), PingRequest)[CAROL]
+    bench.link(DAVE)
+    bench.receive(helper, RelayedAck(request.sequence + offset, BOB, 7))
     assert bench.status(BOB) is SUSPECT
 
 
@@ -218,6 +223,15 @@ def test_a_rumour_is_passed_on_once_and_the_accused_is_told() -> None:
     assert bench.receive(DAVE, Gossip((rumour,))) == []
 
 
+def test_the_accused_is_told_however_many_others_there_are() -> None:
+    for _ in range(20):
+        many = [PeerId(f"peer{number}") for number in range(20)]
+        bench = Bench(BOB, *many)
+        told = sent(bench.receive(many[0], Gossip((Rumour(BOB, Claim(0, SUSPECT)),))), Gossip)
+        assert BOB in told
+        assert len(told) <= CONFIG.push_fanout + 1
+
+
 def test_a_rumour_about_a_stranger_is_dropped() -> None:
     bench = Bench(BOB, CAROL)
     assert bench.receive(BOB, Gossip((Rumour(PeerId("mallory"), Claim(0, SUSPECT)),))) == []
@@ -239,6 +253,12 @@ def test_a_helper_carries_question_complaint_and_answer() -> None:
     assert bench.status(CAROL) is ALIVE
     answer = sent(bench.receive(CAROL, Ack(ping.sequence, 3)), RelayedAck)[BOB]
     assert (answer.sequence, answer.target, answer.incarnation) == (41, CAROL, 3)
+
+
+def test_a_helper_takes_an_answer_from_the_target_alone() -> None:
+    bench = Bench(BOB, CAROL, DAVE)
+    ping = sent(bench.receive(BOB, PingRequest(41, CAROL)), Ping)[CAROL]
+    assert sent(bench.receive(DAVE, Ack(ping.sequence, 3)), RelayedAck) == {}
 
 
 def test_a_helper_that_hears_nothing_says_so_in_time() -> None:
@@ -268,6 +288,14 @@ def test_helpers_count_against_us_only_if_they_stay_silent(nacking: tuple[PeerId
     bench.wait(CONFIG.indirect_timeout)
     assert bench.status(BOB) is SUSPECT
     assert bench.detector.local_health.score == score
+
+
+def test_to_be_called_slow_is_a_sign_of_being_slow_and_answers_are_a_sign_of_recovery() -> None:
+    bench = Bench(BOB)
+    bench.receive(BOB, Ping(5, 0, about_you=Claim(0, SUSPECT)))
+    assert bench.detector.local_health.score == 1
+    bench.wait(5, BOB)
+    assert bench.detector.local_health.score == 0
 
 
 def test_a_slow_node_waits_longer_before_it_blames() -> None:

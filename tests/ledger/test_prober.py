@@ -10,9 +10,10 @@ import trio
 
 from ledger.probe import PROTOCOL_ID
 from ledger.records import Load, ModelName
+from ledger.rumour import Status
 from ledger.view import NodeView
 from p2p.framing import encode_frame
-from p2p.hello import AWAY
+from p2p.hello import AWAY, LEAVE
 from p2p.memory_network import MemoryHub
 from tests.ledger.whole_nodes import WholeNode, all_see, run, whole_nodes
 
@@ -37,6 +38,19 @@ def test_a_killed_peer_is_not_chosen_after_a_second_and_offline_after_five(size:
             with trio.fail_after(4.0):
                 await all_see(others, "offline", of=[victim])
             await all_see(others, "online")
+            assert not any(other.row(victim).is_connected for other in others)
+
+    run(main)
+
+
+def test_a_broken_connection_makes_a_suspect_before_any_probe_could() -> None:
+    async def main() -> None:
+        hub = MemoryHub()
+        async with whole_nodes(hub, 4) as (victim, *others):
+            hub.kill(victim.peer)
+            victim.scope.cancel()
+            with trio.fail_after(0.1):
+                await all_see(others, "suspect", of=[victim])
 
     run(main)
 
@@ -88,6 +102,21 @@ def test_who_says_that_it_goes_is_offline_at_once() -> None:
     run(main)
 
 
+def test_who_left_is_not_listed_and_not_asked_about() -> None:
+    async def main() -> None:
+        async with whole_nodes(MemoryHub(), 3) as (leaver, *others):
+            leaver.say("left")
+            with trio.fail_after(1.0):
+                for other in others:
+                    await other.view.wait_until(lambda nodes: len(nodes) == 2)
+            await leaver.swarm.say_bye(LEAVE)
+            leaver.scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert [other.prober.health(leaver.peer).status for other in others] == [Status.UNKNOWN] * 2
+
+    run(main)
+
+
 def test_a_node_that_only_drains_stays_there_as_draining() -> None:
     async def main() -> None:
         async with whole_nodes(MemoryHub(), 2) as (drainer, other):
@@ -116,11 +145,16 @@ def shows_load(busy: WholeNode, nodes: Sequence[NodeView]) -> bool:
 
 def test_load_rides_on_probes() -> None:
     async def main() -> None:
-        async with whole_nodes(MemoryHub(), 3) as (busy, *others):
+        hub = MemoryHub()
+        async with whole_nodes(hub, 3) as (busy, *others):
             busy.loads = {ModelName("smollm2"): Load(4, 3, 1)}
             with trio.fail_after(2.0):
                 for other in others:
                     await other.view.wait_until(partial(shows_load, busy))
+            hub.kill(busy.peer)
+            busy.scope.cancel()
+            await all_see(others, "offline", of=[busy])
+            assert [other.prober.loads(busy.peer) for other in others] == [{}, {}]
 
     run(main)
 
@@ -151,6 +185,16 @@ def test_a_peer_that_breaks_the_protocol_loses_its_stream_and_nobody_else_notice
             assert third.row(victim).state == "online"
             with trio.fail_after(2.0):
                 await all_see([breaker, victim, third], "online")
+
+    run(main)
+
+
+def test_a_second_stream_of_a_peer_takes_the_place_of_the_first() -> None:
+    async def main() -> None:
+        async with whole_nodes(MemoryHub(), 2) as (opener, answerer):
+            first = await opener.swarm.open_stream(answerer.peer, PROTOCOL_ID)
+            async with await opener.swarm.open_stream(answerer.peer, PROTOCOL_ID):
+                await read_all(first)
 
     run(main)
 
