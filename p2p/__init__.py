@@ -8,6 +8,7 @@
     network           the port: connections to whoever has the swarm's secret
       |- libp2p_network                real: TCP, private network, Noise, yamux
       |- memory_network                one process, any weather, one seed
+      |- muxed_network                 what both share: streams, crossing dials
       |- framing, frame_stream         messages on a stream
 
     identity          an Ed25519 key: a node's, a founder's, an invite's

@@ -22,7 +22,8 @@ from p2p.credential import LINK_COUNT_MAX, NEVER, Credential, Invite, Link, Role
 from p2p.errors import BadAddress, BadMembership, BadPeerId, BadToken, NotAdmitted
 from p2p.identity import PUBLIC_KEY_SIZE, SEED_SIZE, Identity
 from p2p.peer import PeerAddress, PeerId
-from p2p.token import ADDRESS_COUNT_MAX, SECRET_SIZE, Token, check_swarm_name
+from p2p.secret import SECRET_SIZE
+from p2p.token import ADDRESS_COUNT_MAX, Token, check_swarm_name
 
 _VERSION = 1
 """Of the file's layout. Keys a version does not know are ignored, so only a change of meaning raises it."""

@@ -36,14 +36,12 @@ from p2p.credential import LINK_COUNT_MAX, Grant, Invite, Link, require_unexpire
 from p2p.errors import BadAddress, BadToken, NotAdmitted
 from p2p.identity import PUBLIC_KEY_SIZE, SEED_SIZE, Identity
 from p2p.peer import PeerAddress, peer_id_of, public_key_of
+from p2p.secret import SECRET_SIZE
 
 _PROGRAM = "lnode"
 _VERSION = "1"
 _CHECKSUM_SIZE = 4
 """One accidental change in four thousand million goes unnoticed; signatures catch the deliberate ones."""
-
-SECRET_SIZE = 16
-"""128 bits: nobody guesses it, and a token stays short."""
 
 SWARM_NAME_SIZE_MAX = 24
 """Bytes of UTF-8. With it a token with one IPv6 address and one link takes 350 characters at most."""
