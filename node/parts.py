@@ -115,7 +115,7 @@ def wire(
         local=worker,
         remote=partial(RemoteBackend, swarm),
         rng=rng,
-        on_peer_failure=partial(_note_failure, prober),
+        on_peer_failure=prober.report_failure,
         policy=POLICIES[config.policy],
     )
     return Parts(
@@ -152,8 +152,3 @@ def _no_loads() -> Mapping[ModelName, Load]:
 
 def _no_models() -> list[ModelRecord]:
     return []
-
-
-def _note_failure(prober: Prober, peer: PeerId, reason: str) -> None:
-    logger.info("request to %s failed: %s", peer, reason)
-    prober.report_failure(peer)

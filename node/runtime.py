@@ -39,9 +39,10 @@ from p2p.errors import ListenFailed
 from p2p.hello import AWAY, LEAVE
 from p2p.identity import Identity
 from p2p.libp2p_network import Libp2pNetwork
+from p2p.mdns import find_members
 from p2p.membership import SwarmMembership
 from p2p.peer import PeerAddress, PeerId
-from p2p.secret import derive_psk
+from p2p.secret import derive_mdns_service_name, derive_psk
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,14 @@ class Node:
         if parts.worker is not None:
             await nursery.start(parts.worker.run)
         nursery.start_soon(parts.publisher.run)
+        if self._config.mdns:
+            nursery.start_soon(
+                find_members,
+                derive_mdns_service_name(self._place.secret),
+                self._network.me,
+                lambda: self._network.listen_addresses,
+                partial(parts.members.add_addresses, origin=Origin.MDNS),
+            )
 
     async def _start_http(self, nursery: trio.Nursery) -> ServerAddress:
         config = self._config

@@ -69,7 +69,7 @@ def render_status(status: Mapping[str, Any]) -> str:
 
 
 def _count(nodes: Sequence[Mapping[str, Any]]) -> str:
-    alive = sum(node["state"] != "offline" for node in nodes)
+    alive = sum(node["state"] == "online" for node in nodes)
     return f"{alive} of {len(nodes)} nodes online" if len(nodes) > 1 else "1 node"
 
 

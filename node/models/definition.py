@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ledger.records import ModelName
-from node.models.demo_model import DEMO_MODEL_NAME, DEMO_MODEL_SHA256, find_demo_model
+from node.models.demo_model import DEMO_CHAT_TEMPLATE, DEMO_MODEL_NAME, DEMO_MODEL_SHA256, find_demo_model
 from node.models.errors import BadModelFile, BadModelYaml, DemoModelMissing
 from node.models.model_file import inspect_model_file
 from node.models.model_name import name_of_file
@@ -56,7 +56,8 @@ def define_given(text: str, *, memory_bytes: int) -> ModelDefinition:
     except DemoModelMissing as error:
         return ModelDefinition(DEMO_MODEL_NAME, Path(DEMO), problem=str(error))
     definition = define_model(path, memory_bytes=memory_bytes)
-    return replace(definition, name=DEMO_MODEL_NAME, expected_sha256=DEMO_MODEL_SHA256)
+    settings = replace(definition.settings, chat_template=DEMO_CHAT_TEMPLATE)
+    return replace(definition, name=DEMO_MODEL_NAME, settings=settings, expected_sha256=DEMO_MODEL_SHA256)
 
 
 def define_model(path: Path, *, memory_bytes: int) -> ModelDefinition:
