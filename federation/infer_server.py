@@ -46,7 +46,7 @@ from p2p.peer import PeerId
 _log = logging.getLogger(__name__)
 
 _STREAMS_PER_PEER_MAX = 64
-"""Several models' slots for one front; each may hold a request of 4 MiB."""
+"""Several models' slots for one front; each stream may hold a request of 4 MiB."""
 
 _IDLE_MAX = 120.0
 """Seconds a stream may wait for a request: twice what a front keeps one for (`infer_client.py`)."""
@@ -70,13 +70,14 @@ class InferServer:
     async def serve(self, stream: PeerStream) -> None:
         """Answer the requests on `stream` until the front ends it. Cancelled: so is what runs for it."""
         peer = stream.peer
+        frames = FrameStream(stream, FRAME_SIZE_MAX)
         if self._open[peer] >= _STREAMS_PER_PEER_MAX:
-            _log.warning("peer %s has %s infer streams open, reset one more", peer, self._open[peer])
-            await stream.reset()
+            _log.warning("peer %s has %s infer streams open, refused one more", peer, self._open[peer])
+            await frames.send(encode(Refusal("busy", "too many streams")))
             return
         self._open[peer] += 1
         try:
-            await _Conversation(FrameStream(stream, FRAME_SIZE_MAX), self._backend, self._load).run()
+            await _Conversation(frames, self._backend, self._load).run()
         except BadFrame as error:
             _log.warning("peer %s broke the infer protocol: %s", peer, error)
             await stream.reset()

@@ -14,6 +14,7 @@ from federation.errors import (
     DeadlineExceeded,
     Failed,
     ModelUnavailable,
+    PeerGone,
 )
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
@@ -194,5 +195,51 @@ def test_a_client_that_reads_slowly_stops_its_own_sequence_only(stage: Stage) ->
                 await trio.sleep(100)
                 assert swarm.workers["a"].pulled < 100
                 assert len((await stage.read(swarm.front, stage.request())).text) == 500 * 800
+
+    stage.run(main)
+
+
+MOMENTS = [step * 0.0005 for step in range(40)]
+"""Seconds: from before the first byte goes out to after the last one came in."""
+
+
+def test_a_client_may_leave_at_any_moment(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a") as swarm:
+            swarm.workers["a"].gap = 0.003
+            outcomes = set()
+            for moment in MOMENTS:
+                with trio.move_on_after(moment) as client:
+                    await stage.read(swarm.front, stage.request())
+                outcomes.add(client.cancelled_caught)
+                assert swarm.front.leases.total() == 0
+                await trio.sleep(A_ROUND_TRIP)
+                assert swarm.running == 0
+            assert outcomes == {True, False}
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_peer_may_die_at_any_moment(moment: float, stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b") as swarm, trio.open_nursery() as nursery:
+            swarm.view.report("b", Load(4, 3))
+            swarm.workers["a"].gap = 0.003
+
+            async def kill() -> None:
+                await trio.sleep(moment)
+                swarm.hub.kill(PeerId("a"))
+
+            nursery.start_soon(kill)
+            text = ""
+            try:
+                async with swarm.front.infer(stage.request()) as answer:
+                    async for event in answer.events:
+                        text += event.text if isinstance(event, Chunk) else ""
+                assert text == "one two three"
+            except PeerGone:
+                # Only what a client had seen something of may end with an error.
+                assert text.startswith("one")
 
     stage.run(main)
