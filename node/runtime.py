@@ -160,7 +160,7 @@ class Node:
                 derive_mdns_service_name(self._place.secret),
                 self._network.me,
                 lambda: self._network.listen_addresses,
-                partial(parts.members.add_addresses, origin=Origin.MDNS),
+                partial(parts.members.add_addresses, origin=Origin.NEARBY),
             )
 
     async def _start_http(self, nursery: trio.Nursery) -> ServerAddress:
