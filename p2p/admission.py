@@ -12,7 +12,7 @@ Pure: events in, effects out. The shell (`swarm.py`) reads both clocks for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
@@ -47,32 +47,7 @@ from p2p.hello import Bye
 from p2p.network import Connected, Disconnected
 from p2p.peer import PeerAddress, PeerId
 from p2p.peer_events import Member, PeerAdmitted, PeerLost
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionConfig:
-    """Seconds and counts of the door."""
-
-    hello_timeout: float = 5.0
-    """From the connection to a valid HELLO: a few round trips, on a machine that is swapping."""
-    retry_delay: float = 0.25
-    """Before the control stream is opened again: the peer is just starting and does not answer it yet."""
-    refused_delay: float = 300.0
-    """A peer that refused us, or was refused, is left alone for this long: nothing changes before a
-    person did something."""
-    away_delay: float = 30.0
-    """A peer that said `away`, or that takes connections and says nothing, is left alone for this long:
-    one comes back by itself, the other is busy coming back."""
-    strangers_max: int = 64
-    """Connections without a HELLO yet. All have the swarm's secret, so this is no stranger's attack but
-    a whole home that starts at once."""
-    members_max: int = 512
-    """Everybody is connected to everybody, which is right for a home and wrong far below this."""
-    address_frames_max: int = 600
-    """ADDRESSES from one peer in a minute. A swarm of hundreds that starts at once sends ten a second."""
-
-    def __post_init__(self) -> None:
-        assert 0 < self.retry_delay < self.hello_timeout
+from p2p.swarm_config import AdmissionConfig
 
 
 @dataclass(slots=True)
@@ -107,6 +82,7 @@ class Admission:
     _guests: dict[PeerId, _Guest] = field(default_factory=dict)
     _members: dict[PeerId, Member] = field(default_factory=dict)
     _boots: BootIds = field(default_factory=BootIds)
+    _news_at: float = -inf
     _is_leaving: bool = False
 
     def __post_init__(self) -> None:
@@ -124,7 +100,9 @@ class Admission:
             for guest in self._guests.values()
             if not guest.is_dismissed
         ]
-        return min([*wakes, inf if self._is_leaving else self.book.next_wake()])
+        if self._is_leaving:
+            return min(wakes, default=inf)
+        return min([*wakes, self.book.next_wake(), self._news_at if self._members else inf])
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about `event`."""
@@ -241,7 +219,7 @@ class Admission:
         )
 
     def _admit(self, member: Member, now: float) -> Iterator[Effect]:
-        """Let `member` in, and tell it and the others where they find each other."""
+        """Let `member` in, and tell it where to find the others."""
         peer, before = member.peer, self._members.get(member.peer)
         if before is not None and before.boot_id != member.boot_id:
             yield from self._lose(peer, is_announced=False, reason="it was restarted")
@@ -251,10 +229,7 @@ class Admission:
         if before is not None:
             return  # Two connections crossed, and its first control stream went with the other one.
         yield PeerAdmitted(peer)
-        others = sorted(other for other in self._members if other != peer)
-        yield from self._tell(peer, others)
-        for other in others:
-            yield from self._tell(other, [peer])
+        yield from self._tell_of_others(peer)
 
     def _on_addresses(self, event: AddressesReceived, now: float) -> Iterator[Effect]:
         guest = self._current(event.peer, event.control)
@@ -292,6 +267,10 @@ class Admission:
                 yield OpenControl(peer)
             if not guest.has_said_hello and guest.deadline <= now:
                 yield from self._refuse(peer, hello.NO_HELLO, "it did not say who it is in time", now)
+        if self._news_at <= now:
+            self._news_at = now + self.config.news_interval
+            if self._members:
+                yield from self._tell_of_others(self.rng.choice(sorted(self._members)))
 
     def _refuse(self, peer: PeerId, reason: str, text: str, now: float) -> Iterator[Effect]:
         is_silent = reason == hello.NO_HELLO
@@ -315,11 +294,12 @@ class Admission:
         if self._members.pop(peer, None) is not None:
             yield PeerLost(peer, is_announced, reason)
 
-    def _tell(self, peer: PeerId, others: Iterable[PeerId]) -> Iterator[Effect]:
-        """Say to `peer` where it finds `others`."""
+    def _tell_of_others(self, peer: PeerId) -> Iterator[Effect]:
+        """Say to `peer` where all other members are."""
         control = self._guests[peer].control
+        others = [(other, self._members[other].addresses) for other in sorted(self._members) if other != peer]
         if control is not None:
-            for news in hello.in_frames((other, self._members[other].addresses) for other in others):
+            for news in hello.in_frames(others):
                 yield Tell(control, news)
 
     def _current(self, peer: PeerId, control: ControlId) -> _Guest | None:

@@ -16,8 +16,8 @@ from p2p.frame_stream import FrameStream
 from p2p.hello import FRAME_SIZE_MAX, Message, from_wire_untrusted, to_wire
 from p2p.network import PeerStream
 
-_UNSENT_MAX = 1024
-"""Messages. In a swarm of hundreds that starts at once each admission is told to everybody."""
+_UNSENT_MAX = 64
+"""Messages. The most at once are the addresses of a swarm of hundreds, 32 peers each."""
 
 
 @dataclass(eq=False)

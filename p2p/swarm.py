@@ -18,15 +18,15 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Final
 
 import trio
 
-from p2p.address_book import AddressBookConfig, Origin
-from p2p.admission import Admission, AdmissionConfig
+from p2p.address_book import Origin
+from p2p.admission import Admission
 from p2p.admission_events import (
     AddressesFound,
     AddressesReceived,
@@ -66,6 +66,7 @@ from p2p.network import Network, PeerStream, StreamHandler
 from p2p.peer import PeerAddress, PeerId
 from p2p.peer_events import Member, PeerAdmitted, PeerEvent, PeerEvents, PeerLost
 from p2p.stream_gate import StreamGate
+from p2p.swarm_config import SwarmConfig
 
 logger = logging.getLogger(__name__)
 
@@ -84,16 +85,6 @@ class Introduction:
     version: str
     boot_id: str
     """New at each start of the process."""
-
-
-@dataclass(frozen=True, slots=True)
-class SwarmConfig:
-    """Limits of the shell; the cores have their own."""
-
-    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
-    address_book: AddressBookConfig = field(default_factory=AddressBookConfig)
-    dial_timeout: float = 10.0
-    """Seconds for TCP, private network and Noise together: generous, dials do not wait for each other."""
 
 
 class Swarm:

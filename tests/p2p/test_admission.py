@@ -10,7 +10,7 @@ import pytest
 
 from p2p import hello
 from p2p.address_book import Origin
-from p2p.admission import Admission, AdmissionConfig
+from p2p.admission import Admission
 from p2p.admission_events import (
     AddressesFound,
     AddressesReceived,
@@ -37,6 +37,7 @@ from p2p.identity import Identity
 from p2p.network import Connected, Disconnected
 from p2p.peer import PeerAddress
 from p2p.peer_events import PeerAdmitted, PeerLost
+from p2p.swarm_config import AdmissionConfig
 from tests.p2p.people import ALICE, BOB, CAROL, DAVE, FOUNDER, identity, invite
 
 UNIX_TIME = 1_800_000_000.0
@@ -144,12 +145,25 @@ def test_a_control_stream_that_cannot_be_opened_is_tried_again() -> None:
     assert admission.handle(TimerFired(), 1.0 + CONFIG.retry_delay) == [OpenControl(CAROL.peer_id)]
 
 
-def test_members_are_told_of_each_other() -> None:
+def addresses_told(effects: list[Effect]) -> dict[int, Addresses]:
+    return {effect.control: effect.message for effect in effects if isinstance(effect, Tell)}
+
+
+def test_a_newcomer_is_told_where_the_others_are() -> None:
     admission = door()
     admit(admission, CAROL, 1)
-    told = {
-        effect.control: effect.message for effect in admit(admission, DAVE, 2) if isinstance(effect, Tell)
+    assert addresses_told(admit(admission, DAVE, 2)) == {
+        2: Addresses((PeerAddress(CAROL.peer_id, hello_of(CAROL).addresses[0]),))
     }
+
+
+def test_members_that_cannot_be_dialled_hear_of_newcomers_in_a_while() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    admit(admission, DAVE, 2)
+    told: dict[int, Addresses] = {}
+    for _ in range(20):
+        told |= addresses_told(admission.handle(TimerFired(), admission.next_wake()))
     assert told == {
         1: Addresses((PeerAddress(DAVE.peer_id, hello_of(DAVE).addresses[0]),)),
         2: Addresses((PeerAddress(CAROL.peer_id, hello_of(CAROL).addresses[0]),)),
