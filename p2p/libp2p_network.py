@@ -87,7 +87,8 @@ class Libp2pNetwork(MuxedNetwork):
                 host, port = tcp_endpoint(address.multiaddr)
                 transport = await trio.open_tcp_stream(host, port)
                 return await _or_close(transport, self._secure_outbound(transport, address.peer))
-        except (OSError, BadAddress, BadFrame, trio.BrokenResourceError) as error:
+        except (OSError, UnicodeError, BadAddress, BadFrame, trio.BrokenResourceError) as error:
+            # UnicodeError: a name in the address that cannot be one.
             raise Unreachable(f"cannot connect to {address}: {error}") from error
         except trio.TooSlowError as error:
             raise Unreachable(f"{address} did not answer within {DIAL_TIME_MAX:.0f} s") from error
