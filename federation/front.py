@@ -84,6 +84,7 @@ class Front:
         self._view = view
         self._local = local
         self._remote = remote
+        # Small, and at most one for each member of the swarm: nobody else gets into the view.
         self._remotes: dict[PeerId, Infers] = {}
         self._rng = rng
         self._on_peer_failure = on_peer_failure
