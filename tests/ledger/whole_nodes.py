@@ -1,10 +1,11 @@
-"""Nodes without engine and HTTP, on a memory network: swarm, ledger, liveness and view."""
+"""Nodes without engine and HTTP, on any network: swarm, ledger, liveness and view."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Protocol
 
 import trio
 from trio.testing import MockClock
@@ -17,6 +18,7 @@ from ledger.view import NodeState, NodeView, SwarmView
 from p2p.identity import Identity
 from p2p.membership import SwarmMembership, found_swarm, join_swarm
 from p2p.memory_network import MemoryHub, MemoryNetwork
+from p2p.network import Network
 from p2p.peer import PeerId
 from p2p.swarm import Introduction, Swarm
 
@@ -24,10 +26,16 @@ FOUNDER = Identity(bytes([200]) * 32)
 IDENTITIES = sorted((Identity(bytes([number]) * 32) for number in range(1, 13)), key=lambda one: one.peer_id)
 
 
+class HasPeer(Protocol):
+    """A node, here or in another process."""
+
+    peer: PeerId
+
+
 class WholeNode:
     """One node; `identity` 0 has the smallest peer id."""
 
-    def __init__(self, number: int, network: MemoryNetwork, membership: SwarmMembership) -> None:
+    def __init__(self, number: int, network: Network, membership: SwarmMembership) -> None:
         identity = IDENTITIES[number]
         self.peer: PeerId = identity.peer_id
         self.name = f"node{number}"
@@ -56,7 +64,7 @@ class WholeNode:
         """What this node shows of `other`."""
         return next(node for node in self.view.nodes() if node.peer == other.peer)
 
-    async def sees(self, other: WholeNode, *states: NodeState) -> None:
+    async def sees(self, other: HasPeer, *states: NodeState) -> None:
         """Wait until `other` is shown in one of `states`."""
         await self.view.wait_until(
             lambda nodes: any(node.peer == other.peer and node.state in states for node in nodes)
