@@ -22,7 +22,7 @@ import trio
 from node.engine import supervisor
 from node.engine.errors import EngineBusy, EngineUnavailable
 from node.engine.generation import Generation
-from node.engine.process import EngineProcess, LifeEvent
+from node.engine.process import Ended, EngineProcess, LifeEvent
 from node.engine.supervisor import EngineState, RestartConfig, StartProcess, Supervisor
 from node.engine.wire import EngineParams, Finished, GenerateRequest, Loaded, LoadFailed, ModelFacts, Ready
 
@@ -61,6 +61,8 @@ class Engine:
         self._on_change = on_change
         self._supervisor = Supervisor(self._config.restart, params.use_extra_bufts)
         self._process: EngineProcess | None = None
+        self._next: StartProcess | None = self._supervisor.start()
+        """What to do when no process runs. None: nothing, until somebody asks."""
         self._changed = trio.Event()
         self._retry = trio.Event()
 
@@ -87,29 +89,26 @@ class Engine:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep it running until cancelled. Then its process is gone, and its generations have failed."""
         task_status.started()
-        order: StartProcess | None = self._supervisor.start()
         try:
             while True:
-                while order is not None:
-                    order = await self._run_process(order)
+                while self._next is not None:
+                    await self._run_process(self._next)
                 await self._retry.wait()
                 self._retry = trio.Event()
-                order = self._handle(supervisor.RetryRequested())
+                self._next = self._handle(supervisor.RetryRequested())
         finally:
             self._handle(supervisor.Stopped())
 
-    async def _run_process(self, order: StartProcess) -> StartProcess | None:
+    async def _run_process(self, order: StartProcess) -> None:
         await trio.sleep(order.delay)
         params = replace(self.params, use_extra_bufts=order.use_extra_bufts)
         self._process = EngineProcess(self._config.command, params, self._on_event)
         try:
-            how = await self._process.run()
+            await self._process.run()
         except OSError as error:
-            how = f"could not be started: {error}"
+            self._on_event(Ended(f"could not be started: {error}"))
         finally:
             self._process = None
-        logger.warning("engine for %s %s", self.params.path, how)
-        return self._handle(supervisor.ProcessExited(how))
 
     def _on_event(self, event: LifeEvent) -> None:
         match event:
@@ -122,6 +121,9 @@ class Engine:
                 self._handle(supervisor.LoadFailed(reason))
             case Finished():
                 self._handle(supervisor.AnswerFinished())
+            case Ended(how):
+                logger.warning("engine for %s %s", self.params.path, how)
+                self._next = self._handle(supervisor.ProcessExited(how))
 
     def _handle(self, event: supervisor.Event) -> StartProcess | None:
         before = (self.state, self.reason)
