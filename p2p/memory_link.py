@@ -11,7 +11,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -68,9 +68,11 @@ class MemoryWire:
     """One direction of a cable."""
 
     def __init__(self, weather: Weather, source: PeerId, target: PeerId) -> None:
+        self.ends: Final = frozenset({source, target})
         self._weather = weather
         self._source = source
         self._target = target
+        self._is_silent = False
         self._in_flight: deque[_Arrival] = deque()
         self._in_flight_size = 0
         self._last_arrival = 0.0
@@ -102,8 +104,8 @@ class MemoryWire:
         """
         await trio.lowlevel.checkpoint()
         while not self._is_severed:
-            moves = self._in_flight and self._weather.is_open(self._source, self._target)
-            wake_at = self._in_flight[0].time if moves else math.inf
+            is_moving = not self._is_silent and self._weather.is_open(self._source, self._target)
+            wake_at = self._in_flight[0].time if self._in_flight and is_moving else math.inf
             if wake_at <= trio.current_time():
                 return self._take_first()
             with trio.move_on_at(wake_at):
@@ -122,6 +124,10 @@ class MemoryWire:
         self._in_flight.clear()
         self._weather.forget(self)
         self._changed.unpark_all()
+
+    def silence(self) -> None:
+        """Nothing arrives here ever again, not even the end."""
+        self._is_silent = True
 
     def wake(self) -> None:
         """Whether bytes move may have changed."""

@@ -5,12 +5,12 @@
         await a.dial(b.listen_addresses[0])
         hub.partition([alice], [bob])
 
-Under trio's `MockClock(autojump_threshold=0)` hours pass in no time, and one seed tells
-one story. Peers with different secrets cannot connect, as in a private network.
+Under trio's `MockClock(autojump_threshold=0)` hours pass in no time, and all weather is
+drawn from one seed. Peers with different secrets cannot connect, as in a private network.
 
 Faults: `cut` and `partition` stop bytes (both ends keep waiting, as over a pulled
 cable), `freeze` does so for all of one peer (SIGSTOP), `kill` ends a peer without a
-word while its machine closes its sockets (SIGKILL), `heal` undoes cuts.
+word while its machine closes its sockets (SIGKILL), `power_off` leaves them silent.
 """
 
 from __future__ import annotations
@@ -41,12 +41,17 @@ class MemoryHub:
         # A dict for its order: with a set, one seed would tell two stories.
         self._wires: dict[MemoryWire, None] = {}
         self._changed = trio.lowlevel.ParkingLot()
-        self._numbers = itertools.count(1)
 
     @asynccontextmanager
-    async def network(self, peer: PeerId, secret: bytes = b"") -> AsyncIterator[MemoryNetwork]:
-        """A running network for `peer`. Leaving closes its connections."""
-        address = PeerAddress(peer, f"/memory/{next(self._numbers)}")
+    async def network(
+        self, peer: PeerId, secret: bytes = b"", *, multiaddr: str | None = None
+    ) -> AsyncIterator[MemoryNetwork]:
+        """A running network for `peer`. Leaving closes its connections.
+
+        Unless told otherwise it listens where it always does, so who comes back is found again.
+        """
+        address = PeerAddress(peer, multiaddr or f"/memory/{peer}")
+        assert address.multiaddr not in self._networks, "somebody listens there"
         network = MemoryNetwork(self, address, secret)
         async with trio.open_nursery() as nursery:
             await nursery.start(network.run)
@@ -54,7 +59,8 @@ class MemoryHub:
             try:
                 yield network
             finally:
-                self._networks.pop(address.multiaddr, None)
+                if self._networks.get(address.multiaddr) is network:
+                    del self._networks[address.multiaddr]
                 nursery.cancel_scope.cancel()
 
     def cut(self, source: PeerId, target: PeerId) -> None:
@@ -89,6 +95,13 @@ class MemoryHub:
             if network.me == peer:
                 del self._networks[address]
                 network.stop()
+
+    def power_off(self, peer: PeerId) -> None:
+        """End `peer` and its machine: nothing is seen of it, then or ever."""
+        for wire in self._wires:
+            if peer in wire.ends:
+                wire.silence()
+        self.kill(peer)
 
     def is_open(self, source: PeerId, target: PeerId) -> bool:
         """Whether bytes move from `source` to `target` now."""

@@ -166,9 +166,11 @@ class MuxedNetwork(Network):
         return session
 
     async def _carry(self, connection: Connection) -> None:
-        await connection.session.run()
-        if self._table.remove(connection):
-            self._events_in.send_nowait(Disconnected(connection.peer))
+        try:
+            await connection.session.run()
+        finally:
+            if self._table.remove(connection):
+                self._events_in.send_nowait(Disconnected(connection.peer))
 
     async def _retire(self, connection: Connection) -> None:
         session = connection.session
