@@ -41,6 +41,7 @@ class MemoryHub:
         # A dict for its order: with a set, one seed would tell two stories.
         self._wires: dict[MemoryWire, None] = {}
         self._changed = trio.lowlevel.ParkingLot()
+        self._numbers = itertools.count(1)
 
     @asynccontextmanager
     async def network(
@@ -48,9 +49,9 @@ class MemoryHub:
     ) -> AsyncIterator[MemoryNetwork]:
         """A running network for `peer`. Leaving closes its connections.
 
-        Unless told otherwise it listens where it always does, so who comes back is found again.
+        It listens on `multiaddr` (`/memory/...`), or on the next one that nobody ever had.
         """
-        address = PeerAddress(peer, multiaddr or f"/memory/{peer}")
+        address = PeerAddress(peer, multiaddr or f"/memory/{next(self._numbers)}")
         assert address.multiaddr not in self._networks, "somebody listens there"
         network = MemoryNetwork(self, address, secret)
         async with trio.open_nursery() as nursery:
