@@ -38,13 +38,14 @@ from p2p.errors import BadFrame
 from p2p.framing import FrameDecoder, encode_frame
 
 _READ_SIZE = 64 * 1024
+_WAITING_MAX = 10_000
+"""Messages. A step takes less than a second, in which hundreds may come and go."""
 
 
 class Messages:
     """What the node says, in order, as read by a thread of its own."""
 
     def __init__(self, stdin: int) -> None:
-        # Bounded by the node, which never has more under way than its own outbox and the slots allow.
         self._queue: queue.SimpleQueue[ToChild] = queue.SimpleQueue()
         threading.Thread(target=self._read, args=(stdin,), name="engine-reader", daemon=True).start()
 
@@ -55,6 +56,9 @@ class Messages:
             while data := os.read(stdin, _READ_SIZE):
                 for message in decoder.feed_untrusted(data):
                     self._queue.put(to_child(message))
+                if self._queue.qsize() > _WAITING_MAX:
+                    sys.stderr.write("the step loop is stuck\n")
+                    return
             status = 0
         except BadFrame as error:
             sys.stderr.write(f"{error}\n")

@@ -118,6 +118,7 @@ class Engine:
             case Ready():
                 self._handle(supervisor.SelfTestPassed())
             case LoadFailed(reason):
+                logger.warning("engine for %s cannot load it: %s", self.params.path, reason)
                 self._handle(supervisor.LoadFailed(reason))
             case Finished():
                 self._handle(supervisor.AnswerFinished())

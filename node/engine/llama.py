@@ -147,7 +147,9 @@ class LlamaModel:
         # them: half a gigabyte with a large vocabulary.
         options.n_outputs_max = params.slots
         options.n_batch = options.n_ubatch = BATCH_MAX
-        options.n_threads = options.n_threads_batch = params.threads or _physical_cores()
+        options.n_threads = options.n_threads_batch = (
+            params.threads if params.threads > 0 else _physical_cores()
+        )
         options.type_k = options.type_v = _CACHE_TYPES[params.cache_type]
         context = llama_cpp.llama_init_from_model(self._model, options)
         if not context:
@@ -257,7 +259,8 @@ class LlamaModel:
         return Sampler(self._context, parts)
 
     def _ban_of_end_tokens(self) -> Any:  # noqa: ANN401 (a ctypes pointer)
-        ends = [token for token in self._special if self.is_end(token)]
+        named = {llama_cpp.llama_vocab_eos(self._vocab), llama_cpp.llama_vocab_eot(self._vocab)}
+        ends = [token for token in {*self._special, *named} if token >= 0 and self.is_end(token)]
         biases = (llama_cpp.llama_logit_bias * len(ends))()
         for bias, token in zip(biases, ends, strict=True):
             bias.token, bias.bias = token, -math.inf

@@ -170,7 +170,7 @@ class StepLoop:
         piece = Piece(generation.id, (token,), text)
         if generation.text.stopped:
             return [piece, *self._finish(generation, "stop", now)]
-        if generation.generated == generation.answer_max:
+        if generation.generated >= generation.answer_max:
             return [piece, *self._finish(generation, "length", now)]
         return [piece]
 
