@@ -7,9 +7,9 @@
 
 A place is dialled for ever, ever more slowly while it fails: a machine that was
 away for a month is found within a minute of its return. One dial per peer at a
-time; its nearest place that failed least goes first. News of a peer, or its
-connection ending, starts its back-off anew. Only hearsay that never came true
-is dropped.
+time; its nearest place that failed least goes first. Being admitted starts a
+peer's back-off anew, and news of it shortens the wait; a connection that came to
+nothing is a failure. Only hearsay that never came true is dropped.
 
 Pure: the time and the dice come as arguments; it dials nothing itself.
 """
@@ -77,8 +77,9 @@ class _Place:
 @dataclass(slots=True)
 class _KnownPeer:
     places: dict[str, _Place] = field(default_factory=dict)
+    is_admitted: bool = False
     met_at: float = -inf
-    """When it was last connected; its addresses are worth keeping then."""
+    """When it was last a member; its addresses are worth keeping then."""
     not_before: float = -inf
     """It is left alone until then, whatever is heard of it."""
 
@@ -109,21 +110,28 @@ class AddressBook:
                 known = self._peers[address.peer] = _KnownPeer()
             self._add_place(known, address, origin, now)
 
-    def connected(self, peer: PeerId, now: float) -> None:
+    def connected(self, peer: PeerId) -> None:
         """There is a connection to `peer`: no dials until it ends."""
         self._connected.add(peer)
+
+    def admitted(self, peer: PeerId, now: float) -> None:
+        """`peer`, which is connected, proved to be a member: its failures are forgiven."""
         if known := self._peers.get(peer):
+            known.is_admitted = True
             known.met_at = now
             known.not_before = -inf
-
-    def disconnected(self, peer: PeerId, now: float) -> None:
-        """The connection to `peer` has ended: look for it soon."""
-        self._connected.discard(peer)
-        if known := self._peers.get(peer):
-            known.met_at = now
             for place in known.places.values():
                 place.failures = 0
-                place.due_at = now + self._backoff(1) + self._turn(peer)
+
+    def disconnected(self, peer: PeerId, now: float) -> None:
+        """The connection to `peer` has ended: look for it soon, if it was more than a connection."""
+        self._connected.discard(peer)
+        if known := self._peers.get(peer):
+            known.met_at = now if known.is_admitted else known.met_at
+            for place in known.places.values():
+                place.failures += 0 if known.is_admitted else 1
+                place.due_at = now + self._backoff(place.failures) + self._turn(peer)
+            known.is_admitted = False
 
     def dial_ended(self, address: PeerAddress, is_connected: bool, now: float) -> None:
         """The dial that `next_dials` asked for is over."""
@@ -132,8 +140,9 @@ class AddressBook:
         place = known.places.get(address.multiaddr) if known else None
         if known is None or place is None:
             return
-        place.failures = 0 if is_connected else place.failures + 1
-        place.due_at = now + self._backoff(max(1, place.failures))
+        if not is_connected:  # What a connection was worth shows when it is admitted, or ends.
+            place.failures += 1
+        place.due_at = now + self._backoff(place.failures)
         is_hearsay = place.origin is Origin.LEARNED and known.met_at == -inf
         if is_hearsay and place.failures >= self.config.hearsay_failures_max:
             del known.places[address.multiaddr]
@@ -190,8 +199,6 @@ class AddressBook:
                 place.failures = 1
                 place.due_at = min(place.due_at, now + self._backoff(1))
             return
-        if address.peer in self._connected:
-            known.met_at = now
         # A joiner's first dial is what its person waits for, and nobody can be dialling it already.
         delay = 0.0 if origin is Origin.BOOTSTRAP else self._turn(address.peer)
         known.places[address.multiaddr] = _Place(
@@ -220,7 +227,7 @@ class AddressBook:
 
     def _backoff(self, failures: int) -> float:
         # The exponent is bounded because a float overflows after years of failures.
-        doublings = min(failures - 1, 32)
+        doublings = max(0, min(failures - 1, 32))
         return self._jittered(min(self.config.backoff_max, self.config.backoff_first * 2.0**doublings))
 
     def _jittered(self, delay: float) -> float:

@@ -37,6 +37,7 @@ from p2p.admission_events import (
     OpenControl,
     PeerDismissed,
     Refusal,
+    RuleBroken,
     SayHello,
     Tell,
     TimerFired,
@@ -119,8 +120,11 @@ class Admission:
                 yield from self._on_disconnected(peer, now)
             case ControlOpened(peer, control):
                 yield from self._on_control_opened(peer, control, now)
-            case ControlEnded():
-                yield from self._on_control_ended(event, now)
+            case ControlEnded(peer, control):
+                yield from self._on_control_ended(peer, control, now)
+            case RuleBroken(peer, control, rule):
+                if self._current(peer, control):
+                    yield from self._refuse(peer, hello.MISBEHAVED, rule, now)
             case HelloReceived():
                 yield from self._on_hello(event, now)
             case AddressesReceived():
@@ -141,7 +145,7 @@ class Admission:
                 yield from self._on_timer(now)
 
     def _on_connected(self, peer: PeerId, now: float) -> Iterator[Effect]:
-        self.book.connected(peer, now)
+        self.book.connected(peer)
         guest = self._guests.get(peer)
         if guest is None:
             guest = self._guests[peer] = _Guest(deadline=now + self.config.hello_timeout)
@@ -176,14 +180,12 @@ class Admission:
         guest.open_at = inf
         yield SayHello(control)
 
-    def _on_control_ended(self, event: ControlEnded, now: float) -> Iterator[Effect]:
-        peer, guest = event.peer, self._guests.get(event.peer)
-        if guest is None or guest.control != event.control or guest.is_dismissed:
+    def _on_control_ended(self, peer: PeerId, control: ControlId | None, now: float) -> Iterator[Effect]:
+        guest = self._current(peer, control)
+        if guest is None:
             return
         guest.control = None
-        if event.broken_rule:
-            yield from self._refuse(peer, hello.MISBEHAVED, event.broken_rule, now)
-        elif peer in self._members:
+        if peer in self._members:
             yield from self._lose(peer, is_announced=False, reason="the connection ended without a goodbye")
             yield from self._dismiss(peer, None)
         elif not guest.is_connected:
@@ -226,6 +228,7 @@ class Admission:
             before = None
         self._members[peer] = member
         self.book.add([PeerAddress(peer, place) for place in member.addresses], Origin.LEARNED, now)
+        self.book.admitted(peer, now)
         if before is not None:
             return  # Two connections crossed, and its first control stream went with the other one.
         yield PeerAdmitted(peer)
@@ -302,7 +305,7 @@ class Admission:
             for news in hello.in_frames(others):
                 yield Tell(control, news)
 
-    def _current(self, peer: PeerId, control: ControlId) -> _Guest | None:
+    def _current(self, peer: PeerId, control: ControlId | None) -> _Guest | None:
         """The guest that speaks on `control`, unless what it says does not count any more."""
         guest = self._guests.get(peer)
         return guest if guest and guest.control == control and not guest.is_dismissed else None

@@ -33,8 +33,15 @@ class ControlEnded:
 
     peer: PeerId
     control: ControlId | None
-    broken_rule: str = ""
-    """What the peer sent that it must not; empty if it just ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBroken:
+    """On a control stream came what the protocol does not allow; nothing more is read from it."""
+
+    peer: PeerId
+    control: ControlId
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,7 @@ Event: TypeAlias = (
     | Disconnected
     | ControlOpened
     | ControlEnded
+    | RuleBroken
     | HelloReceived
     | AddressesReceived
     | ByeReceived

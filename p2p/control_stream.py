@@ -45,34 +45,37 @@ class ControlStream:
         """End now, with whatever is unsent."""
         self._scope.cancel()
 
-    async def run(self, on_message: Callable[[Message], None]) -> str:
-        """Carry messages until either side ends the stream. Cancelled: the stream is reset.
+    async def run(self, on_message: Callable[[Message], None], on_broken_rule: Callable[[str], None]) -> None:
+        """Carry messages until the stream ends. Cancelled, or dropped: it is reset.
 
-        Returns the rule that the peer broke, or nothing if it kept to all of them.
+        A peer that breaks a rule is reported once, and not listened to any more; it can still be told
+        why before the stream is dropped.
         """
-        broken_rule = ""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write)
-                    broken_rule = await self._read(on_message)
+                    await self._read(on_message, on_broken_rule)
                     nursery.cancel_scope.cancel()
         finally:
             self._unsent.close()
             self.ended.set()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
                 await self._frames.reset()  # Waits for nothing; the second is for a defect in that.
-        return broken_rule
 
-    async def _read(self, on_message: Callable[[Message], None]) -> str:
+    async def _read(
+        self, on_message: Callable[[Message], None], on_broken_rule: Callable[[str], None]
+    ) -> None:
         try:
-            while (frame := await self._frames.receive()) is not None:
-                on_message(from_wire_untrusted(frame))
-        except BadFrame as error:
-            return str(error)
+            try:
+                while (frame := await self._frames.receive()) is not None:
+                    on_message(from_wire_untrusted(frame))
+            except BadFrame as error:
+                on_broken_rule(str(error))
+                while await self.stream.receive_some():
+                    pass
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # The peer, or its connection, is gone: the same as its end.
-        return ""
 
     async def _write(self) -> None:
         try:

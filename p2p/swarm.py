@@ -45,6 +45,7 @@ from p2p.admission_events import (
     OpenControl,
     PeerDismissed,
     Refusal,
+    RuleBroken,
     SayHello,
     Tell,
     TimerFired,
@@ -294,8 +295,11 @@ class Swarm:
         self._controls[control] = ControlStream(stream)
         self._handle(ControlOpened(peer, control))
         try:
-            broken_rule = await self._controls[control].run(partial(self._on_message, peer, control))
-            self._handle(ControlEnded(peer, control, broken_rule))
+            await self._controls[control].run(
+                partial(self._on_message, peer, control),
+                lambda rule: self._handle(RuleBroken(peer, control, rule)),
+            )
+            self._handle(ControlEnded(peer, control))
         finally:
             del self._controls[control]
 
@@ -315,6 +319,7 @@ class Swarm:
             stream.post(bye)
             with trio.move_on_after(_GOODBYE_TIME_MAX):
                 await stream.ended.wait()
+            stream.drop()
         await self._network.disconnect(peer)
 
     def _own_hello(self) -> Hello:

@@ -79,12 +79,16 @@ async def node(
     *,
     boot_id: str = "first",
     kept: Iterable[PeerAddress] = (),
+    multiaddr: str | None = None,
 ) -> AsyncIterator[Node]:
     """A running member: of its own new swarm, or of the one it `joins`."""
     if joins is None:
         joins = found_swarm("home", FOUNDER, who.peer_id)
     membership = join_swarm(joins, who.peer_id) if isinstance(joins, Token) else joins
-    async with hub.network(who.peer_id, SECRET) as network, trio.open_nursery() as nursery:
+    async with (
+        hub.network(who.peer_id, SECRET, multiaddr=multiaddr) as network,
+        trio.open_nursery() as nursery,
+    ):
         swarm = swarm_on(network, membership, boot_id)
         here = Node(swarm, network, running=nursery.cancel_scope)
         swarm.on_stream(ECHO, here.echo)

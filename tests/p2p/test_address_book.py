@@ -37,6 +37,12 @@ def dial_times(book: AddressBook, until: float, start: float = 0.0) -> list[tupl
     return dials
 
 
+def member_for(book: AddressBook, peer: PeerId, since: float, until: float) -> None:
+    book.connected(peer)
+    book.admitted(peer, since)
+    book.disconnected(peer, until)
+
+
 def test_a_bootstrap_address_is_dialled_at_once() -> None:
     book = book_of()
     book.add([at(LAN)], Origin.BOOTSTRAP, 0.0)
@@ -85,7 +91,7 @@ def test_we_are_never_dialled() -> None:
 def test_a_connected_peer_is_not_dialled() -> None:
     book = book_of()
     book.add([at(LAN)], Origin.BOOTSTRAP, 0.0)
-    book.connected(BOB.peer_id, 0.0)
+    book.connected(BOB.peer_id)
     assert (book.next_dials(100.0), book.next_wake()) == ([], inf)
 
 
@@ -119,8 +125,7 @@ def test_a_lost_connection_is_looked_for_soon_whatever_failed_before() -> None:
     book = book_of()
     book.add([at(LAN)], Origin.BOOTSTRAP, 0.0)
     dial_times(book, 3600.0)
-    book.connected(BOB.peer_id, 3601.0)
-    book.disconnected(BOB.peer_id, 4000.0)
+    member_for(book, BOB.peer_id, 3601.0, 4000.0)
     assert 4000.0 < book.next_wake() <= 4000.0 + CONFIG.backoff_first
 
 
@@ -145,7 +150,7 @@ def test_news_does_not_make_us_dial_without_a_pause() -> None:
 def test_a_peer_that_was_put_off_is_left_alone_whatever_is_heard_of_it() -> None:
     book = book_of()
     book.add([at(LAN)], Origin.BOOTSTRAP, 0.0)
-    book.connected(BOB.peer_id, 0.0)
+    book.connected(BOB.peer_id)
     book.put_off(BOB.peer_id, 300.0, 0.0)
     book.disconnected(BOB.peer_id, 0.0)
     book.add([at(LAN), at(WAN)], Origin.NEARBY, 1.0)
@@ -176,8 +181,7 @@ def test_hearsay_that_never_comes_true_is_dropped() -> None:
 def test_hearsay_that_came_true_once_is_kept_for_ever() -> None:
     book = book_of()
     book.add([at(LAN)], Origin.LEARNED, 0.0)
-    book.connected(BOB.peer_id, 1.0)
-    book.disconnected(BOB.peer_id, 2.0)
+    member_for(book, BOB.peer_id, 1.0, 2.0)
     assert len(dial_times(book, 3600.0, 2.0)) > CONFIG.hearsay_failures_max
 
 
@@ -196,23 +200,39 @@ def test_the_addresses_of_those_we_met_are_worth_keeping() -> None:
     book.add([at(LAN), at(WAN)], Origin.LEARNED, 0.0)
     book.add([at(LAN, CAROL.peer_id)], Origin.KEPT, 0.0)
     book.add([at(LAN, identity("never met").peer_id)], Origin.LEARNED, 0.0)
-    book.connected(BOB.peer_id, 5.0)
+    member_for(book, BOB.peer_id, 5.0, 6.0)
     assert book.addresses() == [at(LAN), at(WAN), at(LAN, CAROL.peer_id)]
 
 
-def test_a_peer_met_on_its_own_connection_is_kept_too() -> None:
+def test_a_peer_that_came_by_itself_is_kept_too() -> None:
     book = book_of()
-    book.connected(BOB.peer_id, 0.0)
+    book.connected(BOB.peer_id)
     book.add([at(LAN)], Origin.LEARNED, 0.1)
+    book.admitted(BOB.peer_id, 0.1)
     assert book.addresses() == [at(LAN)]
+
+
+def test_connections_that_come_to_nothing_back_off_too() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.BOOTSTRAP, 0.0)
+    now, dials = 0.0, 0
+    while now < 3600.0:
+        now = book.next_wake()
+        (address,) = book.next_dials(now)
+        dials += 1
+        book.connected(BOB.peer_id)
+        book.dial_ended(address, is_connected=True, now=now)
+        book.disconnected(BOB.peer_id, now)
+    assert dials < 140
 
 
 def test_a_full_book_lets_the_longest_unmet_go_first() -> None:
     book = book_of(config=AddressBookConfig(peers_max=3))
     strangers = [at(LAN, identity(f"stranger {number}").peer_id) for number in range(20)]
     book.add([at(LAN)], Origin.BOOTSTRAP, 0.0)
-    book.connected(CAROL.peer_id, 0.0)
+    book.connected(CAROL.peer_id)
     book.add([at(LAN, CAROL.peer_id)], Origin.LEARNED, 0.0)
+    book.admitted(CAROL.peer_id, 0.0)
     book.add(strangers, Origin.LEARNED, 0.0)
     assert {address.peer for address in book.next_dials(1.0)} == {BOB.peer_id, strangers[-1].peer}
     assert book.addresses() == [at(LAN, CAROL.peer_id)]

@@ -27,6 +27,7 @@ from p2p.admission_events import (
     OpenControl,
     PeerDismissed,
     Refusal,
+    RuleBroken,
     SayHello,
     Tell,
     TimerFired,
@@ -242,8 +243,10 @@ def test_being_refused_is_told_with_its_reason() -> None:
 def test_a_broken_rule_ends_the_connection_with_a_reason() -> None:
     admission = door()
     admit(admission, CAROL, 1)
-    effects = admission.handle(ControlEnded(CAROL.peer_id, ControlId(1), "a frame that is not msgpack"), 1.0)
+    effects = admission.handle(RuleBroken(CAROL.peer_id, ControlId(1), "a frame that is not msgpack"), 1.0)
     assert Refusal(CAROL.peer_id, by_us=True, reason="a frame that is not msgpack") in effects
+    bye = Bye(hello.MISBEHAVED, "a frame that is not msgpack")
+    assert Disconnect(CAROL.peer_id, ControlId(1), bye) in effects
     assert CAROL.peer_id not in admission.members
 
 
