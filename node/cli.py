@@ -2,10 +2,11 @@
 
     0   it worked          results on stdout
     1   it failed          one line on stderr that says what to do next
-    2   wrong use          one line on stderr; nothing was changed
+    2   wrong use          what is wrong, on stderr; nothing was changed
 
 Commands are found by name and imported when they run: `status` must not wait for
-what only `start` needs.
+what only `start` needs. Whatever else a command raises is a mistake of ours and
+shows its traceback.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from collections.abc import Sequence
 import click
 
 import node
-from node.errors import NodeError
+from api.errors import ApiError, UnsafeBinding
+from ledger.errors import LedgerError
+from node.errors import NodeError, WrongUse
 from p2p.errors import BadToken, P2PError
 
 _COMMANDS = {
@@ -33,6 +36,9 @@ _COMMANDS = {
     "doctor": "node.commands.doctor:doctor",
 }
 _ALIASES = {"federated": "front"}
+
+_WRONG_USE = (WrongUse, BadToken, UnsafeBinding)
+"""Errors that are about what was asked for: exit 2."""
 
 
 class _Commands(click.Group):
@@ -70,14 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except click.Abort:
         return 130  # 128 + SIGINT, as shells have it
-    except (NodeError, P2PError) as error:
+    except (NodeError, P2PError, LedgerError, ApiError) as error:
         click.echo(f"localai-node: {error}", err=True)
-        return _exit_code(error)
+        return 2 if isinstance(error, _WRONG_USE) else 1
+    except OSError as error:
+        # A full disk, a home that cannot be written: the machine's fault, and its person can mend it.
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"localai-node: {place}{error.strerror or error}", err=True)
+        return 1
     return 0
-
-
-def _exit_code(error: NodeError | P2PError) -> int:
-    if isinstance(error, NodeError):
-        return error.exit_code
-    return 2 if isinstance(error, BadToken) else 1
-

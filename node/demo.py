@@ -28,7 +28,7 @@ import trio
 from node.errors import NodeError
 from node.models.demo_model import DEMO_MODEL_NAME
 from node.openai_stream import text_of_event
-from node.status import render_status
+from node.status_table import render_status
 
 Write: TypeAlias = Callable[[str], None]
 """Shows a piece of text at once, as it is."""

@@ -4,9 +4,13 @@ NodeError             it failed                                   -> exit 1
 +- HomeLocked         another node runs in this home
 +- HomeDamaged        a file of the home cannot be read or is not what it should be
 +- NotRunning         no node runs in this home, and the command needs one
++- NoAnswer           a node runs there, and did not answer
 +- CommandRefused     the running node said no; the text is its reason
-+- WrongUse          it cannot work as asked for                 -> exit 2
-   +- ForeignSwarm      the home belongs to another swarm than the token
++- ModelError         about a model or its file; its tree is in `models/errors.py`
++- WrongUse           it cannot work as asked for                 -> exit 2
+   +- ForeignSwarm       the home belongs to another swarm than the token
+
+`cli.py` has the exit codes of the other folders' errors.
 """
 
 from __future__ import annotations
@@ -14,8 +18,6 @@ from __future__ import annotations
 
 class NodeError(Exception):
     """Root of what node/ tells its person. `str()` is one line."""
-
-    exit_code = 1
 
 
 class HomeLocked(NodeError):
@@ -30,14 +32,16 @@ class NotRunning(NodeError):
     """The command talks to a running node, and none runs in this home."""
 
 
+class NoAnswer(NodeError):
+    """The node is there and did not answer; what it was asked may have happened."""
+
+
 class CommandRefused(NodeError):
     """The running node answered with a reason instead of a result."""
 
 
 class WrongUse(NodeError):
     """What was asked for cannot work; nothing was changed."""
-
-    exit_code = 2
 
 
 class ForeignSwarm(WrongUse):

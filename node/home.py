@@ -29,6 +29,7 @@ import platformdirs
 from node.errors import HomeDamaged, HomeLocked, NodeError
 from p2p.peer import PeerAddress
 from p2p.private_file import write_private_file
+from p2p.tcp_address import tcp_endpoint
 
 HOME_VARIABLE = "LOCALAI_NODE_HOME"
 
@@ -53,7 +54,7 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The folder at `path`. Reading never creates anything; `create` does."""
+    """The folder at `path`. Reading never creates anything; `create` and `lock` do."""
 
     path: Path
     models: Path = field(init=False)
@@ -111,11 +112,15 @@ class Home:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold this home for one node. Released when the process ends, however it ends.
+        """Hold this home, created if it is not there, for one node. Released when the process
+        ends, however it ends.
 
         Raises:
           HomeLocked: another node runs in it.
+          NodeError: the place cannot be written.
         """
+        # Before filelock does it, with folders that everybody may read.
+        self.create()
         lock = filelock.FileLock(self.run / "lock")
         try:
             lock.acquire(timeout=0)
@@ -123,6 +128,8 @@ class Home:
             raise HomeLocked(
                 f"another node already runs in {self.path}; stop it, or give this one its own --home"
             ) from None
+        except OSError as error:
+            raise NodeError(f"cannot lock {self.path}: {error.strerror}") from error
         try:
             yield
         finally:
@@ -135,13 +142,16 @@ class Home:
           HomeDamaged: the file is there and is not ours.
         """
         try:
-            raw = json.loads(self.state_file.read_text(encoding="utf-8"))
-            return NodeState(
-                tuple(map(str, raw["listen"])), tuple(PeerAddress.parse(str(text)) for text in raw["peers"])
-            )
+            match json.loads(self.state_file.read_text(encoding="utf-8")):
+                case {"listen": [*listen], "peers": [*peers]}:
+                    return NodeState(
+                        tuple(_tcp_multiaddr(str(text)) for text in listen),
+                        tuple(PeerAddress.parse(str(text)) for text in peers),
+                    )
+            raise ValueError("it is not what a node writes")
         except FileNotFoundError:
             return NodeState()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise HomeDamaged(
                 f"{self.state_file} cannot be read ({error}); it holds only addresses: delete it"
             ) from error
@@ -171,3 +181,13 @@ def write_private(path: Path, data: bytes) -> None:
         write_private_file(path, data)
     except OSError as error:
         raise NodeError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _tcp_multiaddr(text: str) -> str:
+    """`text`, if it is one that can be listened on.
+
+    Raises:
+      BadAddress: it is not.
+    """
+    tcp_endpoint(text)
+    return text

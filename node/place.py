@@ -14,8 +14,8 @@ from pathlib import Path
 
 from node.errors import ForeignSwarm, HomeDamaged, WrongUse
 from node.home import Home, write_private
-from p2p.credential import Invite, Role
-from p2p.errors import BadMembership
+from p2p.credential import Grant, Invite, Role, require_unexpired
+from p2p.errors import BadMembership, NotAdmitted
 from p2p.identity import Identity
 from p2p.membership import SwarmMembership, found_swarm, join_swarm
 from p2p.peer import PeerAddress, peer_id_of
@@ -66,7 +66,7 @@ def join(home: Home, token: Token, unix_time: float) -> SwarmMembership:
     """The place that `token` gives the node in `home`, kept there. Joining again changes nothing.
 
     A newer token of the same swarm renews the credential, which is how a place whose
-    invite has expired is mended; what the founder and admins hold is worth more and stays.
+    invite has expired is mended. A place that may invite others is not given up for less.
 
     Raises:
       ForeignSwarm: the home belongs to another swarm.
@@ -80,7 +80,7 @@ def join(home: Home, token: Token, unix_time: float) -> SwarmMembership:
             f"{_describe(token.swarm, token.invite.founder_public_key)}; use another --home"
         )
     token.require_unexpired(unix_time)
-    if place is not None and place.invite is not None:
+    if place is not None and _is_worth_more(place, token, unix_time):
         return place
     place = join_swarm(token, node_identity(home).peer_id)
     write_private(home.swarm_file, place.encode())
@@ -96,7 +96,10 @@ def new_invite(home: Home, place: SwarmMembership, role: Role, expires_at: int) 
     """
     key = Identity.generate()
     if home.founder_key.exists():
-        return Invite.issue(Identity.load(home.founder_key), key, role, expires_at)
+        founder = Identity.load(home.founder_key)
+        # A home that lost its place and joined another swarm still has the key of its first one.
+        if founder.public_key == place.founder_public_key:
+            return Invite.issue(founder, key, role, expires_at)
     if place.invite is not None:
         return place.invite.delegate(key, role, expires_at)
     raise WrongUse(may_not_invite(place))
@@ -114,6 +117,24 @@ def shareable(addresses: Sequence[PeerAddress]) -> list[PeerAddress]:
     """Of a node's own addresses those worth telling others: loopback only if there is nothing else."""
     outside = [address for address in addresses if not _is_loopback(address.multiaddr)]
     return outside or list(addresses)
+
+
+def _is_worth_more(place: SwarmMembership, token: Token, unix_time: float) -> bool:
+    """Whether `place` lets its node invite others, and would not after joining with `token`."""
+    if place.invite is None:
+        return False
+    grant = place.invite.grant()
+    # The founder shows an invite for others: it is not its own right to be here, and never ends.
+    is_founder = grant.role != "admin"
+    return is_founder or (token.facts.grant.role != "admin" and _holds(grant, unix_time))
+
+
+def _holds(grant: Grant, unix_time: float) -> bool:
+    try:
+        require_unexpired(grant, unix_time)
+    except NotAdmitted:
+        return False
+    return True
 
 
 def _is_loopback(multiaddr: str) -> bool:

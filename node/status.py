@@ -1,12 +1,12 @@
-"""What a node shows of its swarm: the answer of `/api/swarm`, and the same as a table.
+"""What a node shows of its swarm: the answer of `/api/swarm`.
 
-Pure: a view in, plain data or text out. Plain data because it goes out as JSON and
-over the control socket.
+Pure: a view in, plain data out. Plain because it goes out as JSON and over the
+control socket; `status_table.py` prints it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from federation.lease import Leases
@@ -56,43 +56,3 @@ def _model_status(model: ModelRecord) -> dict[str, Any]:
     if model.reason:
         status["reason"] = model.reason
     return status
-
-
-def render_status(status: Mapping[str, Any]) -> str:
-    """`status` as `localai-node status` prints it: one line per node, ours first."""
-    nodes = sorted(status["nodes"], key=lambda node: (node["id"] != status["self"], node["name"]))
-    rows = [("NODE", "STATE", "ROLE", "SLOTS", "RTT", "SEEN", "MODELS")]
-    rows += [_row(node, is_self=node["id"] == status["self"]) for node in nodes]
-    lines = [f"swarm {status['swarm']}: {_count(nodes)}", "", *_columns(rows)]
-    lines += [f"warning: {warning}" for node in nodes for warning in node["warnings"]]
-    return "\n".join(lines)
-
-
-def _count(nodes: Sequence[Mapping[str, Any]]) -> str:
-    alive = sum(node["state"] == "online" for node in nodes)
-    return f"{alive} of {len(nodes)} nodes online" if len(nodes) > 1 else "1 node"
-
-
-def _row(node: Mapping[str, Any], *, is_self: bool) -> tuple[str, ...]:
-    seen = node["last_seen_s"]
-    return (
-        f"{node['name']} (this node)" if is_self else node["name"],
-        node["state"],
-        node["role"],
-        f"{node['slots_busy']}/{node['slots_total']}",
-        "-" if node["rtt_ms"] is None else f"{node['rtt_ms']:.1f} ms",
-        "-" if seen is None or is_self else f"{seen:.1f} s ago",
-        ", ".join(_model_text(model) for model in node["models"]) or "-",
-    )
-
-
-def _model_text(model: Mapping[str, Any]) -> str:
-    reason = f": {model['reason']}" if model.get("reason") else ""
-    return model["name"] if model["state"] == "loaded" else f"{model['name']} ({model['state']}{reason})"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]

@@ -59,7 +59,6 @@ def add(*, home: Home, file: str, copy: bool) -> None:
         name = str(ask(home, "models.add", timeout=timeout, source=source, copy=copy))
         click.echo(f"{name} is being loaded; `localai-node status` shows when it is ready")
     except NotRunning:
-        home.create()
         with home.lock():
             name = str(_catalog(home).add(source, copy=copy).name)
         click.echo(f"{name} will be served when this node starts")

@@ -84,7 +84,6 @@ def _run(home: Home, options: Mapping[str, Any], take_place: Callable[[], SwarmM
     log_format: LogFormat = options["log_format"]
     setup_logging(options["log_level"], log_format)
     config = node_config(home, options)
-    home.create()
     with home.lock():
         place = take_place()
         from node.run_trio import run_trio

@@ -10,7 +10,7 @@ import click
 from node.config import home_option
 from node.control import ask
 from node.home import Home
-from node.status import render_status
+from node.status_table import render_status
 
 _WATCH_INTERVAL = 1.0
 """Seconds: a person cannot read faster, and the node answers from memory."""

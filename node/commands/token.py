@@ -49,7 +49,6 @@ def new(*, home: Home, swarm: str) -> None:
     """Found a swarm in this home if it is in none, and print its token."""
     place = load_place(home)
     if place is None:
-        home.create()
         with home.lock():
             place = found(home, swarm)
         click.echo(f"founded swarm {place.swarm} in {home.path}", err=True)

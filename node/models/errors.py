@@ -1,6 +1,6 @@
 """Errors of node/models/, one line each, made to be shown to a person.
 
-ModelError
+ModelError (a NodeError)
 +- BadModelFile           this file cannot be served as it is
 |  +- ModelFileMissing        nothing there, or a folder
 |  +- ModelFileUnreadable     the system does not let us read it
@@ -16,8 +16,12 @@ ModelError
 +- ModelFileChanged       it was written to while it was being hashed
 """
 
+from __future__ import annotations
 
-class ModelError(Exception):
+from node.errors import NodeError
+
+
+class ModelError(NodeError):
     """Root of what node/models/ raises."""
 
 
