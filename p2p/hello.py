@@ -126,8 +126,11 @@ def to_wire(message: Message) -> dict[str, Any]:
                 "peers": [[peer, places] for peer, places in of_peer.items()],
             }
         case Bye():
-            text = printable(message.text, BYE_TEXT_LENGTH_MAX)
-            return {"kind": Kind.BYE.value, "reason": message.reason, "text": text}
+            return {
+                "kind": Kind.BYE.value,
+                "reason": printable(message.reason, NAME_LENGTH_MAX),
+                "text": printable(message.text, BYE_TEXT_LENGTH_MAX),
+            }
 
 
 def from_wire_untrusted(frame: Mapping[str, Any]) -> Message:

@@ -25,6 +25,7 @@ import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from hashlib import sha256
 from typing import Any
 
@@ -52,7 +53,16 @@ ADDRESS_COUNT_MAX = 8
 _TEXT_LENGTH_MAX = 4096
 """Four times the longest token `encode` is meant for: what is longer is a pasted file."""
 
-_NAME, _SECRET, _FOUNDER, _ADDRESSES, _SEED, _LINKS = range(6)  # Append only: these are in tokens.
+
+class _Key(IntEnum):
+    """What the map's keys mean. Append only: the numbers are in people's tokens."""
+
+    NAME = 0
+    SECRET = 1
+    FOUNDER = 2
+    ADDRESSES = 3
+    SEED = 4
+    LINKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +115,12 @@ class Token:
         links[-1][0] = None
         body = msgpack.packb(
             {
-                _NAME: self.swarm,
-                _SECRET: self.secret,
-                _FOUNDER: self.invite.founder_public_key,
-                _ADDRESSES: _addresses_to_wire(self.addresses),
-                _SEED: self.invite.key.seed,
-                _LINKS: links,
+                _Key.NAME: self.swarm,
+                _Key.SECRET: self.secret,
+                _Key.FOUNDER: self.invite.founder_public_key,
+                _Key.ADDRESSES: _addresses_to_wire(self.addresses),
+                _Key.SEED: self.invite.key.seed,
+                _Key.LINKS: links,
             }
         )
         return _PROGRAM + _VERSION + _to_base64(body + _checksum(body))
@@ -135,12 +145,12 @@ class Token:
     def _from_wire(cls, body: dict[Any, Any]) -> Token:
         match body:
             case {
-                0: str(swarm),
-                1: bytes(secret),
-                2: bytes(founder_public_key),
-                3: [*addresses],
-                4: bytes(seed),
-                5: [*links],
+                _Key.NAME: str(swarm),
+                _Key.SECRET: bytes(secret),
+                _Key.FOUNDER: bytes(founder_public_key),
+                _Key.ADDRESSES: [*addresses],
+                _Key.SEED: bytes(seed),
+                _Key.LINKS: [*links],
             } if (
                 len(secret) == SECRET_SIZE
                 and len(founder_public_key) == PUBLIC_KEY_SIZE
@@ -193,12 +203,8 @@ def _body_untrusted(text: str) -> dict[Any, Any]:
         raise BadToken("this token was altered: copy it again")
     try:
         value = msgpack.unpackb(body, strict_map_key=False)
-    except (
-        ValueError,
-        TypeError,
-        RecursionError,
-        msgpack.UnpackException,
-    ) as error:  # TypeError: an odd key.
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        # The checksum is right, so a program wrote this; TypeError is a key that cannot be one.
         raise BadToken("this token holds something that no version of localai-node writes") from error
     return value if isinstance(value, dict) else {}
 
