@@ -1,0 +1,38 @@
+"""Nodes find their swarm again, whichever of them went away and in whatever order they come."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.real.swarm_processes import NodeProcess, NodeProcesses, is_online
+
+pytestmark = pytest.mark.real
+
+
+def test_a_node_that_is_up_first_joins_when_its_bootstrap_peer_comes_back(nodes: NodeProcesses) -> None:
+    """Also shows that a founder keeps its port: the token names the one it had before."""
+    founder = nodes.run("start", "founder")
+    token = founder.token()
+    founder.close()
+    early = nodes.run("join", "early", token=token)
+    assert not is_online(early.rows(), "founder")
+    returned = nodes.run("start", "founder")
+    wait_until_they_meet(early, returned)
+
+
+def test_members_find_each_other_without_their_founder(nodes: NodeProcesses) -> None:
+    founder = nodes.run("start", "founder")
+    token = founder.token()
+    one = nodes.run("join", "one", token=token)
+    two = nodes.run("join", "two", token=token)
+    wait_until_they_meet(founder, one, two)
+    founder.kill()
+    two.close()
+    one.wait_until(lambda rows: not is_online(rows, "two"))
+    # Without a token: all it knows is in its home.
+    wait_until_they_meet(one, nodes.run("join", "two"))
+
+
+def wait_until_they_meet(*everybody: NodeProcess) -> None:
+    for node in everybody:
+        node.wait_until(lambda rows: is_online(rows, *(other.name for other in everybody)))
