@@ -148,7 +148,6 @@ class Beliefs:
     def forget_rumours(self) -> None:
         """Whom we could tell is gone: what we believe now is worth nothing to those we meet later."""
         self._rumours.clear()
-        self._news.clear()
 
     def _believe(self, peer: PeerId, claim: Claim, now: float) -> None:
         health = self.peers[peer]

@@ -270,12 +270,12 @@ class FailureDetector:
 
     def _push_news(self, heard_from: PeerId | None) -> None:
         """Tell a few peers at once what this event taught us, and each whom it accuses."""
+        news = self.beliefs.take_news()
+        if not news:
+            return
         linked = self.beliefs.linked()
         if not linked:
             self.beliefs.forget_rumours()
-            return
-        news = self.beliefs.take_news()
-        if not news:
             return
         receivers = set(self._rng.sample(linked, min(self.config.push_fanout, len(linked))))
         # Only the accused can refute, so they must hear of it.

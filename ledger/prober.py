@@ -93,7 +93,7 @@ class Prober:
         return self._detector.beliefs.peers.get(peer) or PeerHealth()
 
     def loads(self, peer: PeerId) -> Loads:
-        """How busy `peer` said it is, in its last probe or answer; empty while it is offline."""
+        """How busy `peer` said it is, in its last probe or answer; empty while we cannot hear it."""
         return self._loads.get(peer, {})
 
     def report_failure(self, peer: PeerId, reason: str) -> None:
@@ -183,6 +183,7 @@ class Prober:
         finally:
             if self._links.get(link.peer) is link:
                 del self._links[link.peer]
+                self._loads.pop(link.peer, None)
                 self._handle(LinkLost(link.peer))
 
     async def _read(self, link: _Link) -> None:
