@@ -114,7 +114,7 @@ def _load(params: EngineParams, load_model: Callable[[EngineParams], Model], ans
     answers.send([Loaded(model.facts)])
     # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
     decode_seconds = model.self_test(time.perf_counter)
-    scheduler = Scheduler(SchedulerConfig(seats=params.slots), prefill_speed=1 / decode_seconds)
+    scheduler = Scheduler(SchedulerConfig(slots=params.slots), prefill_speed=1 / decode_seconds)
     return StepLoop(model, scheduler, time.perf_counter)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,7 +27,6 @@ SLOTS_MAX = 256
 
 _SPECIAL_TOKENS_MAX = 16_384
 """No known vocabulary has half as many."""
-_ERROR_LINES_MAX = 16
 _ERROR_LEVEL = 4
 """GGML_LOG_LEVEL_ERROR; `llama_cpp._logger` still counts from before DEBUG became 1."""
 
@@ -58,23 +56,23 @@ _SEED_RANDOM = 0xFFFFFFFF
 
 
 class _ErrorLog:
-    """The last error lines of llama.cpp; everything else it logs is dropped."""
+    """The first error line of llama.cpp, which is the cause: later ones are its consequences."""
 
     def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=_ERROR_LINES_MAX)
+        self._line = ""
         # Kept for ever: the library calls it until the process ends.
         self._callback = llama_cpp.llama_log_callback(self._on_line)
         llama_cpp.llama_log_set(self._callback, None)
 
     def _on_line(self, level: int, text: bytes, _user_data: object) -> None:
-        if level == _ERROR_LEVEL:
-            self._lines.append(text.decode(errors="replace").strip())
+        if level == _ERROR_LEVEL and not self._line:
+            self._line = text.decode(errors="replace").strip()
 
     def cause(self, otherwise: str) -> str:
-        """Why it failed: the first error line is the cause, the later ones its consequences."""
-        if not self._lines:
+        """Why it failed, for a person; `otherwise` where llama.cpp did not say."""
+        if not self._line:
             return otherwise
-        line = self._lines[0].rpartition("error loading model: ")[2]
+        line = self._line.rpartition("error loading model: ")[2]
         words = next((words for needle, words in _WORDS_FOR_ERRORS if needle in line), otherwise)
         return f"{words} (llama.cpp: {line})"
 
@@ -204,9 +202,9 @@ class LlamaModel:
           ModelNotLoadable: it computes, but not numbers.
         """
         token = self.bos or 0
-        self.decode([Span(0, seat=0, position=0, tokens=(token,), wants_output=True)])
+        self.decode([Span(0, slot=0, position=0, tokens=(token,), wants_output=True)])
         began = clock()
-        [row] = self.decode([Span(0, seat=0, position=1, tokens=(token,), wants_output=True)])
+        [row] = self.decode([Span(0, slot=0, position=1, tokens=(token,), wants_output=True)])
         seconds = clock() - began
         logits = llama_cpp.llama_get_logits_ith(self._context, row)[: self._vocab_size]
         self.forget(0)
@@ -279,7 +277,7 @@ class LlamaModel:
                 batch.token[row] = token
                 batch.pos[row] = span.position + offset
                 batch.n_seq_id[row] = 1
-                batch.seq_id[row][0] = span.seat
+                batch.seq_id[row][0] = span.slot
                 batch.logits[row] = 0
                 row += 1
             batch.logits[row - 1] = span.wants_output
@@ -291,9 +289,9 @@ class LlamaModel:
             raise RuntimeError(f"llama_decode returned {status} for {row} tokens of {len(spans)} sequences")
         return rows
 
-    def forget(self, seat: int) -> None:
-        """Empty the sequence `seat`."""
-        llama_cpp.llama_memory_seq_rm(self._memory, seat, -1, -1)
+    def forget(self, slot: int) -> None:
+        """Empty the sequence `slot`."""
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
 
 
 def _physical_cores() -> int:

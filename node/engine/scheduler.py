@@ -25,8 +25,8 @@ class Span:
     """A run of tokens of one sequence in a batch."""
 
     id: int
-    seat: int
-    """The number of its sequence inside the engine: 0 and up, below `seats`."""
+    slot: int
+    """The number of its sequence inside the engine: 0 and up, below `slots`."""
     position: int
     """Of the first token."""
     tokens: Sequence[int]
@@ -38,21 +38,21 @@ class Span:
 class SchedulerConfig:
     """How long one step may take."""
 
-    seats: int
+    slots: int
     step_alone: float = 0.4
     """Seconds while only prompts are read. Cancelling and progress wait for it; both are owed in a second."""
     step_shared: float = 0.1
     """Seconds while others stream: the gap they see. Guess: noticed as slower, not as stuck."""
 
     def __post_init__(self) -> None:
-        assert 0 < self.seats < BATCH_MAX
+        assert 0 < self.slots < BATCH_MAX
         assert 0 < self.step_shared <= self.step_alone < 1.0
 
 
 @dataclass(slots=True)
 class _Sequence:
     id: int
-    seat: int
+    slot: int
     prompt: Sequence[int]
     credit: int
     decoded: int = 0
@@ -75,16 +75,16 @@ class Scheduler:
     _sequences: dict[int, _Sequence] = field(default_factory=dict)
 
     def admit(self, sequence_id: int, prompt: Sequence[int], credit: int) -> int:
-        """Give a sequence a seat, and return its number. There must be a free one."""
+        """Give a sequence a slot, and return its number. There must be a free one."""
         assert prompt, "there must be something to decode"
-        assert self.has_seat
-        taken = {sequence.seat for sequence in self._sequences.values()}
-        seat = next(seat for seat in range(self.config.seats) if seat not in taken)
-        self._sequences[sequence_id] = _Sequence(sequence_id, seat, prompt, credit)
-        return seat
+        assert self.has_free_slot
+        taken = {sequence.slot for sequence in self._sequences.values()}
+        slot = next(slot for slot in range(self.config.slots) if slot not in taken)
+        self._sequences[sequence_id] = _Sequence(sequence_id, slot, prompt, credit)
+        return slot
 
     def remove(self, sequence_id: int) -> None:
-        """Its seat is free from now on."""
+        """Its slot is free from now on."""
         del self._sequences[sequence_id]
 
     def grant(self, sequence_id: int, credit: int) -> None:
@@ -92,8 +92,8 @@ class Scheduler:
         self._sequences[sequence_id].credit += credit
 
     @property
-    def has_seat(self) -> bool:
-        return len(self._sequences) < self.config.seats
+    def has_free_slot(self) -> bool:
+        return len(self._sequences) < self.config.slots
 
     @property
     def has_work(self) -> bool:
@@ -104,7 +104,7 @@ class Scheduler:
         """The next batch. Empty if all sequences wait for credit."""
         awake = [sequence for sequence in self._sequences.values() if sequence.credit > 0]
         decoding = [
-            Span(sequence.id, sequence.seat, sequence.decoded, (sequence.latest,), wants_output=True)
+            Span(sequence.id, sequence.slot, sequence.decoded, (sequence.latest,), wants_output=True)
             for sequence in awake
             if sequence.latest is not None
         ]
@@ -122,14 +122,14 @@ class Scheduler:
                 break
             begin, end = sequence.decoded, sequence.decoded + count
             is_last = end == len(sequence.prompt)
-            spans.append(Span(sequence.id, sequence.seat, begin, sequence.prompt[begin:end], is_last))
+            spans.append(Span(sequence.id, sequence.slot, begin, sequence.prompt[begin:end], is_last))
             budget -= count
         return spans
 
     def _prefill_budget(self, *, is_shared: bool) -> int:
         seconds = self.config.step_shared if is_shared else self.config.step_alone
-        # Room is kept for one decoding token per seat.
-        return max(1, min(int(self.prefill_speed * seconds), BATCH_MAX - self.config.seats))
+        # Room is kept for one decoding token per slot.
+        return max(1, min(int(self.prefill_speed * seconds), BATCH_MAX - self.config.slots))
 
     def carried_out(self, spans: Sequence[Span], seconds: float) -> None:
         """`spans`, as planned, are in the context; it took `seconds`."""

@@ -3,7 +3,7 @@
     handle(message)   Generate, Credit, Cancel      between two steps, so all take effect within one
     step()            plan -> decode -> sample      one batch for all sequences
 
-Owns what belongs to a sequence while it lives: its seat, sampler, text and times.
+Owns what belongs to a sequence while it lives: its slot, sampler, text and times.
 Knows the model by the port below, so it runs as well on one that only pretends.
 """
 
@@ -67,7 +67,7 @@ class Model(Protocol):
     def is_end(self, token: int) -> bool: ...
     def new_sampler(self, sampling: Sampling, *, ignore_eos: bool) -> TokenSampler: ...
     def decode(self, spans: Sequence[Span]) -> list[int]: ...
-    def forget(self, seat: int) -> None: ...
+    def forget(self, slot: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class _Generation:
     """One sequence under way."""
 
     id: int
-    seat: int
+    slot: int
     prompt_tokens: int
     answer_max: int
     """Tokens, by its own limit or by what its context still holds."""
@@ -126,7 +126,7 @@ class StepLoop:
             return Refused(sequence_id, str(error), isinstance(error, PromptTooLong))
         self._generations[sequence_id] = _Generation(
             id=sequence_id,
-            seat=self._scheduler.admit(sequence_id, prompt, UNREAD_PIECES_MAX),
+            slot=self._scheduler.admit(sequence_id, prompt, UNREAD_PIECES_MAX),
             prompt_tokens=len(prompt),
             answer_max=answer_max,
             sampler=self._model.new_sampler(request.sampling, ignore_eos=request.ignore_eos),
@@ -202,7 +202,7 @@ class StepLoop:
     def _remove(self, sequence_id: int) -> None:
         generation = self._generations.pop(sequence_id)
         self._scheduler.remove(sequence_id)
-        self._model.forget(generation.seat)
+        self._model.forget(generation.slot)
         generation.sampler.close()
 
 

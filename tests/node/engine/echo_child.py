@@ -83,8 +83,8 @@ class EchoModel:
     def decode(self, spans: Sequence[Span]) -> list[int]:
         self.batches.append(list(spans))
         for span in spans:
-            context = self.contexts.setdefault(span.seat, [])
-            assert span.position == len(context), "a gap, or a seat that was not emptied"
+            context = self.contexts.setdefault(span.slot, [])
+            assert span.position == len(context), "a gap, or a slot that was not emptied"
             context += span.tokens
             if b"CRASH" in bytes(token % 256 for token in context):
                 os.abort()
@@ -92,8 +92,8 @@ class EchoModel:
                 threading.Event().wait()
         return list(range(len(spans)))
 
-    def forget(self, seat: int) -> None:
-        self.contexts.pop(seat, None)
+    def forget(self, slot: int) -> None:
+        self.contexts.pop(slot, None)
 
 
 class EchoSampler:
@@ -104,7 +104,7 @@ class EchoSampler:
 
     def sample(self, row: int) -> int:
         if self._answer is None:
-            said = list(self._model.contexts[self._model.batches[-1][row].seat])
+            said = list(self._model.contexts[self._model.batches[-1][row].slot])
             self._answer = itertools.cycle(said) if self._ignore_eos else iter([*said, END])
         return next(self._answer)
 

@@ -13,8 +13,8 @@ SPEED = 1000.0
 """Prefill tokens per second of the pretended machine: 400 a step alone, 100 a shared one."""
 
 
-def scheduler(seats: int = 4, speed: float = SPEED) -> Scheduler:
-    return Scheduler(SchedulerConfig(seats=seats), prefill_speed=speed)
+def scheduler(slots: int = 4, speed: float = SPEED) -> Scheduler:
+    return Scheduler(SchedulerConfig(slots=slots), prefill_speed=speed)
 
 
 def step(scheduler: Scheduler, speed: float = SPEED) -> list[Span]:
@@ -109,9 +109,9 @@ def test_without_credit_anywhere_there_is_no_work() -> None:
 
 
 def test_a_removed_sequence_gives_its_seat_to_the_next() -> None:
-    subject = scheduler(seats=1)
+    subject = scheduler(slots=1)
     subject.admit(1, range(9), credit=9)
-    assert not subject.has_seat
+    assert not subject.has_free_slot
     subject.remove(1)
     assert subject.admit(2, range(9), credit=9) == 0
 
@@ -119,7 +119,7 @@ def test_a_removed_sequence_gives_its_seat_to_the_next() -> None:
 @given(st.integers(0, 2**32))
 def test_every_sequence_gets_each_of_its_tokens_once_and_ends(seed: int) -> None:
     rng = Random(seed)
-    subject = scheduler(seats=3, speed=rng.choice([1, 50, 3000]))
+    subject = scheduler(slots=3, speed=rng.choice([1, 50, 3000]))
     prompts = {number: range(rng.randint(1, 300)) for number in range(3)}
     read: dict[int, list[int]] = {number: [] for number in prompts}
     decoded = dict.fromkeys(prompts, 0)
