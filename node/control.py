@@ -5,7 +5,7 @@
       | <-------- {result} or {error} ----- |     one question per connection
 
 `run/control` in the home says where: `unix <path>`, or `tcp <port> <cookie>` where
-there are no Unix sockets (Windows). The home is readable by its owner alone, and so
+there are no Unix sockets (Windows, some network drives). The home is readable by its owner alone, and so
 is the socket; over TCP the cookie takes that place. Frames are `p2p/framing.py`'s.
 
 This is the asking side, with plain sockets and no trio, so that `status` starts at
@@ -17,7 +17,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from node.errors import CommandRefused, NotRunning
+from node.errors import CommandRefused, NoAnswer, NotRunning
 from node.home import Home
 from p2p.errors import BadFrame
 from p2p.framing import FrameDecoder, encode_frame
@@ -33,39 +33,49 @@ def ask(home: Home, command: str, *, timeout: float = _ANSWER_TIMEOUT, **argumen
     """What the node running in `home` answers to `command`.
 
     Raises:
-      NotRunning: none runs there, or it does not answer within `timeout` seconds.
+      NotRunning: none runs there.
+      NoAnswer: it was silent for `timeout` seconds, or ended first; it may have done what was asked.
       CommandRefused: it said no; the text is its reason.
     """
     try:
-        connection, cookie = _connect(home)
+        connection, cookie = _connect(home, timeout)
     except (OSError, ValueError) as error:
         raise NotRunning(
             f"no node runs in {home.path}; start one with `localai-node start`, or name another --home"
         ) from error
     request = {"command": command, "arguments": arguments, "cookie": cookie}
     with connection:
-        connection.settimeout(timeout)
         try:
             connection.sendall(encode_frame(request, FRAME_SIZE_MAX))
             reply = _receive(connection)
         except TimeoutError as error:
-            raise NotRunning(f"the node in {home.path} did not answer within {timeout:g} s") from error
+            raise NoAnswer(f"the node in {home.path} did not answer within {timeout:g} s") from error
         except (OSError, BadFrame) as error:
-            raise NotRunning(f"the node in {home.path} went away before it answered") from error
+            raise NoAnswer(f"the node in {home.path} went away before it answered") from error
     if "error" in reply:
         raise CommandRefused(str(reply["error"]))
     return reply.get("result")
 
 
-def _connect(home: Home) -> tuple[socket.socket, str]:
-    """A connection to the node in `home`, and the cookie it wants to see."""
+def _connect(home: Home, timeout: float) -> tuple[socket.socket, str]:
+    """A connection to the node in `home`, and the cookie it wants to see.
+
+    Raises:
+      OSError: nobody is there.
+      ValueError: `run/control` is not what a node writes.
+    """
     kind, place = home.control_file.read_text(encoding="utf-8").split(" ", 1)
-    if kind == "unix":
-        connection = socket.socket(socket.AF_UNIX)
+    if kind == "tcp":
+        port, cookie = place.split(" ")
+        return socket.create_connection(("127.0.0.1", int(port)), timeout), cookie
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(timeout)
         connection.connect(place)
-        return connection, ""
-    port, cookie = place.split(" ")
-    return socket.create_connection(("127.0.0.1", int(port)), timeout=_ANSWER_TIMEOUT), cookie
+    except BaseException:
+        connection.close()
+        raise
+    return connection, ""
 
 
 def _receive(connection: socket.socket) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class ControlCommands:
         self._network = network
         self._api = api
         self._leave_swarm = leave
+        self._catalog_turn = trio.Lock()
 
     def handlers(self) -> dict[str, Handler]:
         """By the name a command asks with."""
@@ -49,14 +50,16 @@ class ControlCommands:
     async def _add_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         worker = self._worker()
         add = partial(self._parts.catalog.add, str(arguments["source"]), copy=bool(arguments["copy"]))
-        definition = await trio.to_thread.run_sync(add)
+        async with self._catalog_turn:
+            definition = await trio.to_thread.run_sync(add)
         worker.add_model(definition)
         return definition.name
 
     async def _remove_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         name = ModelName(str(arguments["name"]))
         await self._worker().remove_model(name)
-        deleted = await trio.to_thread.run_sync(self._parts.catalog.remove, name)
+        async with self._catalog_turn:
+            deleted = await trio.to_thread.run_sync(self._parts.catalog.remove, name)
         return [str(path) for path in deleted]
 
     async def _drain(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401

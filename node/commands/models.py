@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import psutil
 
-from ledger.records import ModelName
 from node.config import home_option
 from node.control import ask
 from node.errors import NotRunning
 from node.home import Home
-from node.models.catalog import Catalog
+
+if TYPE_CHECKING:
+    from node.models.catalog import Catalog
 
 _LOAD_TIMEOUT = 30.0
 """Seconds to look at a file and take it over; it is loaded and hashed after that, in the background."""
+_REMOVE_TIMEOUT = 600.0
+"""Seconds: answers that run end first, and the longest are some thousand tokens."""
 _COPY_TIMEOUT = 3600.0
 """Seconds: the largest models are some hundred gigabytes, a disk copies about one in five seconds."""
 
@@ -34,8 +36,8 @@ def ls(*, home: Home) -> None:
         swarm = ask(home, "status")
     except NotRunning as error:
         click.echo(f"localai-node: {error}; these are the models of the home:", err=True)
-        for name in _catalog(home).definitions:
-            click.echo(name)
+        for model in _catalog(home).definitions.values():
+            click.echo(f"{model.name}  {model.problem}" if model.problem else model.name)
         return
     holders: dict[str, list[str]] = {}
     for node in swarm["nodes"]:
@@ -56,11 +58,11 @@ def add(*, home: Home, file: str, copy: bool) -> None:
     source = file if file == "demo" else str(Path(file).expanduser().absolute())
     timeout = _COPY_TIMEOUT if copy else _LOAD_TIMEOUT
     try:
-        name = str(ask(home, "models.add", timeout=timeout, source=source, copy=copy))
+        name = ask(home, "models.add", timeout=timeout, source=source, copy=copy)
         click.echo(f"{name} is being loaded; `localai-node status` shows when it is ready")
     except NotRunning:
         with home.lock():
-            name = str(_catalog(home).add(source, copy=copy).name)
+            name = _catalog(home).add(source, copy=copy).name
         click.echo(f"{name} will be served when this node starts")
 
 
@@ -70,8 +72,10 @@ def add(*, home: Home, file: str, copy: bool) -> None:
 def rm(*, home: Home, name: str) -> None:
     """Stop serving a model. Deletes what lies in the home's models folder, and no file elsewhere."""
     try:
-        deleted = ask(home, "models.rm", timeout=_LOAD_TIMEOUT, name=name)
+        deleted = ask(home, "models.rm", timeout=_REMOVE_TIMEOUT, name=name)
     except NotRunning:
+        from ledger.records import ModelName
+
         with home.lock():
             deleted = [str(path) for path in _catalog(home).remove(ModelName(name))]
     click.echo("\n".join([f"{name} is not served any more", *(f"deleted {path}" for path in deleted)]))
@@ -79,6 +83,10 @@ def rm(*, home: Home, name: str) -> None:
 
 def _catalog(home: Home) -> Catalog:
     """The models of a home in which no node runs."""
+    import psutil
+
+    from node.models.catalog import Catalog
+
     catalog = Catalog(home.models, memory_bytes=psutil.virtual_memory().total)
     catalog.read()
     return catalog
