@@ -71,6 +71,8 @@ class _Link:
         self.frames = frames
         self.scope = trio.CancelScope()
         self.has_debts = trio.Event()
+        self.is_paid = trio.Event()
+        """Everything we owed is on its way, or never will be."""
         self.complaints: set[RefusalReason] = set()
 
 
@@ -94,6 +96,19 @@ class Replicator:
             nursery.start_soon(self._begin_rounds)
             await self._follow_members(nursery)
             nursery.cancel_scope.cancel()
+
+    async def spread(self, key: str) -> None:
+        """Send what stands at our `key` to every peer, and wait until it is on its way to all.
+
+        For last words: what is pushed otherwise may be cut off by a goodbye. Cancelled: it goes on.
+        """
+        links = list(self._links.values())
+        for link in links:
+            link.session.push(Place(self._ledger.me, key))
+            link.is_paid = trio.Event()
+            link.has_debts.set()
+        for link in links:
+            await link.is_paid.wait()
 
     async def _follow_members(self, nursery: trio.Nursery) -> None:
         keepers: dict[PeerId, trio.CancelScope] = {}
@@ -145,6 +160,7 @@ class Replicator:
             _log.warning("%s broke the ledger protocol: %s", link.peer, errors.exceptions[0])
             await frames.reset()
         finally:
+            link.is_paid.set()
             if self._links.get(link.peer) is link:
                 del self._links[link.peer]
 
@@ -153,6 +169,7 @@ class Replicator:
             link.has_debts = trio.Event()
             while (message := link.session.next_message()) is not None:
                 await link.frames.send(encode_message(message))
+            link.is_paid.set()
             await link.has_debts.wait()
 
     async def _receive(self, link: _Link) -> None:

@@ -25,7 +25,7 @@ from api.app import create_app
 from api.serve import ServerAddress, serve
 from api.settings import ApiSettings
 from ledger.ledger import Ledger
-from ledger.records import Presence
+from ledger.records import NODE_KEY, Presence
 from node.config import NodeConfig
 from node.control_commands import ControlCommands
 from node.control_server import serve_control
@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_GRACE = 20.0
 """Seconds that running answers get after SIGTERM: service managers kill after 90, people sooner."""
+_LAST_WORDS_TIMEOUT = 1.0
+"""Seconds for the entry that says so to be on its way to all; who reads nothing for longer is frozen."""
 _STATE_INTERVAL = 60.0
 """Seconds between two notes of where peers are: what a crash may forget."""
 
@@ -179,6 +181,8 @@ class Node:
         if unfinished:
             logger.warning("%s answers did not finish within %s s", unfinished, grace)
         self._parts.publisher.set_presence(presence)
+        with trio.move_on_after(_LAST_WORDS_TIMEOUT):
+            await self._parts.replicator.spread(NODE_KEY)
         await self._parts.members.say_bye(word)
 
     async def _stop_on_signals(self, everything: trio.CancelScope) -> None:

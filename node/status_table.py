@@ -6,6 +6,7 @@ nothing of a node: `localai-node status` must not wait for the ledger to be impo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,11 @@ def render_status(status: Mapping[str, Any]) -> str:
     """`status` as `localai-node status` prints it: one line per node, ours first."""
     nodes = sorted(status["nodes"], key=lambda node: (node["id"] != status["self"], node["name"]))
     rows: list[Sequence[str]] = [("NODE", "STATE", "ROLE", "SLOTS", "RTT", "SEEN", "MODELS")]
-    rows += [_row(node, is_self=node["id"] == status["self"]) for node in nodes]
+    names = Counter(node["name"] for node in nodes)
+    for node in nodes:
+        # Machines of one name are told apart by the end of their id.
+        name = node["name"] if names[node["name"]] == 1 else f"{node['name']} ...{node['id'][-6:]}"
+        rows.append(_row(node, name, is_self=node["id"] == status["self"]))
     lines = [f"swarm {status['swarm']}: {_count(nodes)}", "", *_columns(rows)]
     lines += [f"warning: {_printable(warning)}" for node in nodes for warning in node["warnings"]]
     return "\n".join(lines)
@@ -25,10 +30,10 @@ def _count(nodes: Sequence[Mapping[str, Any]]) -> str:
     return f"{alive} of {len(nodes)} nodes online" if len(nodes) > 1 else "1 node"
 
 
-def _row(node: Mapping[str, Any], *, is_self: bool) -> tuple[str, ...]:
+def _row(node: Mapping[str, Any], name: str, *, is_self: bool) -> tuple[str, ...]:
     seen = node["last_seen_s"]
     return (
-        f"{node['name']} (this node)" if is_self else node["name"],
+        f"{name} (this node)" if is_self else name,
         node["state"],
         node["role"],
         f"{node['slots_busy']}/{node['slots_total']}",

@@ -210,3 +210,41 @@ def test_a_peer_that_asks_and_never_reads_holds_up_nobody() -> None:
                 await until(lambda: are_equal(nodes), nodes)
 
     run(main)
+
+
+def test_last_words_are_sent_to_every_peer_and_not_to_a_few() -> None:
+    async def main() -> None:
+        async with replicas(MemoryHub(), 10) as nodes:
+            leaver, *others = nodes
+            await leaver.meet(*others)
+            await settle(nodes)
+            leaver.ledger.put("node", {"presence": "left"})
+            with trio.fail_after(
+                0.5
+            ):  # Less than until the next round, which would mend what a push left out.
+                await leaver.replicator.spread("node")
+                await until(
+                    lambda: all(
+                        other.ledger.get(leaver.peer, "node") == {"presence": "left"} for other in others
+                    ),
+                    nodes,
+                )
+
+    run(main)
+
+
+def test_a_peer_that_goes_holds_up_no_last_words() -> None:
+    async def main() -> None:
+        hub = MemoryHub()
+        async with replicas(hub, 3) as nodes:
+            await settle(nodes)
+            leaver, frozen, _ = nodes
+            hub.freeze(frozen.peer)
+            for number in range(100):  # More than a stream holds unread.
+                leaver.ledger.put(f"model/{number}", {"x": bytes(4000)})
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(leaver.replicator.spread, "node")
+                await trio.testing.wait_all_tasks_blocked()
+                await leaver.network.disconnect(frozen.peer)
+
+    run(main)
