@@ -1,0 +1,155 @@
+"""Who may import whom. Each rule says why it is there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ORDER = ("p2p", "ledger", "federation", "api", "node")
+
+ONLY_IN = {
+    "libp2p": (
+        {"p2p/libp2p_network.py", "p2p/libp2p_stream.py", "p2p/private_network.py"},
+        "one border maps its exceptions and can be replaced; importing it takes 1.2 s",
+    ),
+    "llama_cpp": (
+        {"node/engine/llama.py"},
+        "it may crash the process it is loaded in: only an engine may load it",
+    ),
+    "zeroconf": ({"p2p/mdns.py"}, "it runs threads of its own"),
+    "sqlite3": ({"ledger/store.py"}, "one owner of the disk"),
+}
+ONLY_UNDER = {
+    "fastapi": ("api", "HTTP is api/'s: every other folder can be used without it"),
+    "starlette": ("api", "HTTP is api/'s: every other folder can be used without it"),
+    "hypercorn": ("api", "HTTP is api/'s: every other folder can be used without it"),
+    "click": ("node", "flags and terminals are the program's"),
+}
+CORE_MUST_NOT_IMPORT = {
+    "trio": "a core does no I/O",
+    "time": "a core is told the time",
+    "datetime": "a core is told the time",
+    "logging": "a core returns what is worth saying",
+    "socket": "a core does no I/O",
+    "secrets": "a core is given its randomness",
+}
+CORES = (
+    "p2p/framing.py",
+    "p2p/hello.py",
+    "p2p/address_book.py",
+    "p2p/admission.py",
+    "p2p/admission_events.py",
+    "p2p/boot_ids.py",
+    "p2p/connection_table.py",
+    "p2p/yamux_frames.py",
+    "p2p/token.py",
+    "p2p/credential.py",
+    "ledger/version.py",
+    "ledger/entry.py",
+    "ledger/records.py",
+    "ledger/state.py",
+    "ledger/sync.py",
+    "ledger/failure_detector.py",
+    "ledger/sync_messages.py",
+    "ledger/probe.py",
+    "ledger/beliefs.py",
+    "ledger/rumour.py",
+    "ledger/relay.py",
+    "ledger/local_health.py",
+    "federation/infer.py",
+    "federation/directory.py",
+    "federation/balancer.py",
+    "federation/lease.py",
+    "federation/attempts.py",
+    "federation/infer_codec.py",
+    "federation/request_codec.py",
+    "node/engine/text_stream.py",
+    "node/engine/scheduler.py",
+    "node/engine/supervisor.py",
+    "node/chat/template.py",
+    "node/chat/messages.py",
+    "node/chat/plain_prompt.py",
+    "node/engine_request.py",
+    "node/listening.py",
+    "node/readiness.py",
+    "node/status.py",
+    "node/status_table.py",
+    "api/access.py",
+)
+
+
+def sources() -> Iterator[Path]:
+    for folder in ORDER:
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.Import):
+            yield from ((statement.lineno, alias.name) for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            yield statement.lineno, statement.module
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_folders_import_only_to_the_left() -> None:
+    upward = [
+        f"{name_of(path)}:{line} imports {module}"
+        for path in sources()
+        for line, module in imports_of(path)
+        if module.split(".")[0] in ORDER[ORDER.index(name_of(path).split("/")[0]) + 1 :]
+    ]
+    assert not upward
+
+
+def test_api_sees_only_the_backend_port() -> None:
+    allowed = ("federation.backend", "federation.errors", "ledger.records")
+    beyond = [
+        f"{name_of(path)}:{line} imports {module}"
+        for path in sources()
+        if name_of(path).startswith("api/")
+        for line, module in imports_of(path)
+        if module.split(".")[0] in ("p2p", "ledger", "federation") and module not in allowed
+    ]
+    assert not beyond, "api/ answers over any backend: it knows neither peers nor the ledger"
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_a_guarded_package_is_imported_in_its_place_only(package: str) -> None:
+    places, reason = ONLY_IN[package]
+    strays = [
+        f"{name_of(path)}:{line}"
+        for path in sources()
+        for line, module in imports_of(path)
+        if module.split(".")[0] == package and name_of(path) not in places
+    ]
+    assert not strays, reason
+
+
+@pytest.mark.parametrize("package", ONLY_UNDER)
+def test_a_package_of_one_folder_stays_there(package: str) -> None:
+    folder, reason = ONLY_UNDER[package]
+    strays = [
+        f"{name_of(path)}:{line}"
+        for path in sources()
+        for line, module in imports_of(path)
+        if module.split(".")[0] == package and not name_of(path).startswith(f"{folder}/")
+    ]
+    assert not strays, reason
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_core_only_decides(core: str) -> None:
+    impure = [
+        f"{core}:{line} imports {module}: {CORE_MUST_NOT_IMPORT[module.split('.')[0]]}"
+        for line, module in imports_of(ROOT / core)
+        if module.split(".")[0] in CORE_MUST_NOT_IMPORT
+    ]
+    assert not impure
