@@ -109,11 +109,13 @@ class Libp2pNetwork(MuxedNetwork):
 
     async def _accept(self, transport: trio.SocketStream) -> None:
         """Serve one inbound connection to its end; the caller closes `transport`."""
-        host, port = transport.socket.getpeername()[:2]
         try:
+            host, port = transport.socket.getpeername()[:2]
             self._handshakes.acquire_nowait()
+        except OSError:
+            return  # It was gone before we looked.
         except trio.WouldBlock:
-            logger.debug("connection from %s refused: too many handshakes", host)
+            logger.debug("a connection was refused: %s handshakes are under way", _HANDSHAKES_MAX)
             return
         try:
             with trio.fail_after(DIAL_TIME_MAX):

@@ -20,6 +20,7 @@ from ipaddress import ip_address
 from typing import Final
 
 import trio
+from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf
 
 from p2p.errors import P2PError
@@ -64,7 +65,7 @@ async def find_members(
             announced = _shareable(own_addresses())
             try:
                 await trio.to_thread.run_sync(neighbourhood.announce, announced, interfaces)
-            except OSError as error:
+            except (OSError, ZeroconfError) as error:
                 logger.info("cannot look for neighbours now: %s", error)
             with trio.move_on_after(_LOOK_EVERY):
                 await trio.sleep_forever()
@@ -81,39 +82,42 @@ class _Neighbourhood:
         self._me = me
         self._on_found = on_found
         self._zeroconf: Zeroconf | None = None
-        self._announced: Sequence[PeerAddress] = ()
+        self._announced: Sequence[PeerAddress] | None = None
 
     def announce(self, addresses: Sequence[PeerAddress], interfaces: Sequence[str] | None) -> None:
         """Say that we are at `addresses`, and begin to listen for others.
 
         Raises:
-          OSError: there is no network to say it on.
+          OSError, ZeroconfError: there is no network to say it on.
         """
-        if addresses == self._announced and self._zeroconf is not None:
+        if addresses == self._announced:
             return
         # Sockets are tied to the interfaces there were: with new addresses come new sockets.
         self.close()
         self._zeroconf = Zeroconf(list(interfaces) if interfaces else InterfaceChoice.All)
-        self._announced = addresses
         if addresses:
             # A peer id is nobody else's, so there is no need to ask around whether the name is free.
             self._zeroconf.register_service(
                 service_info(self._type, self._me, addresses), cooperating_responders=True
             )
         ServiceBrowser(self._zeroconf, self._type, handlers=[self._on_change])
+        self._announced = addresses
 
     def close(self) -> None:
         """Take back what was announced, and stop listening."""
         if self._zeroconf is not None:
             self._zeroconf.close()
-            self._zeroconf = None
+        self._zeroconf = self._announced = None
 
     def _on_change(
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
         if state_change is ServiceStateChange.Removed:
             return
-        info = zeroconf.get_service_info(service_type, name, timeout=_ANSWER_TIME_MAX_MS)
+        info = None
+        # A name that no service can have: its sender's fault, which must not end this thread.
+        with suppress(ZeroconfError):
+            info = zeroconf.get_service_info(service_type, name, timeout=_ANSWER_TIME_MAX_MS)
         addresses = [] if info is None else addresses_untrusted(info.properties)
         found = [address for address in addresses if address.peer != self._me]
         if found:

@@ -168,6 +168,9 @@ class MuxedNetwork(Network):
     async def _carry(self, connection: Connection) -> None:
         try:
             await connection.session.run()
+        except Exception:
+            # Whatever a peer found to upset us with, it has lost its connection and nobody else has.
+            logger.exception("connection to %s failed", connection.peer)
         finally:
             if self._table.remove(connection):
                 self._events_in.send_nowait(Disconnected(connection.peer))

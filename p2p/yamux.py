@@ -29,7 +29,8 @@ from p2p.yamux_frames import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_UPD
 from p2p.yamux_stream import YamuxStream
 
 STREAMS_MAX: Final = 1024
-"""Per connection and opener. A node has tens; more is a leak or an attack."""
+"""Open at once before the peer's new ones are refused. A node has tens; more is a leak or an attack.
+Ours are refused from twice that, so that a peer cannot use up our share."""
 
 _READ_SIZE: Final = 64 * 1024
 _BATCH_SIZE_MAX: Final = 65_519
@@ -90,13 +91,15 @@ class YamuxSession:
             await trio.aclose_forcefully(self._transport)
 
     async def aclose(self) -> None:
-        """Say that we go, give what is unsent a moment to leave, and end `run`."""
+        """Say that we go, let what is unsent leave, and end `run`. Cancelled: it ends at once."""
         self.send(frames.encode(GO_AWAY, 0, 0))
-        # A peer that does not read must not hold us up; one second is many round trips on any LAN.
-        with trio.move_on_after(1):
-            while self._unsent_size and not self.ended.is_set():
-                await self._has_room.park()
-        self._scope.cancel()
+        try:
+            # A peer that does not read must not hold us up; one second is many round trips on any LAN.
+            with trio.move_on_after(1):
+                while self._unsent_size and not self.ended.is_set():
+                    await self._has_room.park()
+        finally:
+            self._scope.cancel()
         await self.ended.wait()
 
     def open_stream(self) -> YamuxStream:
