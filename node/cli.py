@@ -63,14 +63,14 @@ class _Commands(click.Group):
     epilog="First machine: localai-node start --model FILE. It prints the line to paste on the others.",
 )
 @click.version_option(node.__version__, prog_name="localai-node")
-def _cli() -> None:
+def cli() -> None:
     """One swarm of the machines you own, one OpenAI endpoint in front of all of them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
-        _cli(args=arguments, standalone_mode=False)
+        cli(args=arguments, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
