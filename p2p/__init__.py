@@ -6,8 +6,9 @@
       |- stream_gate                   nothing else before hello
       v
     network           the port: connections to whoever has the swarm's secret
-      |- libp2p_network                real: TCP, private network, Noise, yamux
-      |- memory_network                one process, any weather, one seed
+      |- libp2p_network                real: TCP, private_network, Noise (libp2p_stream)
+      |- memory_network                one process, any weather, one seed (memory_link)
+      |- muxed_network                 what both share: yamux, multistream, connection_table
       |- muxed_network                 what both share: streams, crossing dials
       |- framing, frame_stream         messages on a stream
 

@@ -81,7 +81,7 @@ def _decode_untrusted(body: bytes) -> dict[str, Any]:
     try:
         # msgpack bounds every container by the length of its input, so this allocates no more
         # than a small multiple of what arrived. None of our messages has a use for extensions.
-        message = msgpack.unpackb(body, ext_hook=_refuse_extension, timestamp=0)
+        message = msgpack.unpackb(body, ext_hook=_refuse_extension)
     except (ValueError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise BadFrame("a frame that is not msgpack") from error
     if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):

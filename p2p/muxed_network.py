@@ -56,6 +56,7 @@ class MuxedNetwork(Network):
         self._handlers: dict[str, StreamHandler] = {}
         self._table: ConnectionTable[Connection] = ConnectionTable(me)
         self._dials: dict[PeerId, trio.Event] = {}
+        # Never full, so saying what happened never waits; `takes_connections` keeps it short.
         self._events_in, self._events_out = trio.open_memory_channel[ConnectionEvent](math.inf)
         self._nursery: trio.Nursery
         self._is_running = False
