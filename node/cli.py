@@ -2,7 +2,7 @@
 
     0   it worked          results on stdout
     1   it failed          one line on stderr that says what to do next
-    2   wrong use          what is wrong, on stderr; nothing was changed
+    2   wrong use          one line on stderr that says what is wrong; nothing was changed
 
 Commands are found by name and imported when they run: `status` must not wait for
 what only `start` needs. Whatever else a command raises is a mistake of ours and
@@ -71,8 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
         cli(args=arguments, standalone_mode=False)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        hint = f"; see `{context.command_path} --help`" if context else ""
+        click.echo(f"localai-node: {error.format_message().rstrip('.')}{hint}", err=True)
         return error.exit_code
     except click.Abort:
         return 130  # 128 + SIGINT, as shells have it

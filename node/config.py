@@ -1,11 +1,15 @@
 """What a node is asked to be: flag > `LOCALAI_NODE_*` > `config.toml` > default.
 
 The only module that reads settings. `config.toml` in the home holds the same names
-as the flags (`name`, `api`, `listen`, `model`, `slots`, ...), one flat table:
+as the flags, one flat table; a flag that says yes or no is `true` or `false`:
 
     name = "desktop"
     model = ["/models/qwen.gguf"]
     slots = 8
+    mdns = false
+
+In the environment several values of one flag stand in one variable, with spaces between
+them, or between files with what separates them in PATH.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import Any, TypeVar
 import click
 
 from node.errors import HomeDamaged
+from node.flag_types import HostPort, HostPortType, MultiaddrType, NameType
 from node.home import Home, default_home
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,27 +32,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 LISTEN_DEFAULT = "/ip4/0.0.0.0/tcp/4747"
 API_DEFAULT = "127.0.0.1:8080"
 SLOTS_DEFAULT = 4
-"""A household's worth of simultaneous questions; each slot takes its share of the context's memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostPort:
-    """Where the HTTP API listens. Port 0: any free one."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> HostPort:
-        """`HOST:PORT`, an IPv6 host in brackets.
-
-        Raises:
-          ValueError: it is something else.
-        """
-        host, separator, port = text.rpartition(":")
-        if not separator or not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError(f"{text!r} is not HOST:PORT, for example {API_DEFAULT}")
-        return cls(host.removeprefix("[").removesuffix("]"), int(port))
+"""A household's worth of simultaneous questions; each slot takes memory for a context of its own."""
+_SLOTS_MAX = 256
+"""llama.cpp refuses more sequences in one context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +59,6 @@ class NodeConfig:
     """End when stdin ends: how a parent process owns a node even if it is killed."""
 
 
-class _HostPortType(click.ParamType[HostPort]):
-    name = "host:port"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> HostPort:  # noqa: ANN401 (click's signature)
-        if isinstance(value, HostPort):
-            return value
-        try:
-            return HostPort.parse(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 def load_config_file(path: Path) -> dict[str, Any]:
     """The settings in `path`; none when there is no such file.
 
@@ -102,13 +77,17 @@ def _use_home(context: click.Context, parameter: click.Parameter, value: Path | 
     """Turn `--home` into a `Home`, and its config.toml into the defaults of what is parsed after it."""
     home = Home((value or default_home()).expanduser().absolute())
     settings = load_config_file(home.config_file)
-    unknown = sorted(set(settings) - _setting_names)
+    unknown = sorted(set(settings) - set(_is_repeatable))
     if unknown:
         raise HomeDamaged(
             f"{home.config_file} sets {', '.join(unknown)}, which no flag is called; "
             "see `localai-node start --help`"
         )
-    context.default_map = settings
+    # One value of a flag that may be repeated needs no brackets.
+    context.default_map = {
+        name: [value] if _is_repeatable[name] and not isinstance(value, list) else value
+        for name, value in settings.items()
+    }
     return home
 
 
@@ -123,36 +102,46 @@ def home_option(command: Command) -> Command:
     )(command)
 
 
-_setting_names: set[str] = set()
-"""What config.toml may set: filled by the definitions below."""
+_is_repeatable: dict[str, bool] = {}
+"""What config.toml may set, by name: filled by the definitions below."""
 
 
-def _setting(flag: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 (click's own keywords)
+def _setting(flag: str, *, multiple: bool = False, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 (click's own keywords)
     """An option that `LOCALAI_NODE_<FLAG>` sets too."""
     name = flag.removeprefix("--").partition("/")[0].replace("-", "_")
-    _setting_names.add(name)
-    return click.option(flag, envvar=f"LOCALAI_NODE_{name.upper()}", **attributes)
+    _is_repeatable[name] = multiple
+    return click.option(flag, envvar=f"LOCALAI_NODE_{name.upper()}", multiple=multiple, **attributes)
 
+
+api_option = _setting(
+    "--api",
+    type=HostPortType(),
+    default=API_DEFAULT,
+    show_default=True,
+    help="Where to answer HTTP; port 0: any free one.",
+)
+listen_option = _setting(
+    "--listen",
+    multiple=True,
+    type=MultiaddrType(),
+    help=f"Where peers connect to: {LISTEN_DEFAULT}, or the next free port, if not given. Repeatable.",
+)
+api_key_option = _setting(
+    "--api-key", multiple=True, metavar="KEY", help="What HTTP clients must show. Repeatable."
+)
 
 _RUN_SETTINGS = (
     _setting(
-        "--name", default=socket.gethostname, show_default="this machine's", help="How others see this node."
+        "--name",
+        type=NameType(),
+        default=socket.gethostname,
+        show_default="this machine's",
+        help="How others see this node.",
     ),
-    _setting(
-        "--api",
-        type=_HostPortType(),
-        default=API_DEFAULT,
-        show_default=True,
-        help="Where to answer HTTP; port 0: any free one.",
-    ),
-    _setting(
-        "--listen",
-        multiple=True,
-        metavar="MULTIADDR",
-        help=f"Where peers connect to: {LISTEN_DEFAULT}, or the next free port, if not given. Repeatable.",
-    ),
+    api_option,
+    listen_option,
     _setting("--mdns/--no-mdns", default=True, help="Find members of this swarm on the local network."),
-    _setting("--api-key", multiple=True, metavar="KEY", help="Ask HTTP clients for this key. Repeatable."),
+    api_key_option,
     _setting(
         "--allow-unauthenticated", is_flag=True, help="Let a public address answer anyone, without a key."
     ),
@@ -185,12 +174,13 @@ _WORKER_SETTINGS = (
     _setting(
         "--model",
         multiple=True,
+        type=click.Path(),
         metavar="FILE|demo",
         help="A GGUF file to serve, or the bundled demo model. Repeatable.",
     ),
     _setting(
         "--slots",
-        type=click.IntRange(1, 256),  # llama.cpp refuses more sequences in one context
+        type=click.IntRange(1, _SLOTS_MAX),
         default=SLOTS_DEFAULT,
         show_default=True,
         help="Answers each model gives at once.",

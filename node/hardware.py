@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -31,26 +32,25 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def machine_names() -> tuple[str, ...]:
+    """What others on the local network call this machine, by DNS and by mDNS."""
+    name = socket.gethostname()
+    short = name.partition(".")[0]
+    return tuple(dict.fromkeys((name, short, f"{short}.local")))
+
+
 def gpu_names() -> list[str]:
     """The GPUs that llama.cpp could use if it was built for them."""
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return [f"{_cpu_name()} (Metal)"]
-    names = _nvidia_names()
+    names = nvidia_names() or []
     if Path("/dev/kfd").exists():
         names.append("AMD (ROCm)")
     return names
 
 
-def _cpu_name() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
-
-
-def _nvidia_names() -> list[str]:
+def nvidia_names() -> list[str] | None:
+    """NVIDIA's GPUs as its driver names them; None: there is a driver, and it does not answer."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
@@ -63,5 +63,15 @@ def _nvidia_names() -> list[str]:
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        return []  # A driver that does not answer cannot compute either; `doctor` says so.
+        return None
     return [line.strip() for line in shown.stdout.splitlines() if line.strip()]
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

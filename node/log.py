@@ -15,6 +15,9 @@ import structlog
 
 LogFormat: TypeAlias = Literal["text", "json"]
 
+announcements = logging.getLogger("localai_node.announcements")
+"""For what other programs wait for: it comes out whatever `--log-level` says."""
+
 # These libraries log each packet or retry at info; their warnings are about peers, which we report ourselves.
 _NOISY = ("filelock", "libp2p", "hypercorn", "httpx", "httpcore", "zeroconf", "multiaddr", "noise", "asyncio")
 
@@ -45,5 +48,6 @@ def setup_logging(level: str, log_format: LogFormat) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    announcements.setLevel(logging.INFO)
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -20,7 +20,6 @@ from functools import partial
 import trio
 
 import node
-from api.access import require_safe_binding
 from api.app import create_app
 from api.serve import ServerAddress, serve
 from api.settings import ApiSettings
@@ -29,7 +28,7 @@ from ledger.records import NODE_KEY, Presence
 from node.config import NodeConfig
 from node.control_commands import ControlCommands
 from node.control_server import serve_control
-from node.hardware import describe_machine
+from node.hardware import describe_machine, machine_names
 from node.home import NodeState
 from node.listening import listen_attempts
 from node.parts import Parts, wire
@@ -67,11 +66,10 @@ async def run_node(config: NodeConfig, place: SwarmMembership, on_ready: Callabl
     """Run the node of `config` until it is told to stop. Cancelled: it ends at once, without goodbye.
 
     Raises:
-      UnsafeBinding, AddressInUse, ListenFailed: an address cannot be used.
+      AddressInUse, ListenFailed: an address cannot be used.
       BadIdentity, HomeDamaged, StoreError: a file of the home cannot be used.
       CopiedIdentity: another living node writes with our key.
     """
-    require_safe_binding(config.api.host, config.api_keys, allow_unauthenticated=config.allow_unauthenticated)
     home = config.home
     identity = node_identity(home)
     state = home.load_state()
@@ -167,7 +165,7 @@ class Node:
 
     async def _start_http(self, nursery: trio.Nursery) -> ServerAddress:
         config = self._config
-        settings = ApiSettings(node.__version__, config.api_keys, config.api.host)
+        settings = ApiSettings(node.__version__, config.api_keys, config.api.host, machine_names())
         app = create_app(self._parts.front, settings, self._parts)
         address: ServerAddress = await nursery.start(
             partial(serve, app, config.api.host, config.api.port, stop=self._http_stop, grace=_DRAIN_GRACE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,15 +13,17 @@ import click
 from node.config import NodeConfig, node_config, run_options
 from node.errors import WrongUse
 from node.home import Home
-from node.log import LogFormat, setup_logging
+from node.log import LogFormat, announcements, setup_logging
 from node.place import found, load_place
 from node.place import join as join_swarm
+from p2p.membership import SwarmMembership
+from p2p.token import Token
 
 if TYPE_CHECKING:
     from node.runtime import Ready
-    from p2p.membership import SwarmMembership
 
-logger = logging.getLogger(__name__)
+_TOKEN_READ_MAX = 64 * 1024
+"""Characters. Far more than a token has: what is longer is some other file, and is called so."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -48,7 +49,7 @@ def start(*, home: Home, **options: Any) -> None:  # noqa: ANN401 (the flags of 
 @run_options(worker=True)
 def join(*, home: Home, token: str | None, token_file: Path | None, **options: Any) -> None:  # noqa: ANN401
     """Join a swarm by its token and serve this machine's models to it."""
-    _run(home, options, lambda: _join(home, token, token_file))
+    _run_joined(home, options, token, token_file)
 
 
 @click.command(epilog="Example: localai-node front --token lnode1...")
@@ -56,25 +57,27 @@ def join(*, home: Home, token: str | None, token_file: Path | None, **options: A
 @run_options(worker=False)
 def front(*, home: Home, token: str | None, token_file: Path | None, **options: Any) -> None:  # noqa: ANN401
     """Join a swarm without running models: only answer requests, by asking the others."""
-    _run(home, options, lambda: _join(home, token, token_file))
+    _run_joined(home, options, token, token_file)
 
 
-def _join(home: Home, token: str | None, token_file: Path | None) -> SwarmMembership:
-    """The place the token gives, or without a token the place this home has already."""
-    from p2p.token import Token
-
+def _run_joined(home: Home, options: Mapping[str, Any], token: str | None, token_file: Path | None) -> None:
+    """Run a node in the place the token gives, or without a token in the one its home has already."""
     text = token if token_file is None else _read_token(token_file)
-    if text is not None:
-        return join_swarm(home, Token.decode(text), time.time())
+    if text:
+        # Before anything is created: a token that is none changes nothing.
+        decoded = Token.decode(text)
+        _run(home, options, lambda: join_swarm(home, decoded, time.time()))
+        return
     place = load_place(home)
     if place is None:
         raise WrongUse("no token: give --token, --token-file or LOCALAI_NODE_TOKEN")
-    return place
+    _run(home, options, lambda: place)
 
 
 def _read_token(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            return file.read(_TOKEN_READ_MAX)
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUse(f"cannot read a token from {path}: {error}") from error
 
@@ -84,10 +87,15 @@ def _run(home: Home, options: Mapping[str, Any], take_place: Callable[[], SwarmM
     log_format: LogFormat = options["log_format"]
     setup_logging(options["log_level"], log_format)
     config = node_config(home, options)
+
+    from api.access import require_safe_binding
+    from node.run_trio import run_trio
+    from node.runtime import run_node
+
+    # Before anything is created: what may not run shall not found a swarm either.
+    require_safe_binding(config.api.host, config.api_keys, allow_unauthenticated=config.allow_unauthenticated)
     with home.lock():
         place = take_place()
-        from node.run_trio import run_trio
-        from node.runtime import run_node
 
         async def main() -> None:
             await run_node(config, place, lambda ready: _tell(ready, config, place, log_format))
@@ -99,7 +107,7 @@ def _tell(ready: Ready, config: NodeConfig, place: SwarmMembership, log_format: 
     """Say that the node is up: one event for a program, what to do next for a person."""
     if log_format == "json":
         listen = [str(address) for address in ready.addresses]
-        logger.info("ready", extra={"api": ready.api, "peer_id": ready.peer_id, "listen": listen})
+        announcements.info("ready", extra={"api": ready.api, "peer_id": ready.peer_id, "listen": listen})
         return
     say = click.echo
     say(f"node {config.name} is up in swarm {place.swarm}", err=True)

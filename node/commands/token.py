@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,31 +9,15 @@ from typing import cast
 
 import click
 
-from node.config import home_option
-from node.control import ask
+from node.config import home_option, listen_option
 from node.errors import WrongUse
+from node.flag_types import DurationType
 from node.home import Home
+from node.own_addresses import own_addresses
 from node.place import SWARM_NAME_DEFAULT, found, load_place, may_not_invite, new_invite
 from p2p.credential import NEVER, Invite, Role
 from p2p.membership import SwarmMembership
-from p2p.peer import PeerAddress
 from p2p.token import Token
-
-_SECONDS = {"m": 60, "h": 3600, "d": 86400}
-
-
-class _Duration(click.ParamType[int]):
-    """`30m`, `1h`, `7d`, as seconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a duration; write 30m, 1h or 7d", param, ctx)
-        return int(match[1]) * _SECONDS[match[2]]
 
 
 @click.group(epilog="Example: localai-node token show")
@@ -44,36 +27,41 @@ def token() -> None:
 
 @token.command(epilog="Example: localai-node token new --swarm attic")
 @click.option("--swarm", default=SWARM_NAME_DEFAULT, show_default=True, help="What to call a new swarm.")
+@listen_option
 @home_option
-def new(*, home: Home, swarm: str) -> None:
+def new(*, home: Home, swarm: str, listen: Sequence[str]) -> None:
     """Found a swarm in this home if it is in none, and print its token."""
     place = load_place(home)
     if place is None:
         with home.lock():
             place = found(home, swarm)
         click.echo(f"founded swarm {place.swarm} in {home.path}", err=True)
-    _print_token(home, place, _own_invite(place))
+    _print_token(home, place, _own_invite(place), listen)
 
 
 @token.command(epilog="Example: localai-node token show")
+@listen_option
 @home_option
-def show(*, home: Home) -> None:
-    """Print the token of this home's swarm, with the running node's addresses."""
+def show(*, home: Home, listen: Sequence[str]) -> None:
+    """Print the token of this home's swarm, with this node's addresses."""
     place = _require_place(home)
-    _print_token(home, place, _own_invite(place))
+    _print_token(home, place, _own_invite(place), listen)
 
 
 @token.command(epilog="Example: localai-node token invite --role client --expires 7d")
 @click.option("--role", type=click.Choice(["worker", "client", "admin"]), default="worker", show_default=True)
 @click.option(
-    "--expires", type=_Duration(), help="How long it lets machines connect: 30m, 1h, 7d. Default: for ever."
+    "--expires",
+    type=DurationType(),
+    help="How long it lets machines connect: 30m, 1h, 7d. Default: for ever.",
 )
+@listen_option
 @home_option
-def invite(*, home: Home, role: str, expires: int | None) -> None:
+def invite(*, home: Home, role: str, expires: int | None, listen: Sequence[str]) -> None:
     """Print a token of its own for one more friend, which can end by itself."""
     place = _require_place(home)
     expires_at = NEVER if expires is None else int(time.time()) + expires
-    _print_token(home, place, new_invite(home, place, cast("Role", role), expires_at))
+    _print_token(home, place, new_invite(home, place, cast("Role", role), expires_at), listen)
 
 
 @token.command(epilog="Example: localai-node token inspect lnode1...")
@@ -82,13 +70,10 @@ def inspect(*, text: str) -> None:
     """What a token says, without its secrets."""
     facts = Token.decode(text).facts
     grant = facts.grant
-    expires = (
-        "never" if grant.expires_at == NEVER else datetime.fromtimestamp(grant.expires_at, UTC).isoformat()
-    )
     click.echo(f"swarm      {facts.swarm}")
     click.echo(f"founder    {facts.founder_public_key.hex()}")
     click.echo(f"role       {grant.role}")
-    click.echo(f"expires    {expires}")
+    click.echo(f"expires    {_date(grant.expires_at)}")
     click.echo(f"invites    {' > '.join(grant.invites)}")
     for address in facts.addresses:
         click.echo(f"address    {address}")
@@ -107,10 +92,15 @@ def _own_invite(place: SwarmMembership) -> Invite:
     return place.invite
 
 
-def _print_token(home: Home, place: SwarmMembership, invite: Invite) -> None:
-    click.echo(place.token(invite, _addresses(home)).encode())
+def _print_token(home: Home, place: SwarmMembership, invite: Invite, listen: Sequence[str]) -> None:
+    click.echo(place.token(invite, own_addresses(home, listen)).encode())
 
 
-def _addresses(home: Home) -> Sequence[PeerAddress]:
-    """Where others will find this node: the running node knows, an idle home remembers."""
-    return [PeerAddress.parse(str(text)) for text in ask(home, "info")["addresses"]]
+def _date(expires_at: int) -> str:
+    if expires_at == NEVER:
+        return "never"
+    try:
+        date = datetime.fromtimestamp(expires_at, UTC).isoformat()
+    except (OverflowError, ValueError, OSError):
+        return "in an age that calendars do not reach"
+    return f"{date} (over)" if expires_at < time.time() else date

@@ -1,0 +1,86 @@
+"""Values that flags take: from text, or one line on why that text will not do.
+
+click tells the line together with the flag's name, and ends with exit code 2.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import click
+
+from p2p.errors import BadAddress
+from p2p.tcp_address import tcp_endpoint
+
+_NAME_LENGTH_MAX = 64
+"""Peers refuse a longer one (`p2p/hello.py`)."""
+
+_SECONDS_OF_UNIT = {"m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """Where the HTTP API listens. Port 0: any free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> HostPort:
+        """`HOST:PORT`, an IPv6 host in brackets.
+
+        Raises:
+          ValueError: it is something else.
+        """
+        host, separator, port = text.rpartition(":")
+        if not separator or not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f"{text!r} is not HOST:PORT, for example 127.0.0.1:8080")
+        return cls(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+class HostPortType(click.ParamType[HostPort]):
+    name = "host:port"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> HostPort:
+        if isinstance(value, HostPort):
+            return value
+        try:
+            return HostPort.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class MultiaddrType(click.ParamType[str]):
+    name = "multiaddr"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            tcp_endpoint(str(value))
+        except BadAddress as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class NameType(click.ParamType[str]):
+    name = "name"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name = str(value).strip()
+        if not name or not name.isprintable() or len(name) > _NAME_LENGTH_MAX:
+            self.fail(f"a node's name is 1 to {_NAME_LENGTH_MAX} printable characters", param, ctx)
+        return name
+
+
+class DurationType(click.ParamType[int]):
+    """`30m`, `1h`, `7d`, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration; write 30m, 1h or 7d", param, ctx)
+        return int(match[1]) * _SECONDS_OF_UNIT[match[2]]
