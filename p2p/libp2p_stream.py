@@ -18,7 +18,7 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 from libp2p.security.noise.transport import PROTOCOL_ID, Transport
 from libp2p.security.secure_session import SecureSession
-from noise.exceptions import NoiseInvalidMessage  # type: ignore[import-untyped]  # it ships no types
+from noise.exceptions import NoiseInvalidMessage
 
 from p2p.errors import Unreachable
 from p2p.identity import Identity

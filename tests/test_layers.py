@@ -13,7 +13,7 @@ ORDER = ("p2p", "ledger", "federation", "api", "node")
 
 ONLY_IN = {
     "libp2p": (
-        {"p2p/libp2p_network.py", "p2p/libp2p_stream.py", "p2p/private_network.py"},
+        {"p2p/libp2p_stream.py"},
         "one border maps its exceptions and can be replaced; importing it takes 1.2 s",
     ),
     "llama_cpp": (
@@ -45,6 +45,7 @@ CORES = (
     "p2p/admission_events.py",
     "p2p/boot_ids.py",
     "p2p/connection_table.py",
+    "p2p/tcp_address.py",
     "p2p/yamux_frames.py",
     "p2p/token.py",
     "p2p/credential.py",
