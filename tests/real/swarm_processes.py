@@ -92,6 +92,10 @@ class NodeProcess:
             assert elapsed < within, f"{self.name} saw this for {elapsed:.2f} s: {seen}\n{self._last_words()}"
             self._has_ended.wait(LOOK_INTERVAL)
 
+    def live(self, seconds: float) -> None:
+        """Let it run for a while; it must not end meanwhile."""
+        assert not self._has_ended.wait(seconds), self._last_words()
+
     def token(self) -> str:
         """The join token of the swarm it founded."""
         return self.command("token", "show").stdout.split()[-1]
