@@ -123,6 +123,8 @@ class FailureDetector:
                 probe.deadline = max(probe.deadline + lateness, not_before)
             self._relays.postpone(lateness)
             self.beliefs.postpone(lateness, not_before)
+            # Nothing is overdue any more, so what else lay unread is not taken for another pause.
+            self._next_probe_at = max(self._next_probe_at, now)
 
     def _on_timer(self, now: float) -> None:
         for relay in self._relays.expired(now):
@@ -139,7 +141,7 @@ class FailureDetector:
         if health is None or not health.is_linked:
             return
         health.heard_at = now
-        self.beliefs.hear(message.rumours, now)
+        self.beliefs.hear(message.rumours, now)  # Gossip is nothing but these.
         match message:
             case Ping():
                 self._on_ping(peer, message, now)
@@ -151,8 +153,6 @@ class FailureDetector:
                 self._on_relayed_ack(peer, message, now)
             case Nack(sequence):
                 self._on_nack(peer, sequence)
-            case Gossip():
-                pass  # It is nothing but its rumours.
 
     def _on_ping(self, peer: PeerId, ping: Ping, now: float) -> None:
         if ping.about_you is not None:

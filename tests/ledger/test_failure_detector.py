@@ -322,6 +322,17 @@ def test_a_pause_of_our_own_blames_nobody() -> None:
     assert bench.status(CAROL) is OFFLINE
 
 
+def test_a_pause_of_our_own_is_forgiven_once_however_much_lay_unread() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.handle(FailureReported(CAROL))
+    bench.now += 3600
+    for sequence in range(10):
+        bench.receive(BOB, Ping(sequence, 0))
+    assert bench.detector.local_health.score == 1
+    bench.wait(CONFIG.suspicion_min + CONFIG.direct_timeout, BOB)
+    assert bench.status(CAROL) is OFFLINE
+
+
 def test_what_a_node_believes_while_cut_off_is_not_spread_later() -> None:
     bench = Bench(BOB, CAROL)
     bench.handle(LinkLost(BOB))
