@@ -13,7 +13,7 @@ from node.config import home_option, listen_option
 from node.errors import WrongUse
 from node.flag_types import DurationType
 from node.home import Home
-from node.own_addresses import own_addresses
+from node.home_addresses import home_addresses
 from node.place import SWARM_NAME_DEFAULT, found, load_place, may_not_invite, new_invite
 from p2p.credential import NEVER, Invite, Role
 from p2p.membership import SwarmMembership
@@ -93,7 +93,7 @@ def _own_invite(place: SwarmMembership) -> Invite:
 
 
 def _print_token(home: Home, place: SwarmMembership, invite: Invite, listen: Sequence[str]) -> None:
-    click.echo(place.token(invite, own_addresses(home, listen)).encode())
+    click.echo(place.token(invite, home_addresses(home, listen)).encode())
 
 
 def _date(expires_at: int) -> str:

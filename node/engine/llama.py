@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 from llama_cpp import llama_cpp
+from llama_cpp._ggml import libggml as _ggml
 
 from federation.backend import Sampling
 from node.engine.errors import ModelNotLoadable
@@ -29,6 +30,9 @@ _SPECIAL_TOKENS_MAX = 16_384
 """No known vocabulary has half as many."""
 _ERROR_LEVEL = 4
 """GGML_LOG_LEVEL_ERROR; `llama_cpp._logger` still counts from before DEBUG became 1."""
+
+_GPU_TYPES = (1, 2)
+"""GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU."""
 
 _CACHE_TYPES = {
     "f16": llama_cpp.GGML_TYPE_F16,
@@ -292,6 +296,26 @@ class LlamaModel:
     def forget(self, slot: int) -> None:
         """Empty the sequence `slot`."""
         llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
+
+
+def describe_build() -> dict[str, Any]:
+    """What llama.cpp was built to compute with, and the GPUs it found.
+
+    `llama_cpp` wraps none of these calls.
+    """
+    for function in (_ggml.ggml_backend_reg_get, _ggml.ggml_backend_dev_get):
+        function.argtypes, function.restype = [ctypes.c_size_t], ctypes.c_void_p
+    for function in (_ggml.ggml_backend_reg_name, _ggml.ggml_backend_dev_description):
+        function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_char_p
+    _ggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+    backends = [_ggml.ggml_backend_reg_get(number) for number in range(_ggml.ggml_backend_reg_count())]
+    devices = [_ggml.ggml_backend_dev_get(number) for number in range(_ggml.ggml_backend_dev_count())]
+    gpus = [device for device in devices if _ggml.ggml_backend_dev_type(device) in _GPU_TYPES]
+    return {
+        "backends": [_ggml.ggml_backend_reg_name(backend).decode() for backend in backends],
+        "gpus": [_ggml.ggml_backend_dev_description(gpu).decode() for gpu in gpus],
+        "threads": _physical_cores(),
+    }
 
 
 def _physical_cores() -> int:

@@ -22,7 +22,7 @@ from p2p.peer import PeerAddress
 from p2p.tcp_address import tcp_endpoint, tcp_multiaddr
 
 
-def own_addresses(home: Home, asked: Sequence[str]) -> list[PeerAddress]:
+def home_addresses(home: Home, asked: Sequence[str]) -> list[PeerAddress]:
     """The addresses of the node in `home`, best first. `asked`: where it shall listen once it runs.
 
     Raises:

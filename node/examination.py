@@ -1,0 +1,190 @@
+"""Looking at this machine: reads the facts that `doctor.py` judges.
+
+Changes nothing, and everything it waits for has a bound. llama.cpp is loaded in a
+process of its own: where the build does not fit the CPU, that one dies.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+
+from node import doctor
+from node.control import ask
+from node.doctor import Build, Finding
+from node.errors import HomeDamaged, NoAnswer, NotRunning
+from node.flag_types import HostPort
+from node.hardware import gpu_names, nvidia_names
+from node.home import Home, NodeState
+from node.listening import listen_attempts
+from node.place import load_place
+from p2p.errors import BadAddress, BadIdentity
+from p2p.identity import Identity
+from p2p.interfaces import own_addresses
+from p2p.membership import SwarmMembership
+from p2p.peer import PeerAddress
+from p2p.tcp_address import tcp_endpoint
+
+_DESCRIBE = (sys.executable, "-P", "-m", "node.engine.describe")
+_DESCRIBE_TIMEOUT = 60.0
+"""Seconds: a GPU's driver that was asleep takes some; a disk that was, too."""
+_CONNECT_TIMEOUT = 2.0
+"""Seconds: anything slower than that over a home's connections is not there."""
+_ADDRESSES_TRIED_MAX = 32
+"""At once. One that answers is enough, and so many say that none will."""
+
+
+def examine(home: Home, api: HostPort, listen: Sequence[str]) -> Iterator[Finding]:
+    """What there is to say of this machine and of `home`, as it is found.
+
+    Args:
+      api, listen: where a node of this home would listen; none: where it did last.
+    """
+    build = describe_build()
+    yield doctor.judge_build(build)
+    gpus = gpu_names()
+    yield doctor.judge_gpu(gpus, build, driver_answers=bool(gpus) or nvidia_names() is not None)
+    memory = psutil.virtual_memory()
+    yield doctor.judge_memory(memory.total, memory.available)
+    yield doctor.judge_disk(str(home.path), shutil.disk_usage(_existing(home.path)).free)
+    yield doctor.judge_clock(time.time(), max(map(_written_at, (home.swarm_file, home.node_key))))
+    yield from _examine_files(home)
+    known: tuple[PeerAddress, ...] = ()
+    place = _usable_place(home)
+    if place is not None:
+        yield doctor.judge_place(place.swarm, place.credential.links[-1].expires_at, time.time())
+        known = place.bootstrap
+    try:
+        state = home.load_state()
+    except HomeDamaged as error:
+        yield Finding("problem", "state", str(error))
+        state = NodeState()
+    try:
+        yield from _examine_running_node(home)
+    except NotRunning:
+        yield from _examine_ports(api, listen, state.listen)
+    except NoAnswer as error:
+        yield Finding("problem", "node", str(error), "look at its log, and start it anew")
+    addresses = [str(address) for address in own_addresses() if not address.is_loopback]
+    yield doctor.judge_own_addresses(addresses)
+    yield _examine_known_addresses((*state.peers, *known))
+    yield from doctor.defaults_chosen(build)
+
+
+def describe_build(command: Sequence[str] = _DESCRIBE) -> Build | str:
+    """The llama.cpp that is installed, or why it cannot be loaded."""
+    try:
+        shown = subprocess.run(command, capture_output=True, timeout=_DESCRIBE_TIMEOUT, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    if shown.returncode:
+        # A negative status is the signal that ended it (Unix).
+        status = shown.returncode
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with {status:#x}"
+        last_words = shown.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        return f"its process {how} ({last_words or 'without a word'})"
+    said = json.loads(shown.stdout)
+    return Build(tuple(said["backends"]), tuple(said["gpus"]), int(said["threads"]))
+
+
+def why_not_listen(host: str, port: int) -> str:
+    """Why nobody could listen on `host` and `port` now; empty if somebody could."""
+    try:
+        [(family, *_), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        # `create_server` puts the address behind the reason; ours stands before it.
+        return (error.strerror or str(error)).partition(" (while")[0]
+    return ""
+
+
+def _examine_files(home: Home) -> Iterator[Finding]:
+    keys: list[tuple[Path, Callable[[], object]]] = [
+        (home.node_key, lambda: Identity.load(home.node_key)),
+        (home.founder_key, lambda: Identity.load(home.founder_key)),
+        (home.swarm_file, lambda: load_place(home)),
+    ]
+    for path, load in keys:
+        if not path.exists():
+            continue
+        problem = ""
+        try:
+            load()
+        except (BadIdentity, HomeDamaged) as error:
+            problem = str(error)
+        # Windows has no such bits; there the folder's access list guards the file.
+        mode = 0 if sys.platform == "win32" else stat.S_IMODE(path.stat().st_mode)
+        yield doctor.judge_private_file(path.name, str(path), mode=mode, problem=problem)
+
+
+def _usable_place(home: Home) -> SwarmMembership | None:
+    try:
+        return load_place(home)
+    except HomeDamaged:
+        return None  # A finding about its file says so.
+
+
+def _examine_running_node(home: Home) -> Iterator[Finding]:
+    """Where the node in `home` can be reached, and whom it reaches.
+
+    Raises:
+      NotRunning: none runs there.
+      NoAnswer: it is stuck.
+    """
+    info, swarm = ask(home, "info"), ask(home, "status")
+    yield doctor.judge_api_port(str(info["api"]), is_ours=True, failure="")
+    places = ", ".join(str(address).partition("/p2p/")[0] for address in info["addresses"])
+    yield doctor.judge_listen_port(places, is_ours=True, is_asked=False, failure="")
+    yield doctor.judge_connections(swarm["nodes"], swarm["self"])
+
+
+def _examine_ports(api: HostPort, listen: Sequence[str], kept: Sequence[str]) -> Iterator[Finding]:
+    """Whether a node could listen where it would try first."""
+    failure = why_not_listen(api.host, api.port)
+    yield doctor.judge_api_port(f"{api.host}:{api.port}", is_ours=False, failure=failure)
+    for multiaddr in next(listen_attempts(listen, kept)):
+        failure = why_not_listen(*tcp_endpoint(multiaddr))
+        yield doctor.judge_listen_port(multiaddr, is_ours=False, is_asked=bool(listen), failure=failure)
+
+
+def _examine_known_addresses(addresses: Iterable[PeerAddress]) -> Finding:
+    """Try the addresses at which other nodes were seen, or that the token brought."""
+    tried = list(dict.fromkeys(address.multiaddr for address in addresses))[:_ADDRESSES_TRIED_MAX]
+    with ThreadPoolExecutor(_ADDRESSES_TRIED_MAX) as pool:
+        answers = list(pool.map(_answers, tried))
+    return doctor.judge_known_addresses(
+        [multiaddr for multiaddr, answered in zip(tried, answers, strict=True) if answered],
+        [multiaddr for multiaddr, answered in zip(tried, answers, strict=True) if not answered],
+    )
+
+
+def _answers(multiaddr: str) -> bool:
+    """Whether somebody takes TCP connections at `multiaddr`."""
+    try:
+        socket.create_connection(tcp_endpoint(multiaddr), _CONNECT_TIMEOUT).close()
+    except (OSError, BadAddress):
+        return False
+    return True
+
+
+def _existing(path: Path) -> Path:
+    """`path`, or the nearest folder above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
