@@ -50,7 +50,9 @@ _DRAIN_GRACE = 20.0
 _LAST_WORDS_TIMEOUT = 1.0
 """Seconds for the entry that says so to be on its way to all; who reads nothing for longer is frozen."""
 _STATE_INTERVAL = 60.0
-"""Seconds between two notes of where peers are: what a crash may forget."""
+"""Seconds between two notes of where peers are while nobody comes: their addresses change unannounced."""
+_STATE_PAUSE = 1.0
+"""Seconds at least between two: each waits for the disk, and a swarm may arrive all at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +200,13 @@ class Node:
         self._stop.set()
 
     async def _keep_state(self) -> None:
-        while True:
-            self._save_state()
-            await trio.sleep(_STATE_INTERVAL)
+        """Note where peers are as soon as they are met: after a power cut there is no other way back."""
+        with self._parts.members.subscribe() as events:
+            while True:
+                self._save_state()
+                await trio.sleep(_STATE_PAUSE)
+                with trio.move_on_after(_STATE_INTERVAL):
+                    await events.receive()
 
     def _save_state(self) -> None:
         peers = tuple(self._parts.members.known_addresses())

@@ -45,4 +45,4 @@ def _processor_time(node: NodeProcess) -> float:
 
 
 def _processes(node: NodeProcess) -> list[psutil.Process]:
-    return [psutil.Process(node.process.pid), *node.children()]
+    return [psutil.Process(node.process.pid), *node.engines()]

@@ -30,9 +30,14 @@ BENCHES: dict[str, Callable[[Path], Iterator[Figure]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure real nodes on this machine.")
-    parser.add_argument("benches", nargs="*", choices=[[], *BENCHES], metavar="|".join(BENCHES))
+    parser.add_argument("benches", nargs="*", metavar="|".join(BENCHES))
     chosen = parser.parse_args().benches or list(BENCHES)
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {_load()}")
+    if unknown := sorted(set(chosen) - set(BENCHES)):
+        parser.error(f"there is no bench called {unknown[0]}")
+    print(
+        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {_load()}",
+        flush=True,
+    )
     figures: list[Figure] = []
     for name in chosen:
         print(f"measuring: {name} ...", file=sys.stderr)

@@ -106,8 +106,8 @@ class NodeProcess:
         assert completed.returncode == 0, completed.stderr
         return completed
 
-    def children(self) -> list[psutil.Process]:
-        """The processes it has started: its engines, and what renders templates."""
+    def engines(self) -> list[psutil.Process]:
+        """The processes it has started for its models."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def freeze(self) -> None:

@@ -105,13 +105,23 @@ def test_a_node_that_leaves_is_forgotten(living_swarm: LivingSwarm) -> None:
     assert not (leaver.home / "swarm.msgpack").exists()
 
 
+def test_a_crashed_engine_costs_nobody_an_answer(living_swarm: LivingSwarm) -> None:
+    alpha, front = living_swarm.alpha, living_swarm.front
+    for engine in alpha.engines():
+        engine.kill()
+    with OpenAI(base_url=f"{front.api}/v1", api_key="unused", max_retries=0) as client:
+        for _ in range(5):
+            streamed_chat(client)
+    front.wait_until(lambda rows: serves(rows, "alpha"))
+
+
 def test_no_engine_outlives_a_killed_node(nodes: NodeProcesses) -> None:
     node = nodes.run("start", "alone", "--model", "demo")
     node.wait_until(lambda rows: serves(rows, "alone"))
-    children = node.children()
-    assert children
+    engines = node.engines()
+    assert engines
     node.kill()
-    _, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(engines, timeout=5)
     assert alive == []
 
 
