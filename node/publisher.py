@@ -17,7 +17,7 @@ import trio
 
 from ledger.errors import OverQuota
 from ledger.ledger import Ledger
-from ledger.records import ModelRecord, NodeRecord, NodeRole, Presence, model_key
+from ledger.records import ModelRecord, NodeRecord, NodeRole, Presence, Record, model_key
 
 logger = logging.getLogger(__name__)
 
@@ -63,17 +63,12 @@ class Publisher:
 
     def publish(self) -> None:
         """Make our entries say what is true now."""
-        try:
-            self._ledger.put_record(
-                replace(self._identity, presence=self._presence, addresses=tuple(self._addresses()))
-            )
-            records = self._models()
-            for record in records:
-                self._ledger.put_record(record)
-        except OverQuota as error:
-            logger.warning("cannot tell the swarm about this node: %s", error)
-            return
-        self._forget_except(records)
+        models = self._models()
+        # First, so that what is gone makes room.
+        self._forget_except(models)
+        self._put(replace(self._identity, presence=self._presence, addresses=tuple(self._addresses())))
+        for model in models:
+            self._put(model)
 
     async def run(self) -> None:
         """Publish on every change, and look at the addresses now and then, until cancelled."""
@@ -82,6 +77,13 @@ class Publisher:
             self.publish()
             with trio.move_on_after(_ADDRESS_LOOK_INTERVAL):
                 await self._is_due.wait()
+
+    def _put(self, record: Record) -> None:
+        try:
+            self._ledger.put_record(record)
+        except OverQuota as error:
+            # The others are told what does fit.
+            logger.warning("cannot tell the swarm everything about this node: %s", error)
 
     def _forget_except(self, records: Sequence[ModelRecord]) -> None:
         """Delete what we said of models we do not have any more."""

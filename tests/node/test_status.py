@@ -1,0 +1,145 @@
+"""`/api/swarm` tells what is known of each node, and `status` prints it for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from federation.lease import Leases
+from ledger.records import Load, ModelName, ModelRecord
+from ledger.view import NodeView
+from node.status import swarm_status
+from node.status_table import render_status
+from p2p.peer import PeerId
+
+ME, BOB = PeerId("me"), PeerId("bob")
+TINY = ModelName("tiny")
+DESKTOP = NodeView(
+    ME,
+    "desktop",
+    "online",
+    "worker",
+    "1.2",
+    rtt=0.0,
+    last_seen=0.0,
+    models=(ModelRecord(TINY, "loaded", ("chat",), slots=4),),
+    loads={TINY: Load(4, 1, 2)},
+    hardware={"cores": 8},
+)
+MACBOOK = NodeView(
+    BOB,
+    "macbook",
+    "online",
+    "worker",
+    "1.1",
+    rtt=0.00251,
+    last_seen=0.304,
+    models=(ModelRecord(TINY, "loaded", ("chat",), slots=2),),
+)
+
+
+def row(node: NodeView, leases: Leases | None = None) -> dict[str, object]:
+    [row] = swarm_status("home", ME, [node], leases or Leases())["nodes"]
+    assert isinstance(row, dict)
+    return row
+
+
+def test_a_row_has_what_the_api_promises() -> None:
+    assert row(DESKTOP) == {
+        "id": "me",
+        "name": "desktop",
+        "state": "online",
+        "role": "worker",
+        "version": "1.2",
+        "rtt_ms": 0.0,
+        "last_seen_s": 0.0,
+        "slots_total": 4,
+        "slots_busy": 1,
+        "queued": 2,
+        "models": [{"name": "tiny", "state": "loaded", "capabilities": ["chat"]}],
+        "hardware": {"cores": 8},
+        "warnings": [],
+    }
+
+
+def test_our_own_leases_count_before_the_peer_reports_them() -> None:
+    leases = Leases()
+    with leases.hold(BOB, TINY):
+        assert row(MACBOOK, leases)["slots_busy"] == 1
+    assert row(MACBOOK, leases)["slots_busy"] == 0
+
+
+def test_what_others_run_there_counts_as_well() -> None:
+    leases = Leases()
+    busy = replace(MACBOOK, loads={TINY: Load(2, 2)})
+    with leases.hold(BOB, TINY):
+        assert row(busy, leases)["slots_busy"] == 2
+
+
+def test_a_node_that_reported_nothing_yet_has_the_slots_of_its_record() -> None:
+    assert row(MACBOOK)["slots_total"] == 2
+
+
+def test_an_offline_node_is_busy_with_nothing() -> None:
+    leases = Leases()
+    dead = replace(DESKTOP, state="offline")
+    with leases.hold(ME, TINY):
+        shown = row(dead, leases)
+    assert (shown["slots_total"], shown["slots_busy"], shown["queued"]) == (0, 0, 0)
+
+
+def test_a_node_that_was_never_heard_has_no_numbers() -> None:
+    shown = row(replace(MACBOOK, rtt=None, last_seen=None))
+    assert (shown["rtt_ms"], shown["last_seen_s"]) == (None, None)
+
+
+def test_a_model_that_failed_says_why() -> None:
+    failed = replace(DESKTOP, models=(ModelRecord(TINY, "failed", reason="not GGUF"),))
+    assert row(failed)["models"] == [
+        {"name": "tiny", "state": "failed", "capabilities": [], "reason": "not GGUF"}
+    ]
+
+
+def test_it_is_json() -> None:
+    status = swarm_status("home", ME, [DESKTOP, MACBOOK], Leases())
+    assert json.loads(json.dumps(status)) == status
+
+
+def table(*nodes: NodeView) -> list[str]:
+    return render_status(swarm_status("home", ME, nodes, Leases())).splitlines()
+
+
+def test_the_table_has_a_line_per_node_ours_first() -> None:
+    loading = replace(MACBOOK, models=(ModelRecord(TINY, "loading", slots=2),))
+    assert table(loading, DESKTOP) == [
+        "swarm home: 2 of 2 nodes online",
+        "",
+        "NODE                 STATE   ROLE    SLOTS  RTT     SEEN       MODELS",
+        "desktop (this node)  online  worker  1/4    0.0 ms  -          tiny",
+        "macbook              online  worker  0/2    2.5 ms  0.3 s ago  tiny (loading)",
+    ]
+
+
+def test_the_table_counts_only_nodes_that_are_online() -> None:
+    assert table(DESKTOP, replace(MACBOOK, state="suspect"))[0] == "swarm home: 1 of 2 nodes online"
+    assert table(DESKTOP)[0] == "swarm home: 1 node"
+
+
+def test_the_table_says_why_a_model_failed_and_what_is_unknown() -> None:
+    failed = replace(
+        MACBOOK, rtt=None, last_seen=None, models=(ModelRecord(TINY, "failed", reason="not GGUF"),)
+    )
+    assert table(DESKTOP, failed)[-1].split()[4:] == ["-", "-", "tiny", "(failed:", "not", "GGUF)"]
+    assert table(replace(DESKTOP, models=()))[-1].endswith("-")
+
+
+def test_warnings_come_last() -> None:
+    assert table(replace(DESKTOP, warnings=("two files are called tiny",)))[-1] == (
+        "warning: two files are called tiny"
+    )
+
+
+def test_names_from_other_machines_cannot_steer_the_terminal() -> None:
+    shown = "".join(table(DESKTOP, replace(MACBOOK, name="\x1b[2Jmac\nbook", warnings=("\x07",))))
+    assert "?[2Jmac?book" in shown
+    assert shown.isprintable()
