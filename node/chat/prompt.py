@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
+import trio
+
 from node.chat.messages import check_messages
 from node.chat.plain_prompt import PLAIN_STOPS, plain_prompt
 from node.chat.template import SpecialTokens
@@ -45,8 +47,9 @@ async def chat_prompt(
     template = template or facts.chat_template
     if not template:
         return ChatPrompt((PromptPart(plain_prompt(checked), parse_special=False),), PLAIN_STOPS)
-    special_tokens = _special_tokens(facts.special_tokens)
-    protected, marker = special_tokens.protect(checked, template)
+    # In threads: a large vocabulary or a message full of tokens takes up to seconds.
+    special_tokens = await trio.to_thread.run_sync(_special_tokens, facts.special_tokens)
+    protected, marker = await trio.to_thread.run_sync(special_tokens.protect, checked, template)
     rendered = await renderer.render(
         template,
         {
@@ -59,10 +62,10 @@ async def chat_prompt(
             "documents": None,
         },
     )
-    return ChatPrompt(special_tokens.split(rendered, marker))
+    return ChatPrompt(await trio.to_thread.run_sync(special_tokens.split, rendered, marker))
 
 
 @lru_cache(maxsize=64)
 def _special_tokens(texts: tuple[str, ...]) -> SpecialTokens:
-    """One for each model of a node; making it takes milliseconds where a vocabulary has thousands."""
+    """One for each model of a node."""
     return SpecialTokens(texts)

@@ -137,8 +137,8 @@ def _limit_memory() -> None:
 def _write(answers: BinaryIO, answer: Mapping[str, Any]) -> None:
     try:
         frame = encode_frame(answer, RENDER_FRAME_SIZE_MAX)
-    except FrameTooLarge as error:
-        frame = encode_frame({"error": f"the template wrote {error}"}, RENDER_FRAME_SIZE_MAX)
+    except (FrameTooLarge, UnicodeEncodeError) as error:
+        frame = encode_frame({"error": f"its text cannot be passed on: {error}"}, RENDER_FRAME_SIZE_MAX)
     answers.write(frame)
     answers.flush()
 

@@ -71,6 +71,7 @@ def test_blocks_leave_no_space_behind_as_templates_expect() -> None:
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
         ("{{ range(10**9) | list }}", "too big"),
         ("{{ [] | tojson(indent=[]) }}", "can't multiply"),
+        (r"{{ '\ud83d' }}", "surrogates"),
     ],
 )
 def test_a_template_that_fails_says_so_and_the_child_goes_on(template: str, says: str) -> None:
