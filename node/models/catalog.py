@@ -70,6 +70,8 @@ class Catalog:
     def add(self, source: str, *, copy: bool = False) -> ModelDefinition:
         """Make the model at `source` (a path, or `demo`) one of this node's, for good.
 
+        A model that is one already is read anew.
+
         Raises:
           BadModelFile: it cannot be served; says why.
           BadModelName: nothing gives it a name it can have.
@@ -83,7 +85,11 @@ class Catalog:
         if known is not None and not _is_same_file(known, definition):
             raise ModelNameTaken(f"{known.path} is called {definition.name} already")
         if not self._is_in_folder(definition.path):
-            definition = self._store(definition, copy=copy)
+            kept = known.yaml_path if known is not None and not copy else None
+            if kept is not None and self._is_in_folder(kept):
+                definition = define_model(kept, memory_bytes=self._memory_bytes)
+            else:
+                definition = self._store(definition, copy=copy)
         self._definitions[definition.name] = definition
         return definition
 
@@ -170,12 +176,18 @@ def _is_same_file(one: ModelDefinition, other: ModelDefinition) -> bool:
 
 
 def _settings_document(definition: ModelDefinition, path: Path) -> dict[str, Any]:
-    """The YAML to keep: what the person wrote, with the name and the file filled in."""
+    """The YAML to keep: what the person wrote, with the name, the file and our own template filled in."""
     document: dict[str, Any] = {}
     if definition.yaml_path is not None:
         document = yaml.safe_load(definition.yaml_path.read_bytes()) or {}
     parameters = {**(document.get("parameters") or {}), "model": str(path)}
-    return {**document, "name": str(definition.name), "parameters": parameters}
+    document = {**document, "name": str(definition.name), "parameters": parameters}
+    if definition.settings.chat_template:
+        document["template"] = {
+            **(document.get("template") or {}),
+            "chat": definition.settings.chat_template,
+        }
+    return document
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ import yaml
 
 from ledger.records import ModelName
 from node.models.catalog import Catalog
+from node.models.demo_model import DEMO_CHAT_TEMPLATE
 from node.models.errors import BadModelFile, CannotStoreModel, ModelNameTaken, UnknownModel
 
 GGUF = struct.pack("<4sIQQ", b"GGUF", 3, 0, 0) + bytes(50)
@@ -119,7 +120,27 @@ def test_an_added_model_is_there_after_a_restart(folder: Path, tmp_path: Path, c
 def test_the_demo_model_can_be_added_by_its_short_name(folder: Path) -> None:
     definition = read(folder).add("demo")
     assert definition.name == "smollm2-135m-instruct"
-    assert names(read(folder)) == ["smollm2-135m-instruct"]
+    again = read(folder)
+    assert again.definitions == {definition.name: definition}
+    assert again.warnings == ()
+
+
+def test_an_added_demo_model_keeps_the_template_we_give_it(folder: Path) -> None:
+    assert read(folder).add("demo").settings.chat_template == DEMO_CHAT_TEMPLATE
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_adding_a_model_again_finds_it_as_it_is_now(folder: Path, tmp_path: Path, copy: bool) -> None:
+    source = model(tmp_path / "disk" / "big.gguf")
+    catalog = read(folder)
+    catalog.add(str(source), copy=copy)
+    kept = folder / "big.gguf" if copy else source
+    kept.unlink()
+    catalog = read(folder)
+    assert "there is no file" in catalog.definitions[ModelName("big")].problem
+    model(kept)
+    assert catalog.add(str(kept)).problem == ""
+    assert catalog.definitions[ModelName("big")].problem == ""
 
 
 def test_a_model_that_cannot_be_served_is_not_added(folder: Path, tmp_path: Path) -> None:
