@@ -5,8 +5,9 @@ it waits or in the middle of the answer, streamed or not, ends the backend's `wi
 block, and that frees the slot wherever it is.
 
 The head is sent with the first token, so that everything that can go wrong before it
-has a status of its own. Only a prompt that takes long to prefill starts the stream
-earlier, because clients and proxies give up on a silent connection.
+has a status of its own. Only a backend that reports progress for long starts the stream
+earlier, because clients and proxies give up on a silent connection. The end is sent when
+the slot is free again: a client that does not read it holds up nobody.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 
 import trio
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api import sse
 from api.metrics import Metrics
@@ -87,9 +88,11 @@ class InferenceResponse(Response):
             aclosing(self._events(answer, asked_at)) as events,
         ):
             if self._stream:
-                await self._send_stream(answer, events, asked_at, send)
+                end = await self._send_stream(answer, events, asked_at, send)
             else:
-                await self._send_whole(answer, events, send)
+                end = await self._whole(answer, events)
+        for message in end:
+            await send(message)
 
     async def _events(self, answer: Answer, asked_at: float) -> AsyncGenerator[AnswerEvent]:
         """The events of `answer`, counted."""
@@ -108,8 +111,10 @@ class InferenceResponse(Response):
 
     async def _send_stream(
         self, answer: Answer, events: AsyncGenerator[AnswerEvent], asked_at: float, send: Send
-    ) -> None:
-        accepted_at = last_sent_at = trio.current_time()
+    ) -> list[Message]:
+        """Send all but the end, which is returned."""
+        end: list[Message] = []
+        last_sent_at = trio.current_time()
         is_started = False
         async for event in events:
             now = trio.current_time()
@@ -118,12 +123,14 @@ class InferenceResponse(Response):
                 continue
             if not is_started:
                 is_started = True
-                timing = {"queue": accepted_at - asked_at, "prefill": now - accepted_at}
-                headers = [*sse.HEADERS, *_routing_headers(answer, timing)]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send(_head([*sse.HEADERS, *_routing_headers(answer, {"ttft": now - asked_at})]))
                 body = self._shape.opening() + body
-            await send({"type": "http.response.body", "body": body, "more_body": not isinstance(event, Done)})
+            if isinstance(event, Done):
+                end = [_body(body, is_last=True)]
+            else:
+                await send(_body(body, is_last=False))
             last_sent_at = trio.current_time()
+        return end
 
     def _words(self, event: AnswerEvent, silence: float) -> bytes:
         """What a stream says of `event`, after `silence` seconds; nothing if it is not worth a write."""
@@ -136,7 +143,8 @@ class InferenceResponse(Response):
             case Done():
                 return self._shape.closing(event)
 
-    async def _send_whole(self, answer: Answer, events: AsyncGenerator[AnswerEvent], send: Send) -> None:
+    async def _whole(self, answer: Answer, events: AsyncGenerator[AnswerEvent]) -> list[Message]:
+        end: list[Message] = []
         texts: dict[int, list[str]] = {}
         async for event in events:
             match event:
@@ -150,8 +158,16 @@ class InferenceResponse(Response):
                         (b"content-length", b"%d" % len(body)),
                         *_routing_headers(answer, asdict(event.timings)),
                     ]
-                    await send({"type": "http.response.start", "status": 200, "headers": headers})
-                    await send({"type": "http.response.body", "body": body, "more_body": False})
+                    end = [_head(headers), _body(body, is_last=True)]
+        return end
+
+
+def _head(headers: Sequence[tuple[bytes, bytes]]) -> Message:
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def _body(body: bytes, *, is_last: bool) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": not is_last}
 
 
 async def _cancel_on_hang_up(receive: Receive, scope: trio.CancelScope) -> None:
@@ -163,9 +179,8 @@ async def _cancel_on_hang_up(receive: Receive, scope: trio.CancelScope) -> None:
 def _routing_headers(answer: Answer, timing: Mapping[str, float]) -> list[tuple[bytes, bytes]]:
     """Who answered, after how many attempts, and what took how long (`timing` in seconds).
 
-    Before a stream ends, only what was waited for is known: `queue` until a worker
-    accepted and `prefill` until its first token, as seen from here. A whole answer
-    carries what the worker measured.
+    Before a stream ends, only its time to first token, as seen from here, is known. A
+    whole answer carries what the worker measured.
     """
     durations = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in timing.items())
     return [

@@ -11,7 +11,7 @@ Three kinds of parameters:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -24,6 +24,12 @@ TOKENS_MAX = 2**31 - 1
 
 STOP_MAX = 16
 """Strings. OpenAI allows 4; agents send more; each one is searched for in every token's text."""
+
+STOP_LENGTH_MAX = 1024
+"""Characters. A worker holds back that much text while a stop string may be forming."""
+
+MESSAGES_MAX = 16_384
+"""Messages of one chat: as many as one request to a peer carries."""
 
 NOT_YET: Mapping[str, tuple[Any, ...]] = {
     "n": (None, 1),
@@ -61,6 +67,12 @@ def _sendable(text: str) -> str:
 
 
 Text: TypeAlias = Annotated[str, AfterValidator(_sendable)]
+StopText: TypeAlias = Annotated[Text, Field(max_length=STOP_LENGTH_MAX)]
+
+_T = TypeVar("_T")
+
+Items: TypeAlias = Annotated[list[_T], Field(fail_fast=True)]
+"""A list that is refused at its first fault: a body of a million would be seconds of work and gigabytes."""
 
 
 class StreamOptions(BaseModel):
@@ -85,7 +97,7 @@ class InferenceBody(BaseModel):
     top_k: Annotated[int, Field(ge=0, le=TOKENS_MAX)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: Text | Annotated[list[Text], Field(max_length=STOP_MAX)] | None = None
+    stop: StopText | Annotated[Items[StopText], Field(max_length=STOP_MAX)] | None = None
     ignore_eos: bool | None = None
 
     @property
@@ -143,7 +155,7 @@ class Message(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[TextPart] | None = None
+    content: Text | Items[TextPart] | None = None
     name: Text | None = None
 
     def text(self) -> str | None:
@@ -156,7 +168,7 @@ class Message(BaseModel):
 class ChatBody(InferenceBody):
     """Body of `/v1/chat/completions`."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[Items[Message], Field(min_length=1, max_length=MESSAGES_MAX)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
     """OpenAI's newer name of `max_tokens`; wins over it."""
 
@@ -181,7 +193,7 @@ TokenId: TypeAlias = Annotated[int, Field(ge=0, le=TOKENS_MAX)]
 class CompletionBody(InferenceBody):
     """Body of `/v1/completions`."""
 
-    prompt: Text | list[TokenId] | list[Text] | list[list[TokenId]]
+    prompt: Text | Items[TokenId] | Items[Text] | Items[Items[TokenId]]
     """A list of prompts may hold one; several come with `n`."""
 
     def inference_request(self, request_id: RequestId) -> InferenceRequest:

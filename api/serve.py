@@ -97,6 +97,8 @@ async def _listen(host: str, port: int) -> trio.SocketListener:
                 f"another program listens on {host}:{port}; choose another port with --api {host}:PORT"
             ) from error
         raise ListenFailed(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    except UnicodeError as error:  # What Python raises for a name that no DNS could hold.
+        raise ListenFailed(f"cannot listen on {host}:{port}: that is not the name of a host") from error
     return listener
 
 
@@ -124,7 +126,6 @@ class _Connections:
     async def handle(self, stream: trio.SocketStream) -> None:
         if self.count >= CONNECTIONS_MAX:
             logger.warning("closed a new HTTP connection, because %s are open", self.count)
-            await stream.aclose()
             return
         self.count += 1
         try:

@@ -58,7 +58,7 @@ def decode_request_untrusted(fields: Fields) -> InferenceRequest:
         messages=fields.maps("messages", _MESSAGES_MAX),
         prompt=_prompt(fields),
         sampling=_sampling(fields.fields("sampling")),
-        max_tokens=fields.whole("max_tokens", 0, TOKENS_MAX) if "max_tokens" in fields else None,
+        max_tokens=fields.whole("max_tokens", 0, COUNT_MAX) if "max_tokens" in fields else None,
         stop=fields.texts("stop", _STOPS_MAX, _STOP_LENGTH_MAX),
         ignore_eos=fields.flag("ignore_eos"),
         timeout=fields.number("timeout", 0, TIMEOUT_MAX),

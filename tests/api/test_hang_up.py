@@ -85,3 +85,25 @@ def test_a_client_that_does_not_read_holds_the_backend_back(
         assert bench.backend.running == 0
 
     run_mocked(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_does_not_read_the_end_holds_no_slot(
+    new_bench: Callable[..., Bench],
+    stub: ModuleType,
+    run_mocked: Callable[..., Any],
+    stream: bool,
+) -> None:
+    bench = new_bench(script=stub.words("Paris"))
+
+    async def main() -> None:
+        body = {"model": "stub", "prompt": "Hi", "stream": stream}
+        async with bench.open("POST", "/v1/completions", json_body=body) as exchange:
+            await exchange.head()
+            if stream:
+                assert b"Paris" in (await exchange.messages.receive())["body"]
+            await trio.testing.wait_all_tasks_blocked()
+            assert bench.backend.running == 0
+            assert b"Paris" in (await exchange.reply()).body or stream
+
+    run_mocked(main)

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from api.schema import NOT_YET
+from api.schema import MESSAGES_MAX, NOT_YET, STOP_LENGTH_MAX, STOP_MAX, TOKENS_MAX, ChatBody, CompletionBody
+from federation.infer import FRAME_SIZE_MAX, Request
+from federation.infer_codec import decode_from_front_untrusted, encode
+from p2p.framing import encode_frame
 
 if TYPE_CHECKING:
     from tests.api.conftest import Bench
@@ -118,6 +122,7 @@ def test_their_neutral_values_pass(bench: Bench, parameter: str) -> None:
         ("seed", "7"),
         ("stop", 3),
         ("stop", ["x"] * 17),
+        ("stop", "x" * 1025),
         ("stream", "yes"),
         ("stream", 1),
         ("ignore_eos", "no"),
@@ -125,6 +130,7 @@ def test_their_neutral_values_pass(bench: Bench, parameter: str) -> None:
         ("model", None),
         ("model", "x" * 257),
         ("messages", []),
+        ("messages", [{"role": "user", "content": ""}] * 16_385),
         ("messages", "Hi"),
         ("messages", None),
         ("stream_options", {"include_usage": True}),
@@ -170,6 +176,40 @@ def test_a_bad_prompt_is_named(bench: Bench, prompt: Any) -> None:
     reply = bench.call("POST", "/v1/completions", {"model": "stub", "prompt": prompt})
     assert reply.status == 400
     assert reply.json()["error"]["param"].startswith("prompt")
+
+
+@pytest.mark.parametrize(
+    ("model", "wrong"),
+    [
+        (CompletionBody, {"prompt": [1.5] * 1000}),
+        (CompletionBody, {"prompt": [[1.5] * 1000]}),
+        (ChatBody, {"messages": [1] * 1000}),
+        (ChatBody, {"messages": [{"role": "user", "content": [1] * 1000}]}),
+        (ChatBody, {"messages": [{"role": "user", "content": "Hi"}], "stop": [1] * 1000}),
+    ],
+)
+def test_a_long_list_of_faults_costs_no_more_than_its_first(
+    model: type[ChatBody | CompletionBody], wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate({"model": "stub", **wrong})
+    assert refused.value.error_count() <= 5
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"max_tokens": TOKENS_MAX, "top_k": TOKENS_MAX, "seed": 2**63 - 1, "temperature": 2, "top_p": 0},
+        {"stop": ["\U0001f642" * STOP_LENGTH_MAX] * STOP_MAX, "seed": -(2**63)},
+        {"messages": [{"role": "assistant", "content": "", "name": "x"}] * MESSAGES_MAX},
+        {"model": "m" * 256},
+    ],
+)
+def test_whatever_is_taken_can_be_sent_on_to_a_peer(bench: Bench, extreme: dict[str, Any]) -> None:
+    assert bench.chat(**extreme).status == 200
+    asked = encode(Request(bench.backend.requests[0]))
+    encode_frame(asked, FRAME_SIZE_MAX)
+    decode_from_front_untrusted(asked)
 
 
 @pytest.mark.parametrize(
