@@ -67,7 +67,7 @@ def load_config_file(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise HomeDamaged(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,406 @@
+"""The command line tells every end in one line and by its exit code, and starts no slower than it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple, NoReturn
+
+import click
+import pytest
+
+from api.errors import AddressInUse, ListenFailed, UnsafeBinding
+from ledger.errors import CopiedIdentity, StoreFull
+from node.cli import cli, main
+from node.errors import CommandRefused, ForeignSwarm, HomeLocked
+from node.home import HOME_VARIABLE, Home
+from node.models.errors import NotGguf
+from node.place import found, load_place, new_invite
+from p2p.credential import NEVER
+from p2p.errors import BadIdentity, BadToken, NotAdmitted
+from p2p.identity import Identity
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"libp2p", "llama_cpp", "fastapi", "hypercorn", "trio", "httpx", "pydantic", "structlog"}
+
+
+class Told(NamedTuple):
+    """How a command ended."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    def is_one_line(self, *words: str) -> bool:
+        return self.err.count("\n") == 1 and all(word in self.err for word in words)
+
+
+Run = Callable[..., Told]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("LOCALAI_NODE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A command in this process. None of these tests may get as far as running a node."""
+
+    async def run_node(*_: object) -> NoReturn:
+        raise AssertionError("a node was started")
+
+    monkeypatch.setitem(sys.modules, "node.runtime", SimpleNamespace(run_node=run_node))
+    monkeypatch.setattr("node.commands.run.setup_logging", lambda *_: None)
+
+    def run(*arguments: str | Path) -> Told:
+        capsys.readouterr()
+        return Told(main(list(map(str, arguments))), *capsys.readouterr())
+
+    return run
+
+
+def new_token(run: Run, home: Home, *arguments: str) -> str:
+    told = run("token", "new", "--home", home.path, "--listen", "/ip4/127.0.0.1/tcp/0", *arguments)
+    assert told.exit_code == 0, told.err
+    return told.out.splitlines()[-1]
+
+
+def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command there is, as one types it."""
+    found = [path]
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found += commands(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
+    return found
+
+
+@pytest.mark.parametrize("command", [*commands(), ("federated",)], ids=" ".join)
+def test_every_command_explains_itself_with_an_example(run: Run, command: tuple[str, ...]) -> None:
+    told = run(*command, "--help")
+    assert told.exit_code == 0
+    assert "Example: " in told.out or not command
+    assert told.err == ""
+
+
+def test_no_command_at_all_shows_which_there_are(run: Run) -> None:
+    told = run()
+    assert told.exit_code == 2
+    assert "doctor" in told.err
+
+
+def test_the_version_is_told(run: Run) -> None:
+    assert run("--version").out.startswith("localai-node, version ")
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (HomeLocked("locked"), 1),
+        (CommandRefused("no"), 1),
+        (ForeignSwarm("other"), 2),
+        (NotGguf("not GGUF"), 1),
+        (BadToken("cut"), 2),
+        (BadIdentity("damaged"), 1),
+        (NotAdmitted("expired"), 1),
+        (StoreFull("no room"), 1),
+        (CopiedIdentity("copied"), 1),
+        (UnsafeBinding("public"), 2),
+        (ListenFailed("taken"), 1),
+        (AddressInUse("taken"), 1),
+    ],
+)
+def test_every_error_is_one_line_and_an_exit_code(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, exit_code: int
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("node.commands.status.ask", fail)
+    assert run("status") == (exit_code, "", f"localai-node: {error}\n")
+
+
+def test_what_the_machine_refuses_is_one_line_that_names_the_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> NoReturn:
+        raise OSError(28, "No space left on device", "/home/me/file")
+
+    monkeypatch.setattr("node.commands.status.ask", no_room)
+    assert run("status") == (1, "", "localai-node: /home/me/file: No space left on device\n")
+
+
+def test_a_mistake_of_ours_is_not_dressed_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.commands.status.ask", lambda *_: {})
+    with pytest.raises(KeyError):
+        run("status")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fly",),
+        ("status", "--nope"),
+        ("token", "inspect"),
+        ("start", "--slots", "0"),
+        ("start", "--listen", "x"),
+    ],
+)
+def test_wrong_use_is_one_line_that_names_the_help(run: Run, arguments: tuple[str, ...]) -> None:
+    told = run(*arguments)
+    assert told.exit_code == 2
+    assert told.is_one_line("localai-node: ", "--help`")
+
+
+@pytest.mark.parametrize("command", [("status",), ("drain",), ("leave",), ("chat",)])
+def test_without_a_node_a_command_says_how_to_start_one(
+    run: Run, home: Home, command: tuple[str, ...]
+) -> None:
+    told = run(*command, "--home", home.path)
+    assert told.exit_code == 1
+    assert told.is_one_line("no node runs in", "localai-node start")
+    assert not home.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda _: "sk-123456", "not a token of localai-node"),
+        (lambda token: token[: 6 + 4 * 20], "cut"),
+        (lambda token: token[:60] + ("A" if token[60] != "A" else "B") + token[61:], "altered"),
+        (lambda token: "lnode2" + token[6:], "another version"),
+    ],
+)
+def test_a_token_that_cannot_be_used_says_why_and_leaves_no_home(
+    run: Run, home: Home, tmp_path: Path, change: Callable[[str], str], words: str
+) -> None:
+    token = change(new_token(run, Home(tmp_path / "founder")))
+    for command in ("join", "front", "federated"):
+        told = run(command, "--home", home.path, "--token", token)
+        assert told.exit_code == 2
+        assert told.is_one_line(words)
+    assert not home.path.exists()
+
+
+def test_an_expired_token_says_when(run: Run, home: Home, tmp_path: Path) -> None:
+    founder = Home(tmp_path / "founder")
+    new_token(run, founder)
+    place = load_place(founder)
+    assert place is not None
+    invite = new_invite(founder, place, "worker", 1_000_000_000)
+    told = run("join", "--home", home.path, "--token", place.token(invite, []).encode())
+    assert told.exit_code == 2
+    assert told.is_one_line("expired", " d ", " ago")
+    assert load_place(home) is None
+
+
+def test_another_swarms_token_names_both_swarms(run: Run, home: Home, tmp_path: Path) -> None:
+    token = new_token(run, Home(tmp_path / "founder"), "--swarm", "cellar")
+    new_token(run, home, "--swarm", "attic")
+    told = run("join", "--home", home.path, "--token", token)
+    assert told.exit_code == 2
+    assert told.is_one_line("'attic'", "'cellar'", "--home")
+
+
+def test_join_without_a_token_says_where_to_put_it(run: Run, home: Home) -> None:
+    told = run("join", "--home", home.path)
+    assert told.exit_code == 2
+    assert told.is_one_line("--token", "--token-file", "LOCALAI_NODE_TOKEN")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"x" * 200_000])
+def test_a_token_file_that_is_none_is_wrong_use(
+    run: Run, home: Home, tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    told = run("join", "--home", home.path, "--token-file", path)
+    assert told.exit_code == 2
+    assert told.is_one_line("token")
+
+
+def test_a_locked_home_is_said_so(run: Run, home: Home) -> None:
+    with home.lock():
+        told = run("start", "--home", home.path)
+    assert told.exit_code == 1
+    assert told.is_one_line("already runs in", str(home.path))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.168.1.7"])
+def test_a_public_api_without_a_key_is_refused_before_anything_is_created(
+    run: Run, home: Home, host: str
+) -> None:
+    told = run("start", "--home", home.path, "--api", f"{host}:8080")
+    assert told.exit_code == 2
+    assert told.is_one_line("--api-key", "--allow-unauthenticated")
+    assert not home.path.exists()
+
+
+def test_a_key_that_cannot_be_read_is_named_and_kept(run: Run, home: Home) -> None:
+    home.create()
+    home.node_key.write_text("not a key")
+    told = run("start", "--home", home.path)
+    assert told.exit_code == 1
+    assert told.is_one_line("node.key")
+    assert home.node_key.read_text() == "not a key"
+
+
+def test_a_full_disk_is_one_line(run: Run, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(_descriptor: int) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_room)
+    told = run("start", "--home", home.path)
+    assert told.exit_code == 1
+    assert told.is_one_line("No space left on device")
+
+
+def test_a_home_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told = run("start", "--home", tmp_path / "file" / "home")
+    assert told.exit_code == 1
+    assert told.is_one_line("cannot use", "--home")
+
+
+def test_a_setting_nobody_knows_is_one_line(run: Run, home: Home) -> None:
+    home.create()
+    home.config_file.write_text("slotz = 1\n")
+    told = run("start", "--home", home.path)
+    assert told.exit_code == 1
+    assert told.is_one_line("slotz", "config.toml")
+
+
+def test_a_token_is_alone_on_the_last_line(run: Run, home: Home) -> None:
+    token = new_token(run, home)
+    assert token.startswith("lnode1")
+    for command in ("new", "show"):
+        again = run("token", command, "--home", home.path, "--listen", "/ip4/127.0.0.1/tcp/0")
+        assert again == (0, f"{token}\n", "")
+
+
+def test_a_token_with_one_address_can_be_sent_in_a_message(run: Run, home: Home) -> None:
+    assert len(new_token(run, home)) <= 350
+
+
+def test_a_home_without_a_swarm_has_no_token_to_show(run: Run, home: Home) -> None:
+    for command in ("show", "invite"):
+        told = run("token", command, "--home", home.path)
+        assert told.exit_code == 2
+        assert told.is_one_line("in no swarm yet")
+    assert not home.path.exists()
+
+
+def test_an_invite_says_what_it_gives_and_for_how_long(run: Run, home: Home) -> None:
+    new_token(run, home)
+    told = run("token", "invite", "--home", home.path, "--role", "client", "--expires", "1h")
+    shown = run("token", "inspect", told.out.strip())
+    assert "role       client" in shown.out
+    assert "expires    20" in shown.out
+    assert "(over)" not in shown.out
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "words"),
+    [(NEVER, "never"), (1_000_000_000, "2001-09-09T01:46:40+00:00 (over)"), (2**63 - 1, "in an age")],
+)
+def test_an_inspected_token_says_when_it_ends(run: Run, home: Home, expires_at: int, words: str) -> None:
+    home.create()
+    place = found(home)
+    token = place.token(new_invite(home, place, "worker", expires_at), [])
+    assert f"expires    {words}" in run("token", "inspect", token.encode()).out
+
+
+def test_an_inspected_token_tells_no_secret(run: Run, home: Home) -> None:
+    token = new_token(run, home)
+    place = load_place(home)
+    assert place is not None
+    assert place.invite is not None
+    shown = run("token", "inspect", token)
+    assert "swarm      home" in shown.out
+    assert "/ip4/127.0.0.1/tcp/" in shown.out
+    secrets = [place.secret, place.invite.key.seed, Identity.load(home.founder_key).seed]
+    assert not any(secret.hex() in shown.out or repr(secret)[2:-1] in shown.out for secret in secrets)
+    assert token[6:40] not in shown.out + shown.err
+
+
+def test_models_of_a_home_without_a_node_can_be_listed_added_and_removed(
+    run: Run, home: Home, tmp_path: Path
+) -> None:
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(b"GGUF\3\0\0\0" + bytes(16) + bytes(100))
+    assert run("models", "add", file, "--home", home.path).out == (
+        "tiny will be served when this node starts\n"
+    )
+    assert run("models", "ls", "--home", home.path).out == "tiny\n"
+    assert run("models", "rm", "tiny", "--home", home.path).out.startswith("tiny is not served any more\n")
+    assert run("models", "ls", "--home", home.path).out == ""
+    assert file.exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\3\4", b"GGUF\3\0\0\0"])
+def test_a_bad_model_file_is_one_line(run: Run, home: Home, tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "tiny.gguf"
+    if content is not None:
+        file.write_bytes(content)
+    told = run("models", "add", file, "--home", home.path)
+    assert told.exit_code == 1
+    assert told.is_one_line("tiny.gguf")
+
+
+def test_an_unknown_model_cannot_be_removed(run: Run, home: Home) -> None:
+    told = run("models", "rm", "gpt-5", "--home", home.path)
+    assert told.exit_code == 1
+    assert told.is_one_line("gpt-5")
+
+
+THEN_TELL_WHAT_WAS_IMPORTED = """
+import json, sys
+from node.cli import main
+main(sys.argv[1:])
+print("\\n" + json.dumps(list(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["status", "drain", "leave", "chat", "models ls", "token show", "token inspect lnode1x", "doctor --help"],
+)
+def test_a_command_that_runs_no_node_imports_nothing_heavy(tmp_path: Path, command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", THEN_TELL_WHAT_WAS_IMPORTED, *command.split()],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, HOME_VARIABLE: str(tmp_path)},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout.splitlines()[-1])) & HEAVY == set()
+
+
+def test_the_program_exits_with_its_code(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "node", "status", "--home", tmp_path],
+        capture_output=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == b""

@@ -1,0 +1,198 @@
+"""A setting comes from its flag, else the environment, else config.toml, else it has a default."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.config import API_DEFAULT, NodeConfig, node_config, run_options
+from node.errors import HomeDamaged
+from node.flag_types import DurationType, HostPort
+
+Configure = Callable[..., NodeConfig]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def configure(home: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
+    """The configuration that a command line gives, in a home and an environment of their own."""
+    for name in list(os.environ):
+        if name.startswith("LOCALAI_NODE_"):
+            monkeypatch.delenv(name)
+
+    def configure(*arguments: str, worker: bool = True) -> NodeConfig:
+        configs: list[NodeConfig] = []
+
+        @click.command
+        @run_options(worker=worker)
+        def command(*, home: object, **options: object) -> None:
+            configs.append(node_config(home, options))  # type: ignore[arg-type]  # click's callback made it
+
+        command(["--home", str(home), *arguments], standalone_mode=False)
+        return configs[0]
+
+    return configure
+
+
+def test_a_node_nobody_configured_keeps_to_itself(configure: Configure) -> None:
+    config = configure()
+    assert config.api == HostPort.parse(API_DEFAULT)
+    assert (config.listen, config.models, config.api_keys) == ((), (), ())
+    assert (config.worker, config.mdns, config.allow_unauthenticated) == (True, True, False)
+    assert config.name
+
+
+def test_flag_before_environment_before_file_before_default(
+    configure: Configure, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert configure().slots == 4
+    (home / "config.toml").write_text("slots = 5\n")
+    assert configure().slots == 5
+    monkeypatch.setenv("LOCALAI_NODE_SLOTS", "6")
+    assert configure().slots == 6
+    assert configure("--slots", "7").slots == 7
+
+
+def test_every_kind_of_setting_can_stand_in_the_file(configure: Configure, home: Path) -> None:
+    (home / "config.toml").write_text(
+        """
+        name = "desktop"
+        api = "0.0.0.0:9000"
+        listen = ["/ip4/0.0.0.0/tcp/5000", "/ip6/::/tcp/5000"]
+        model = ["/models/a b.gguf", "demo"]
+        api_key = "one"
+        mdns = false
+        worker = false
+        allow_unauthenticated = true
+        policy = "random"
+        log_level = "debug"
+        log_format = "json"
+        """
+    )
+    config = configure()
+    assert (config.name, config.api) == ("desktop", HostPort("0.0.0.0", 9000))
+    assert config.listen == ("/ip4/0.0.0.0/tcp/5000", "/ip6/::/tcp/5000")
+    assert config.models == ("/models/a b.gguf", "demo")
+    assert config.api_keys == ("one",)
+    assert (config.mdns, config.worker, config.allow_unauthenticated) == (False, False, True)
+    assert config.policy == "random"
+
+
+def test_one_value_of_a_repeatable_flag_needs_no_brackets(configure: Configure, home: Path) -> None:
+    (home / "config.toml").write_text('model = "demo"\nlisten = "/ip4/0.0.0.0/tcp/5000"\n')
+    config = configure()
+    assert (config.models, config.listen) == (("demo",), ("/ip4/0.0.0.0/tcp/5000",))
+
+
+def test_every_kind_of_setting_can_stand_in_the_environment(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALAI_NODE_NAME", "desktop")
+    monkeypatch.setenv("LOCALAI_NODE_LISTEN", "/ip4/0.0.0.0/tcp/5000 /ip6/::/tcp/5000")
+    monkeypatch.setenv("LOCALAI_NODE_MODEL", os.pathsep.join(["/models/a b.gguf", "demo"]))
+    monkeypatch.setenv("LOCALAI_NODE_WORKER", "false")
+    config = configure()
+    assert config.name == "desktop"
+    assert config.listen == ("/ip4/0.0.0.0/tcp/5000", "/ip6/::/tcp/5000")
+    assert config.models == ("/models/a b.gguf", "demo")
+    assert config.worker is False
+
+
+def test_a_front_runs_no_models_whatever_its_home_says(configure: Configure, home: Path) -> None:
+    (home / "config.toml").write_text('model = ["demo"]\nworker = true\n')
+    config = configure(worker=False)
+    assert (config.worker, config.models) == (False, ())
+
+
+def test_a_key_that_no_flag_is_called_is_named(configure: Configure, home: Path) -> None:
+    (home / "config.toml").write_text("slotz = 5\nmodles = []\n")
+    with pytest.raises(HomeDamaged, match=r"config\.toml sets modles, slotz, which no flag is called"):
+        configure()
+
+
+@pytest.mark.parametrize("text", ["slots = ", "= 5", "\0", "slots 5"])
+def test_a_file_that_is_not_toml_is_named(configure: Configure, home: Path, text: str) -> None:
+    (home / "config.toml").write_text(text)
+    with pytest.raises(HomeDamaged, match=r"config\.toml cannot be read"):
+        configure()
+
+
+def test_a_file_of_another_encoding_is_named(configure: Configure, home: Path) -> None:
+    (home / "config.toml").write_bytes('name = "Küche"'.encode("latin-1"))
+    with pytest.raises(HomeDamaged, match=r"config\.toml cannot be read"):
+        configure()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--slots", "0"),
+        ("--slots", "257"),
+        ("--slots", "many"),
+        ("--api", "8080"),
+        ("--api", "localhost:99999"),
+        ("--listen", "0.0.0.0:4747"),
+        ("--listen", "/ip4/0.0.0.0/udp/4747"),
+        ("--listen", "/ip4/0.0.0.0/tcp/4747/p2p/me"),
+        ("--policy", "eta2"),
+        ("--name", " "),
+        ("--name", "x" * 65),
+        ("--name", "two\nlines"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_its_flags_name(
+    configure: Configure, arguments: tuple[str, str]
+) -> None:
+    with pytest.raises(click.BadParameter) as refusal:
+        configure(*arguments)
+    assert arguments[0] in refusal.value.format_message()
+
+
+def test_a_wrong_value_in_the_file_is_refused_as_well(configure: Configure, home: Path) -> None:
+    (home / "config.toml").write_text('slots = "many"\n')
+    with pytest.raises(click.BadParameter):
+        configure()
+
+
+def test_a_name_is_what_is_left_without_the_space_around_it(configure: Configure) -> None:
+    assert configure("--name", " Küche ").name == "Küche"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:0", "127.0.0.1", 0),
+        ("[::1]:8080", "::1", 8080),
+        ("desktop.local:65535", "desktop.local", 65535),
+    ],
+)
+def test_host_and_port_are_told_apart(text: str, host: str, port: int) -> None:
+    assert HostPort.parse(text) == HostPort(host, port)
+
+
+@given(st.text(max_size=30))
+def test_what_is_not_host_and_port_raises_value_error_and_nothing_else(text: str) -> None:
+    try:
+        parsed = HostPort.parse(text)
+    except ValueError:
+        return
+    assert parsed.host
+    assert 0 <= parsed.port <= 65535
+
+
+def test_a_duration_has_a_unit() -> None:
+    convert = DurationType().convert
+    assert [convert(text, None, None) for text in ("30m", "1h", "7d")] == [1800, 3600, 7 * 86400]
+    for text in ("", "7", "d", "0d", "-1h", "1.5h", "1w", "9999999d"):
+        with pytest.raises(click.BadParameter):
+            convert(text, None, None)
