@@ -12,6 +12,7 @@
     replicate.py         keeps ledgers equal, on streams
       sync.py            core: what is owed to one peer
       sync_messages.py   `/localai-node/ledger/1`
+    standing_streams.py  one stream per peer, for the prober and for the ledger
 
 Promised: replicas that have seen the same entries are equal, nobody writes another's
 entry, and a deleted one does not come back. Not promised: when. An entry is a

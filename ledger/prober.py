@@ -22,7 +22,6 @@ import trio
 from ledger.beliefs import PeerHealth
 from ledger.failure_detector import FailureDetector
 from ledger.ledger import Ledger
-from ledger.liveness_config import LivenessConfig
 from ledger.liveness_events import (
     ByeSaid,
     Event,
@@ -40,9 +39,7 @@ from ledger.records import NODE_KEY, Load, ModelName
 from ledger.revision import Revision
 from ledger.rumour import Status
 from ledger.standing_streams import Members, StandingStreams
-from p2p.errors import BadFrame
 from p2p.frame_stream import FrameStream
-from p2p.network import PeerStream
 from p2p.peer import PeerId
 from p2p.peer_events import PeerLost
 
@@ -58,35 +55,26 @@ LoadSource: TypeAlias = Callable[[], Mapping[ModelName, Load]]
 class _Link:
     """The standing stream to one peer."""
 
-    def __init__(self, stream: PeerStream) -> None:
-        self.peer = stream.peer
-        self.frames = FrameStream(stream, FRAME_SIZE_MAX)
-        self.scope = trio.CancelScope()
+    def __init__(self, peer: PeerId) -> None:
+        self.peer = peer
         self.unsent, self.to_send = trio.open_memory_channel[Message](_UNSENT_MAX)
 
 
 class Prober:
     """Watches over the peers. Answers them from the moment it is made, asks them in `run`."""
 
-    def __init__(
-        self,
-        members: Members,
-        ledger: Ledger,
-        own_loads: LoadSource,
-        rng: Random,
-        config: LivenessConfig | None = None,
-    ) -> None:
+    def __init__(self, members: Members, ledger: Ledger, own_loads: LoadSource, rng: Random) -> None:
         self.revision = Revision()
         """Rises when a peer's status or load changed."""
         self._members = members
         self._ledger = ledger
         self._own_loads = own_loads
-        self._detector = FailureDetector(members.me, rng, config)
+        self._detector = FailureDetector(members.me, rng)
         self._links: dict[PeerId, _Link] = {}
         self._loads: dict[PeerId, Loads] = {}
         self._sleeps_until = 0.0
         self._is_due_earlier = trio.Event()
-        self._streams = StandingStreams(members, PROTOCOL_ID, self._talk, rng)
+        self._streams = StandingStreams(members, PROTOCOL_ID, FRAME_SIZE_MAX, self._talk, rng)
 
     def health(self, peer: PeerId) -> PeerHealth:
         """What is known of `peer`'s life; of a stranger, nothing."""
@@ -162,38 +150,29 @@ class Prober:
                     case PeerLost(peer, reason=reason):
                         self.report_failure(peer, reason)
 
-    async def _talk(self, stream: PeerStream) -> None:
-        """Exchange probes over `stream` until it ends. A second stream of one peer replaces the first."""
-        link = _Link(stream)
-        if (previous := self._links.get(link.peer)) is not None:
-            previous.scope.cancel()
-        self._links[link.peer] = link
-        self._handle(LinkOpened(link.peer))
+    async def _talk(self, peer: PeerId, frames: FrameStream) -> None:
+        """Exchange probes until the frames end."""
+        link = self._links[peer] = _Link(peer)
+        self._handle(LinkOpened(peer))
         try:
-            with link.scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write, link)
-                    await self._read(link)
-                    nursery.cancel_scope.cancel()
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            _log.debug("the probe stream to %s broke", link.peer)
-        except* BadFrame as errors:
-            _log.warning("%s broke the probe protocol: %s", link.peer, errors.exceptions[0])
-            await link.frames.reset()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, link, frames)
+                await self._read(peer, frames)
+                nursery.cancel_scope.cancel()
         finally:
-            if self._links.get(link.peer) is link:
-                del self._links[link.peer]
-                self._loads.pop(link.peer, None)
-                self._handle(LinkLost(link.peer))
+            if self._links.get(peer) is link:
+                del self._links[peer]
+                self._loads.pop(peer, None)
+                self._handle(LinkLost(peer))
 
-    async def _read(self, link: _Link) -> None:
-        while (frame := await link.frames.receive()) is not None:
+    async def _read(self, peer: PeerId, frames: FrameStream) -> None:
+        while (frame := await frames.receive()) is not None:
             message, loads = from_frame_untrusted(frame)
-            if loads is not None and loads != self._loads.get(link.peer):
-                self._loads[link.peer] = loads
+            if loads is not None and loads != self._loads.get(peer):
+                self._loads[peer] = loads
                 self.revision.rise()
-            self._handle(MessageReceived(link.peer, message))
+            self._handle(MessageReceived(peer, message))
 
-    async def _write(self, link: _Link) -> None:
+    async def _write(self, link: _Link, frames: FrameStream) -> None:
         async for message in link.to_send:
-            await link.frames.send(to_frame(message, self._own_loads()))
+            await frames.send(to_frame(message, self._own_loads()))

@@ -54,6 +54,11 @@ class SyncSession:
         """Send what stands at `place`, as news."""
         self._news[place] = None
 
+    @property
+    def owes_news(self) -> bool:
+        """Something was pushed that no message has taken along yet."""
+        return bool(self._news)
+
     def handle(self, message: Message) -> Entries | News | None:
         """Take note of what the peer said; returns the message if it is for the ledger.
 

@@ -10,8 +10,19 @@ import trio
 from trio.testing import MockClock
 
 from ledger.entry import sign_entry
-from ledger.replicate import ReplicationConfig
-from ledger.sync_messages import FRAME_SIZE_MAX, LEDGER_PROTOCOL, Entries, Root, encode_message
+from ledger.replicate import PUSH_PEERS, ROUND_INTERVAL
+from ledger.standing_streams import RETRY_DELAY_MAX
+from ledger.state import BUCKETS
+from ledger.sync_messages import (
+    FRAME_SIZE_MAX,
+    LEDGER_PROTOCOL,
+    Entries,
+    News,
+    Owners,
+    Root,
+    decode_message_untrusted,
+    encode_message,
+)
 from ledger.version import Version
 from p2p.frame_stream import FrameStream
 from p2p.framing import encode_frame
@@ -128,7 +139,7 @@ def test_what_no_push_delivered_a_round_finds() -> None:
             await settle(nodes)
             unpushed = sign_entry(IDENTITIES[5], "node", Version(1, 1), b"\x80")
             nodes[0].ledger.state.apply(unpushed)
-            with trio.fail_after(3 * ReplicationConfig().round_interval):
+            with trio.fail_after(3 * ROUND_INTERVAL):
                 await until(lambda: are_equal(nodes), nodes)
 
     run(main)
@@ -140,10 +151,9 @@ def test_a_peer_that_speaks_the_ledger_protocol_late_is_asked_again() -> None:
         async with replicas(hub, 1) as (early,), hub.network(IDENTITIES[1].peer_id) as network:
             await network.dial(early.network.listen_addresses[0])
             early.ledger.put("node", {})
-            patience = ReplicationConfig().retry_delay_max
-            await trio.sleep(patience)
+            await trio.sleep(RETRY_DELAY_MAX)
             late = Replica(IDENTITIES[1], network)
-            with trio.fail_after(patience):
+            with trio.fail_after(RETRY_DELAY_MAX):
                 await until(lambda: are_equal([early, late]), [early, late])
 
     run(main)
@@ -190,7 +200,7 @@ def test_a_peer_that_breaks_the_protocol_loses_its_stream_and_nobody_notices(
                 await until(lambda: are_equal(nodes), nodes)
 
     run(main)
-    (warning,) = [record for record in caplog.records if record.name == "ledger.replicate"]
+    (warning,) = [record for record in caplog.records if record.name == "ledger.standing_streams"]
     assert IDENTITIES[4].peer_id in warning.getMessage()
 
 
@@ -212,28 +222,92 @@ def test_a_peer_that_asks_and_never_reads_holds_up_nobody() -> None:
     run(main)
 
 
-def test_last_words_are_sent_to_every_peer_and_not_to_a_few() -> None:
+def test_a_frame_full_of_entries_lets_others_run_in_between() -> None:
     async def main() -> None:
-        async with replicas(MemoryHub(), 10) as nodes:
-            leaver, *others = nodes
-            await leaver.meet(*others)
-            await settle(nodes)
-            leaver.ledger.put("node", {"presence": "left"})
-            with trio.fail_after(
-                0.5
-            ):  # Less than until the next round, which would mend what a push left out.
-                await leaver.replicator.spread("node")
-                await until(
-                    lambda: all(
-                        other.ledger.get(leaver.peer, "node") == {"presence": "left"} for other in others
-                    ),
-                    nodes,
-                )
+        async with replicas(MemoryHub(), 2) as (one, other):
+            await settle([one, other])
+            entries = [
+                sign_entry(IDENTITIES[5], f"{number}", Version(1, number), b"") for number in range(500)
+            ]
+            frames = FrameStream(await other.network.open_stream(one.peer, LEDGER_PROTOCOL), FRAME_SIZE_MAX)
+            before = one.ledger.state.size
+            with one.ledger.subscribe() as changes:
+                await frames.send(encode_message(Entries(tuple(entry.encoded for entry in entries))))
+                await anext(changes)
+                assert one.ledger.state.size - before < 1000
 
     run(main)
 
 
-def test_a_peer_that_goes_holds_up_no_last_words() -> None:
+def knows_last_words(node: Replica, leaver: Replica) -> bool:
+    return node.ledger.get(leaver.peer, "node") == {"presence": "left"}
+
+
+def test_last_words_are_sent_to_every_peer_and_not_to_a_few() -> None:
+    async def main() -> None:
+        async with replicas(MemoryHub(), PUSH_PEERS + 4) as nodes:
+            leaver, *others = nodes
+            # Nobody who could pass it on.
+            await settle(nodes, [(leaver, other) for other in others])
+            leaver.ledger.put("node", {"presence": "left"})
+            # Less than until the next round, which would mend what a push left out.
+            with trio.fail_after(ROUND_INTERVAL / 2):
+                await leaver.replicator.spread("node")
+                await until(lambda: all(knows_last_words(node, leaver) for node in others), others)
+
+    run(main)
+
+
+def test_two_who_spread_last_words_at_once_both_end() -> None:
+    async def main() -> None:
+        async with replicas(MemoryHub(), 2) as nodes:
+            await settle(nodes)
+            with trio.fail_after(ROUND_TRIPS):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(nodes[0].replicator.spread, "node")
+                    nursery.start_soon(nodes[0].replicator.spread, "node")
+
+    run(main)
+
+
+def test_who_has_nothing_to_say_spreads_nothing() -> None:
+    async def main() -> None:
+        async with replicas(MemoryHub(), 2) as nodes:
+            await settle(nodes)
+            await nodes[0].replicator.spread("never written")
+            nodes[0].ledger.put("node", {"name": "attic"})
+            with trio.fail_after(ROUND_TRIPS):
+                await until(lambda: are_equal(nodes), nodes)
+
+    run(main)
+
+
+async def read_until_news(frames: FrameStream) -> None:
+    while frame := await frames.receive():
+        if isinstance(decode_message_untrusted(frame), News):
+            return
+
+
+def test_last_words_wait_for_no_round() -> None:
+    async def main() -> None:
+        hub = MemoryHub()
+        async with replicas(hub, 1) as (leaver,), hub.network(IDENTITIES[4].peer_id) as newcomer:
+            leaver.ledger.put("node", {"presence": "left"})
+            for number, owner in itertools.product(range(30), IDENTITIES[5:10]):
+                leaver.ledger.state.apply(sign_entry(owner, f"{number}", Version(1, number), bytes(15_000)))
+            await newcomer.dial(leaver.network.listen_addresses[0])
+            frames = FrameStream(await newcomer.open_stream(leaver.peer, LEDGER_PROTOCOL), FRAME_SIZE_MAX)
+            await frames.send(encode_message(Owners(tuple(range(BUCKETS)), {})))
+            await trio.sleep(ROUND_TRIPS)
+            with trio.fail_after(60):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(leaver.replicator.spread, "node")
+                    await read_until_news(frames)
+
+    run(main)
+
+
+def test_a_peer_that_reads_nothing_holds_up_last_words_until_it_goes() -> None:
     async def main() -> None:
         hub = MemoryHub()
         async with replicas(hub, 3) as nodes:
@@ -242,6 +316,9 @@ def test_a_peer_that_goes_holds_up_no_last_words() -> None:
             hub.freeze(frozen.peer)
             for number in range(100):  # More than a stream holds unread.
                 leaver.ledger.put(f"model/{number}", {"x": bytes(4000)})
+            with trio.move_on_after(60) as patience:
+                await leaver.replicator.spread("node")
+            assert patience.cancelled_caught
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(leaver.replicator.spread, "node")
                 await trio.testing.wait_all_tasks_blocked()

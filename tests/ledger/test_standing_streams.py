@@ -11,6 +11,7 @@ from trio.testing import MockClock, memory_stream_pair
 
 from ledger.standing_streams import RETRY_DELAY_MAX, StandingStreams
 from p2p.errors import Unreachable
+from p2p.frame_stream import FrameStream
 from p2p.network import PeerStream, StreamHandler
 from p2p.peer import PeerId
 from p2p.peer_events import PeerAdmitted, PeerEvents, PeerLost
@@ -53,6 +54,8 @@ class ScriptedMembers:
         self.opened: list[PipeStream] = []
         self.attempts = 0
         self.is_reachable = True
+        self.is_listening = True
+        """It does not hang up as soon as a stream is open."""
 
     @property
     def me(self) -> PeerId:
@@ -71,12 +74,19 @@ class ScriptedMembers:
         if not self.is_reachable:
             raise Unreachable("test")
         self.opened.append(PipeStream(peer))
+        if not self.is_listening:
+            await self.opened[-1].far.aclose()
         return self.opened[-1]
 
 
-async def talk(stream: PeerStream) -> None:
-    async for _ in stream:
+async def talk(peer: PeerId, frames: FrameStream) -> None:
+    while await frames.receive():
         pass
+
+
+def attempts_are_few(members: ScriptedMembers) -> bool:
+    """In an hour."""
+    return 3600 / RETRY_DELAY_MAX <= members.attempts <= 2.2 * 3600 / RETRY_DELAY_MAX
 
 
 async def story(members: ScriptedMembers) -> None:
@@ -94,16 +104,24 @@ async def story(members: ScriptedMembers) -> None:
     await members.opened[-1].far.aclose()
     members.attempts = 0
     await trio.sleep(3600)
-    assert 3600 / RETRY_DELAY_MAX <= members.attempts <= 2.2 * 3600 / RETRY_DELAY_MAX
+    assert attempts_are_few(members), "who cannot be reached is asked ever less often"
+
+    members.is_reachable, members.is_listening = True, False
+    await trio.sleep(RETRY_DELAY_MAX)
+    members.attempts = 0
+    await trio.sleep(3600)
+    assert attempts_are_few(members), "and so is who hangs up at once"
+    members.is_listening = True
+    await trio.sleep(RETRY_DELAY_MAX)
+    opened = len(members.opened)
 
     members.events.publish(PeerLost(CAROL, announced=False, reason="test"))
-    members.is_reachable = True
     await trio.sleep(3600)
-    assert len(members.opened) == 2, "nobody asks for who is gone"
+    assert len(members.opened) == opened, "nobody asks for who is gone"
 
     members.events.publish(PeerAdmitted(CAROL))
     await trio.sleep(60)
-    assert len(members.opened) == 3
+    assert len(members.opened) == opened + 1
 
     members.events.publish(PeerLost(CAROL, announced=True, reason="test"))
     await trio.testing.wait_all_tasks_blocked()
@@ -114,8 +132,8 @@ async def story(members: ScriptedMembers) -> None:
 def test_a_stream_stands_as_long_as_its_member() -> None:
     async def main() -> None:
         members = ScriptedMembers()
-        streams = StandingStreams(members, "/test/1", talk, Random(3))
-        assert members.handlers == {"/test/1": talk}
+        streams = StandingStreams(members, "/test/1", 64, talk, Random(3))
+        assert list(members.handlers) == ["/test/1"]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(streams.run)
             await story(members)
