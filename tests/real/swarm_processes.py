@@ -198,6 +198,14 @@ def serves(rows: Rows, *names: str) -> bool:
     )
 
 
+def is_running(process: psutil.Process) -> bool:
+    """Whether it still does anything: one whose exit code nobody has read yet does not."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _spawn(
     command: str, name: str, home: Path, flags: tuple[str, ...], token: str | None
 ) -> subprocess.Popen[str]:
