@@ -18,6 +18,7 @@ from llama_cpp._ggml import libggml as _ggml
 
 from federation.backend import Sampling
 from node.engine.errors import ModelNotLoadable
+from node.engine.load_problem import load_problem
 from node.engine.scheduler import BATCH_MAX, Span
 from node.engine.wire import EngineParams, ModelFacts, PromptPart
 
@@ -40,21 +41,10 @@ _CACHE_TYPES = {
     "q8_0": llama_cpp.GGML_TYPE_Q8_0,
 }
 
-_WORDS_FOR_ERRORS = (
-    ("No such file", "the file is missing"),
-    ("Permission denied", "the file may not be read"),
-    ("failed to read magic", "the file is not GGUF"),
-    ("invalid magic", "the file is not GGUF"),
-    ("failed to read", "the file is truncated or damaged"),
-    ("not within the file bounds", "the file is truncated"),
-    ("insufficient memory", "not enough memory"),
-    ("failed to allocate", "not enough memory"),
-    ("unknown model architecture", "this llama.cpp does not know its architecture"),
-)
-"""What llama.cpp logs, and what it means to a person."""
-
 # Defaults of llama.cpp itself (common.h), where neither the request nor the model says otherwise.
 _TEMPERATURE, _TOP_K, _TOP_P, _MIN_P = 0.8, 40, 0.95, 0.05
+_TEMPERATURE_MIN = 1e-6
+"""Scores divided by less leave what a float can hold, and the likeliest token wins long before."""
 _SEED_RANDOM = 0xFFFFFFFF
 """LLAMA_DEFAULT_SEED: the library draws one."""
 
@@ -74,11 +64,7 @@ class _ErrorLog:
 
     def cause(self, otherwise: str) -> str:
         """Why it failed, for a person; `otherwise` where llama.cpp did not say."""
-        if not self._line:
-            return otherwise
-        line = self._line.rpartition("error loading model: ")[2]
-        words = next((words for needle, words in _WORDS_FOR_ERRORS if needle in line), otherwise)
-        return f"{words} (llama.cpp: {line})"
+        return load_problem(self._line, otherwise) if self._line else otherwise
 
 
 class Sampler:
@@ -125,7 +111,7 @@ class LlamaModel:
         self.adds_bos = self.bos is not None and bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
         self._special = self._special_tokens()
         self.token_size_max = self._longest_token_text()
-        self.facts = self._facts(context_size, trained, params.slots)
+        self.facts = self._facts(context_size)
 
     def _load(self, params: EngineParams) -> Any:  # noqa: ANN401 (a ctypes pointer)
         options = llama_cpp.llama_model_default_params()
@@ -170,26 +156,16 @@ class LlamaModel:
         text = llama_cpp.llama_vocab_get_text
         return max(len(text(self._vocab, token)) for token in range(self._vocab_size))
 
-    def _facts(self, context_size: int, trained: int, slots: int) -> ModelFacts:
+    def _facts(self, context_size: int) -> ModelFacts:
         template = llama_cpp.llama_model_chat_template(self._model, None)
         return ModelFacts(
             context_size=context_size,
-            context_size_trained=trained,
-            slots=slots,
             vocab_size=self._vocab_size,
-            architecture=self._metadata("general.architecture"),
-            parameter_count=llama_cpp.llama_model_n_params(self._model),
-            size_bytes=llama_cpp.llama_model_size(self._model),
             chat_template=template.decode(errors="replace") if template else None,
             bos=self._token_text(llama_cpp.llama_vocab_bos(self._vocab)),
             eos=self._token_text(llama_cpp.llama_vocab_eos(self._vocab)),
             special_tokens=tuple(filter(None, map(self._token_text, self._special))),
         )
-
-    def _metadata(self, key: str) -> str:
-        value = ctypes.create_string_buffer(128)
-        llama_cpp.llama_model_meta_val_str(self._model, key.encode(), value, len(value))
-        return value.value.decode(errors="replace")
 
     def _token_text(self, token: int) -> str:
         if token < 0:
@@ -245,7 +221,7 @@ class LlamaModel:
         """A sampler for one sequence; `close` it. The same seed draws the same way."""
         parts = [self._ban_of_end_tokens()] if ignore_eos else []
         temperature = _TEMPERATURE if sampling.temperature is None else sampling.temperature
-        if temperature <= 0:
+        if temperature < _TEMPERATURE_MIN:
             return Sampler(self._context, [*parts, llama_cpp.llama_sampler_init_greedy()])
         top_k = _TOP_K if sampling.top_k is None else sampling.top_k
         top_p = _TOP_P if sampling.top_p is None else sampling.top_p

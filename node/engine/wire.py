@@ -70,13 +70,7 @@ class ModelFacts:
 
     context_size: int
     """Tokens of prompt and answer together, of each sequence."""
-    context_size_trained: int
-    slots: int
     vocab_size: int
-    architecture: str
-    parameter_count: int
-    size_bytes: int
-    """Of all weights together."""
     chat_template: str | None
     """Jinja text from the file."""
     bos: str

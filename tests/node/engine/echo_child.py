@@ -39,12 +39,7 @@ class EchoModel:
             raise ModelNotLoadable(params.path.removeprefix("refuse:"))
         self.facts = ModelFacts(
             context_size=params.context_size or 256,
-            context_size_trained=256,
-            slots=params.slots,
             vocab_size=258,
-            architecture="echo",
-            parameter_count=0,
-            size_bytes=0,
             chat_template=None,
             bos="<bos>",
             eos="<end>",

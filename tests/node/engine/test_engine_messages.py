@@ -34,7 +34,7 @@ from node.engine.wire import (
 from p2p.errors import BadFrame
 from p2p.framing import FrameDecoder, encode_frame
 
-FACTS = ModelFacts(4096, 8192, 4, 49152, "llama", 10**12, 10**11, None, "<s>", "</s>", ("<s>", "</s>"))
+FACTS = ModelFacts(4096, 49152, None, "<s>", "</s>", ("<s>", "</s>"))
 REQUEST = GenerateRequest(
     prompt=(PromptPart("<s>", parse_special=True), PromptPart("hi\0🙂", parse_special=False), 7),
     sampling=Sampling(temperature=0.5, seed=2**40),

@@ -44,7 +44,7 @@ def text(*parts: str) -> tuple[PromptPart, ...]:
 
 
 def new_loop(model: Any, clock: Clock | None = None, speed: float = 1000.0) -> StepLoop:
-    scheduler = Scheduler(SchedulerConfig(slots=model.facts.slots), prefill_speed=speed)
+    scheduler = Scheduler(SchedulerConfig(slots=4), prefill_speed=speed)
     return StepLoop(model, scheduler, clock or Clock())
 
 
