@@ -12,5 +12,5 @@ Deviations from OpenAI, all on purpose:
 - `top_k`, `min_p` and `ignore_eos` are accepted besides OpenAI's own;
 - `stop` takes 16 strings instead of 4; empty ones are ignored;
 - the ids of answers carry the request id, and `x-localai-*` headers say who answered;
-- a stream whose prompt takes long to read begins with SSE comments.
+- a stream in which nothing comes for long carries SSE comments.
 """

@@ -23,7 +23,6 @@ from federation.errors import (
     FederationError,
     ModelNotFound,
     ModelUnavailable,
-    RefusalReason,
     Refused,
 )
 
@@ -49,22 +48,10 @@ ROWS: Mapping[type[FederationError], Row] = {
     ModelUnavailable: Row(503, "server_error", "model_unavailable", retry_after=10),
     DeadlineExceeded: Row(504, "server_error", "deadline_exceeded"),
     Failed: Row(502, "server_error", "worker_failed"),
-    # Answered as REFUSALS says; this is the row of a reason that only a newer version knows.
+    # Only from a single worker; a front asks another one, and says what is left as one of the others.
     Refused: Row(503, "server_error", "refused", retry_after=2),
 }
 """A subclass without a row is answered like its parent."""
-
-REFUSALS: Mapping[RefusalReason, type[FederationError]] = {
-    "busy": Busy,
-    "no_such_model": ModelNotFound,
-    "model_failed": ModelUnavailable,
-    "loading": ModelUnavailable,
-    "draining": ModelUnavailable,
-    "resume_mismatch": Failed,
-    "bad_request": BadRequest,
-    "context_too_long": ContextTooLong,
-}
-"""What a refusal means when there is no front between the API and a single worker."""
 
 _CODES: Mapping[int, str] = {408: "request_timeout", 413: "body_too_large"}
 
@@ -85,13 +72,12 @@ def http_error_of(error: Exception) -> HttpError | None:
 
 
 def _of_federation(error: FederationError) -> HttpError:
-    kind = REFUSALS.get(error.reason, Refused) if isinstance(error, Refused) else type(error)
-    row = next(ROWS[each] for each in kind.__mro__ if each in ROWS)
+    row = next(ROWS[each] for each in type(error).__mro__ if each in ROWS)
     return HttpError(
         row.status,
         str(error),
         type=row.type,
-        param="model" if kind is ModelNotFound else getattr(error, "param", None),
+        param="model" if isinstance(error, ModelNotFound) else getattr(error, "param", None),
         code=row.code,
         retry_after=row.retry_after,
     )

@@ -17,17 +17,16 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from ledger.records import ModelName, ModelState
+from ledger.records import ModelState
 from p2p.peer import PeerId
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A peer that could serve a model, as a front sees it now."""
+    """A peer that could serve one model, as a front sees it now."""
 
     peer: PeerId
     node_name: str
-    model: ModelName
     state: ModelState
     slots_total: int
     leases: int
@@ -36,7 +35,6 @@ class Candidate:
     """Slots that were taken when it last said so, by whomever."""
     is_local: bool = False
     """It is the worker of this very node."""
-    rtt: float | None = None
 
     @property
     def slots_busy(self) -> int:

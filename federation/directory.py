@@ -70,13 +70,11 @@ def _candidate(node: NodeView, record: ModelRecord, leases: Leases, me: PeerId) 
     return Candidate(
         peer=node.peer,
         node_name=node.name,
-        model=record.name,
         state=record.state,
         slots_total=slots_total,
         leases=leases.count(node.peer, record.name),
         reported_busy=load.slots_busy if load else 0,
         is_local=node.peer == me,
-        rtt=node.rtt,
     )
 
 

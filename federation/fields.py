@@ -7,12 +7,13 @@ are ignored: that is how messages grow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from p2p.errors import BadFrame
 
 T = TypeVar("T")
+Word = TypeVar("Word", bound=str)
 
 COUNT_MAX = 2**31 - 1
 """Of anything that is counted: it fits every integer type there is."""
@@ -90,13 +91,13 @@ class Fields:
             raise BadFrame(f"{name} has a map whose keys are not all text")
         return values
 
-    def one_of(self, name: str, values: Mapping[str, T]) -> T:
-        """The one of `values` whose text was sent."""
-        return _known(name, self.text(name, NAME_LENGTH_MAX), values)
+    def word(self, name: str, allowed: Sequence[Word]) -> Word:
+        """One of the `allowed` words."""
+        return _known(name, self.text(name, NAME_LENGTH_MAX), allowed)
 
-    def all_of(self, name: str, values: Mapping[str, T], count_max: int) -> tuple[T, ...]:
-        """At most `count_max` of `values`, by their texts."""
-        return tuple(_known(name, text, values) for text in self.texts(name, count_max, NAME_LENGTH_MAX))
+    def words(self, name: str, allowed: Sequence[Word], count_max: int) -> tuple[Word, ...]:
+        """At most `count_max` of the `allowed` words."""
+        return tuple(_known(name, text, allowed) for text in self.texts(name, count_max, NAME_LENGTH_MAX))
 
     def is_list(self, name: str) -> bool:
         """Whether the field is a list, where two types are allowed."""
@@ -119,7 +120,8 @@ class Fields:
             yield value
 
 
-def _known(name: str, text: str, values: Mapping[str, T]) -> T:
-    if text not in values:
-        raise BadFrame(f"{name} is {text!r}, which is none of {', '.join(values)}")
-    return values[text]
+def _known(name: str, text: str, allowed: Sequence[Word]) -> Word:
+    for word in allowed:
+        if word == text:
+            return word
+    raise BadFrame(f"{name} is {text!r}, which is none of {', '.join(allowed)}")

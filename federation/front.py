@@ -118,8 +118,9 @@ class Front:
                     answer = await held.enter_async_context(backend.infer(asked))
                     first = await _first_content(answer.events)
                 except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
+                    # `%r`, because a peer's own words must not look like other lines of the log.
                     _log.info(
-                        "request %s: %s did not serve it: %s", request.request_id, candidate.peer, error
+                        "request %s: %s did not serve it: %r", request.request_id, candidate.peer, error
                     )
                     self._note_evidence(candidate, error)
                     attempts.note(candidate, error)

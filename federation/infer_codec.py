@@ -42,8 +42,8 @@ _CHOICES_MAX = 128
 _SECONDS_MAX = 10 * TIMEOUT_MAX
 """Of a timing."""
 
-_REFUSAL_REASONS: dict[str, RefusalReason] = {reason: reason for reason in get_args(RefusalReason)}
-_FINISH_REASONS: dict[str, FinishReason] = {reason: reason for reason in get_args(FinishReason)}
+_REFUSAL_REASONS: tuple[RefusalReason, ...] = get_args(RefusalReason)
+_FINISH_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
 
 class _Kind(IntEnum):
@@ -144,7 +144,7 @@ def _progress(fields: Fields) -> Progress:
 def _done(fields: Fields) -> Done:
     usage, timings = fields.fields("usage"), fields.fields("timings")
     return Done(
-        finish_reasons=fields.all_of("finish_reasons", _FINISH_REASONS, _CHOICES_MAX),
+        finish_reasons=fields.words("finish_reasons", _FINISH_REASONS, _CHOICES_MAX),
         usage=Usage(
             prompt_tokens=usage.whole("prompt_tokens", 0, TOKENS_MAX),
             completion_tokens=usage.whole("completion_tokens", 0, TOKENS_MAX),
@@ -161,7 +161,7 @@ def _done(fields: Fields) -> Done:
 
 def _refusal(fields: Fields) -> Refusal:
     return Refusal(
-        reason=fields.one_of("reason", _REFUSAL_REASONS),
+        reason=fields.word("reason", _REFUSAL_REASONS),
         message=fields.text("message", _MESSAGE_LENGTH_MAX),
         param=fields.text("param", NAME_LENGTH_MAX) if "param" in fields else None,
         load=_load(fields),

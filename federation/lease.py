@@ -36,7 +36,3 @@ class Leases:
     def count(self, peer: PeerId, model: ModelName) -> int:
         """Slots of `model` on `peer` that are ours now."""
         return self._held[peer, model]
-
-    def total(self) -> int:
-        """All slots that are ours now."""
-        return self._held.total()

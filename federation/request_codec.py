@@ -25,7 +25,7 @@ _SEED_MIN, _SEED_MAX = -(2**63), 2**64 - 1
 _SAMPLING_MAX = 1e6
 """Of a sampling number; the worker has the true limits, and words for them."""
 
-_KINDS: dict[str, RequestKind] = {kind: kind for kind in get_args(RequestKind)}
+_KINDS: tuple[RequestKind, ...] = get_args(RequestKind)
 
 
 def encode_request(request: InferenceRequest) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def decode_request_untrusted(fields: Fields) -> InferenceRequest:
       BadFrame: there is none.
     """
     return InferenceRequest(
-        kind=fields.one_of("kind", _KINDS),
+        kind=fields.word("kind", _KINDS),
         request_id=RequestId(fields.text("request_id", NAME_LENGTH_MAX)),
         model=ModelName(fields.text("model", NAME_LENGTH_MAX)),
         messages=fields.maps("messages", _MESSAGES_MAX),

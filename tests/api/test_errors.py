@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import federation.errors
-from api.error_table import REFUSALS, ROWS, http_error_of
+from api.error_table import ROWS, http_error_of
 from federation.backend import Progress
 from federation.errors import (
     BadRequest,
@@ -19,7 +19,6 @@ from federation.errors import (
     FederationError,
     ModelNotFound,
     ModelUnavailable,
-    RefusalReason,
     Refused,
 )
 
@@ -40,10 +39,6 @@ def test_every_error_of_the_federation_is_in_the_table() -> None:
     assert set(ROWS) <= leaves
 
 
-def test_every_reason_of_a_refusal_is_in_the_table() -> None:
-    assert set(get_args(RefusalReason)) == set(REFUSALS)
-
-
 def test_everything_to_be_tried_again_says_when() -> None:
     assert all(row.retry_after for row in ROWS.values() if row.status in (429, 503))
 
@@ -58,8 +53,7 @@ def test_everything_to_be_tried_again_says_when() -> None:
         (ModelUnavailable("failed to load: not GGUF"), (503, "model_unavailable", None)),
         (DeadlineExceeded("600 s are over"), (504, "deadline_exceeded", None)),
         (Failed("the engine died"), (502, "worker_failed", None)),
-        (Refused("busy", "all slots are taken"), (429, "busy", None)),
-        (Refused("no_such_model", "no model 'x'"), (404, "model_not_found", "model")),
+        (Refused("draining", "this node is draining"), (503, "refused", None)),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

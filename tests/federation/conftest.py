@@ -30,12 +30,13 @@ from federation.infer_server import InferServer
 from ledger.records import Load, ModelName, ModelRecord
 from ledger.view import NodeState, NodeView
 from p2p.memory_network import MemoryHub, MemoryNetwork
+from p2p.network import PeerStream, StreamHandler
 from p2p.peer import PeerId
 
 MODEL = ModelName("tiny")
 FRONT, WORKER, ME = PeerId("front"), PeerId("worker"), PeerId("me")
 A_ROUND_TRIP = 0.01
-"""Seconds, on the memory network."""
+"""Seconds, on the memory network; nothing there takes longer to be heard of."""
 
 
 @dataclass
@@ -116,6 +117,25 @@ def make_request(**changes: object) -> InferenceRequest:
 
 
 @dataclass
+class CountedStreams:
+    """The streams of `network`, counted as they are opened."""
+
+    network: MemoryNetwork
+    opened: int = 0
+
+    @property
+    def me(self) -> PeerId:
+        return self.network.me
+
+    async def open_stream(self, peer: PeerId, protocol_id: str) -> PeerStream:
+        self.opened += 1
+        return await self.network.open_stream(peer, protocol_id)
+
+    def on_stream(self, protocol_id: str, handler: StreamHandler) -> None:
+        self.network.on_stream(protocol_id, handler)
+
+
+@dataclass
 class Pair:
     """A front and a worker, connected."""
 
@@ -123,6 +143,7 @@ class Pair:
     front: MemoryNetwork
     worker: MemoryNetwork
     backend: StubBackend
+    streams: CountedStreams
     remote: RemoteBackend
 
 
@@ -135,7 +156,8 @@ async def connect_pair(backend: StubBackend | None = None, *, serve: bool = True
         if serve:
             InferServer(backend, backend.load).attach(b)
         await trio.testing.wait_all_tasks_blocked()
-        yield Pair(hub, a, b, backend, RemoteBackend(a, WORKER))
+        streams = CountedStreams(a)
+        yield Pair(hub, a, b, backend, streams, RemoteBackend(streams, WORKER))
 
 
 class StubView:
@@ -173,6 +195,10 @@ class Swarm:
     def running(self) -> int:
         return sum(worker.running for worker in self.workers.values())
 
+    @property
+    def leased(self) -> int:
+        return sum(self.front.leases.count(worker.peer, MODEL) for worker in self.workers.values())
+
 
 @asynccontextmanager
 async def make_swarm(
@@ -206,7 +232,7 @@ async def make_swarm(
                 view.show(name)
             yield swarm
             await trio.sleep(A_ROUND_TRIP)
-            assert front.leases.total() == 0
+            assert swarm.leased == 0
             assert swarm.running == 0
             nursery.cancel_scope.cancel()
 
@@ -226,6 +252,7 @@ class Stage:
     """What the tests of this folder share; a fixture, since tests are never imported by name."""
 
     MODEL, WORKER, ME = MODEL, WORKER, ME
+    A_ROUND_TRIP = A_ROUND_TRIP
     worker = StubBackend
     pair = staticmethod(connect_pair)
     swarm = staticmethod(make_swarm)

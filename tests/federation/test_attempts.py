@@ -23,7 +23,7 @@ TINY = ModelName("tiny")
 
 
 def candidate(name: str) -> Candidate:
-    return Candidate(PeerId(name), name, TINY, "loaded", slots_total=1, leases=0, reported_busy=0)
+    return Candidate(PeerId(name), name, "loaded", slots_total=1, leases=0, reported_busy=0)
 
 
 MANY = [candidate(f"peer{number}") for number in range(20)]

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from federation.balancer import POLICIES, Candidate, Policy, least_used, pick, random
-from ledger.records import ModelName
 from p2p.peer import PeerId
 
 CANDIDATES = st.lists(
@@ -18,7 +17,6 @@ CANDIDATES = st.lists(
         Candidate,
         peer=st.text("abcdef", min_size=1, max_size=2).map(PeerId),
         node_name=st.just("node"),
-        model=st.just(ModelName("tiny")),
         state=st.sampled_from(["loaded", "loading", "cold"]),
         slots_total=st.integers(0, 4),
         leases=st.integers(0, 5),
@@ -32,7 +30,6 @@ def candidate(peer: str, **changes: object) -> Candidate:
     fields: dict[str, object] = {
         "peer": PeerId(peer),
         "node_name": peer,
-        "model": ModelName("tiny"),
         "state": "loaded",
         "slots_total": 4,
         "leases": 0,

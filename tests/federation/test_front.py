@@ -21,9 +21,6 @@ from ledger.view import NodeState
 if TYPE_CHECKING:
     from tests.federation.conftest import Stage
 
-A_ROUND_TRIP = 0.01
-"""Seconds, on the memory network."""
-
 
 def test_the_local_worker_is_asked_like_any_other_and_never_suspected(stage: Stage) -> None:
     async def main() -> None:

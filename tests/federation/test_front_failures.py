@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,7 @@ import pytest
 import trio
 
 from federation.backend import Chunk
-from federation.errors import (
-    Busy,
-    DeadlineExceeded,
-    Failed,
-    ModelUnavailable,
-    PeerGone,
-)
+from federation.errors import Busy, DeadlineExceeded, Failed, ModelUnavailable, PeerGone
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
 from ledger.records import Load
@@ -23,9 +18,6 @@ from p2p.peer import PeerId
 
 if TYPE_CHECKING:
     from tests.federation.conftest import Stage
-
-A_ROUND_TRIP = 0.01
-"""Seconds, on the memory network."""
 
 
 def test_fifty_requests_while_a_peer_is_killed_between_them_see_no_error(stage: Stage) -> None:
@@ -45,9 +37,7 @@ def test_fifty_requests_while_a_peer_is_killed_between_them_see_no_error(stage: 
     stage.run(main)
 
 
-def test_fifty_requests_at_once_while_a_peer_is_killed_see_no_error(
-    stage: Stage,
-) -> None:
+def test_fifty_requests_at_once_while_a_peer_is_killed_see_no_error(stage: Stage) -> None:
     async def main() -> None:
         async with stage.swarm("a", "b", slots=64) as swarm:
             for worker in swarm.workers.values():
@@ -135,6 +125,21 @@ def test_an_engine_that_fails_is_replaced_and_its_peer_not_suspected(stage: Stag
     stage.run(main)
 
 
+def test_what_a_peer_says_cannot_forge_a_line_of_the_log(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with stage.swarm("a") as swarm:
+            swarm.workers["a"].refusal = ModelUnavailable("broken\nall is well \x1b[2J")
+            with pytest.raises(ModelUnavailable):
+                await stage.read(swarm.front, stage.request())
+
+    with caplog.at_level(logging.INFO, "federation.front"):
+        stage.run(main)
+    (said,) = caplog.messages
+    assert said.isprintable()
+
+
 def test_the_deadline_holds_over_all_attempts(stage: Stage) -> None:
     async def main() -> None:
         async with stage.swarm("a", "b", "c") as swarm:
@@ -163,7 +168,7 @@ def test_a_client_that_leaves_frees_lease_and_slot_wherever_it_waits(
                 await stage.read(swarm.front, stage.request())
             assert client.cancelled_caught
             assert len(worker.served) == 1
-            assert swarm.front.leases.total() == 0
+            assert swarm.leased == 0
             assert swarm.suspects == []
 
     stage.run(main)
@@ -178,9 +183,9 @@ def test_leaving_frees_the_slot_through_two_hops(stage: Stage) -> None:
             async with RemoteBackend(outer, stage.ME).infer(stage.request()) as answer:
                 assert await anext(answer.events) == Chunk(0, (0,), "word ")
                 assert swarm.running == 1
-            await trio.sleep(A_ROUND_TRIP)
+            await trio.sleep(stage.A_ROUND_TRIP)
             assert swarm.running == 0
-            assert swarm.front.leases.total() == 0
+            assert swarm.leased == 0
             assert swarm.workers["a"].pulled <= 2
 
     stage.run(main)
@@ -212,8 +217,8 @@ def test_a_client_may_leave_at_any_moment(stage: Stage) -> None:
                 with trio.move_on_after(moment) as client:
                     await stage.read(swarm.front, stage.request())
                 outcomes.add(client.cancelled_caught)
-                assert swarm.front.leases.total() == 0
-                await trio.sleep(A_ROUND_TRIP)
+                assert swarm.leased == 0
+                await trio.sleep(stage.A_ROUND_TRIP)
                 assert swarm.running == 0
             assert outcomes == {True, False}
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from federation.backend import InferenceRequest, RequestId
 from federation.errors import Refused
 from federation.infer import CREDIT_MAX, FRAME_SIZE_MAX, PROTOCOL_ID, Credit, Request
 from federation.infer_codec import encode
+from ledger.records import ModelName
 from p2p.frame_stream import FrameStream
 from p2p.framing import encode_frame
 
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
     from tests.federation.conftest import Pair, Stage
 
 LONGER_THAN_ANY_STREAM_IDLES = 1000.0
-A_ROUND_TRIP = 0.01
-"""Seconds, on the memory network."""
+REQUEST = Request(InferenceRequest("completion", RequestId("r"), ModelName("tiny")))
+
+
+def frame_of(message: Request | Credit) -> bytes:
+    return encode_frame(encode(message), FRAME_SIZE_MAX)
 
 
 async def open_frames(p: Pair) -> FrameStream:
@@ -42,43 +47,19 @@ async def expect_the_end(frames: FrameStream) -> None:
         encode_frame({"kind": 3}, 99),
         encode_frame({"kind": 8, "count": CREDIT_MAX + 1}, 99),
         encode_frame({"kind": 1, "credit": 1, "request": {"kind": "poem"}}, 99),
+        frame_of(Credit(CREDIT_MAX)),  # More than chunks were sent.
+        frame_of(REQUEST),  # Before the end of the first.
     ],
 )
-def test_a_broken_frame_ends_the_stream_and_what_ran_on_it(frame: bytes, stage: Stage) -> None:
+def test_a_broken_rule_ends_the_stream_and_what_ran_on_it(frame: bytes, stage: Stage) -> None:
     async def main() -> None:
         worker = stage.worker(stage.WORKER, hangs_at=1)
         async with stage.pair(worker) as p:
             frames = await open_frames(p)
-            await frames.send(encode(Request(stage.request())))
+            await frames.send(encode(REQUEST))
             await trio.sleep(1)
             assert worker.running == 1
             await frames.stream.send_all(frame)
-            await expect_the_end(frames)
-            assert worker.running == 0
-
-    stage.run(main)
-
-
-def test_a_second_request_before_the_end_of_the_first_ends_both(stage: Stage) -> None:
-    async def main() -> None:
-        worker = stage.worker(stage.WORKER, hangs_at=1)
-        async with stage.pair(worker) as p:
-            frames = await open_frames(p)
-            await frames.send(encode(Request(stage.request())))
-            await frames.send(encode(Request(stage.request())))
-            await expect_the_end(frames)
-            assert worker.running == 0
-
-    stage.run(main)
-
-
-def test_more_credit_than_chunks_ends_the_stream(stage: Stage) -> None:
-    async def main() -> None:
-        worker = stage.worker(stage.WORKER, hangs_at=1)
-        async with stage.pair(worker) as p:
-            frames = await open_frames(p)
-            await frames.send(encode(Request(stage.request())))
-            await frames.send(encode(Credit(CREDIT_MAX)))
             await expect_the_end(frames)
             assert worker.running == 0
 
@@ -113,21 +94,21 @@ def test_a_peer_cannot_open_streams_without_end(stage: Stage) -> None:
                 await stage.read(p.remote, stage.request())
             assert refused.value.reason == "busy"
             await streams.pop().aclose()
-            await trio.sleep(A_ROUND_TRIP)
+            await trio.sleep(stage.A_ROUND_TRIP)
             assert (await stage.read(p.remote, stage.request())).text == "one two three"
 
     stage.run(main)
 
 
-def test_a_front_that_only_reads_the_end_of_its_side_is_a_front_that_left(stage: Stage) -> None:
+def test_a_front_that_ends_its_side_has_left(stage: Stage) -> None:
     async def main() -> None:
         worker = stage.worker(stage.WORKER, hangs_at=1)
         async with stage.pair(worker) as p:
             frames = await open_frames(p)
-            await frames.send(encode(Request(stage.request())))
+            await frames.send(encode(REQUEST))
             await trio.sleep(1)
             await frames.send_eof()
-            await trio.sleep(A_ROUND_TRIP)
+            await trio.sleep(stage.A_ROUND_TRIP)
             assert worker.running == 0
 
     stage.run(main)
