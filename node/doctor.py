@@ -180,11 +180,12 @@ def judge_private_file(name: str, path: str, *, mode: int, problem: str) -> Find
     return Finding("ok", name, "is yours alone")
 
 
-def judge_own_addresses(multiaddrs: Sequence[str]) -> Finding:
+def judge_reachability(multiaddrs: Sequence[str]) -> Finding:
+    """`multiaddrs`: where others find the node, without loopback."""
     if not multiaddrs:
-        advice = "connect it, or only nodes on this machine can join"
-        return Finding("warning", "reachability", "this machine is on no network", advice)
-    return Finding("ok", "reachability", f"others may find this machine at {', '.join(multiaddrs)}")
+        advice = "connect the machine to a network, or let the node --listen on more"
+        return Finding("warning", "reachability", "only nodes on this machine find this one", advice)
+    return Finding("ok", "reachability", f"others find this node at {', '.join(multiaddrs)}")
 
 
 def judge_connections(nodes: Sequence[Mapping[str, Any]], me: str) -> Finding:

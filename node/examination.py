@@ -28,10 +28,10 @@ from node.flag_types import HostPort
 from node.hardware import gpu_names, nvidia_names
 from node.home import Home, NodeState
 from node.listening import listen_attempts
-from node.place import load_place
+from node.place import is_loopback, load_place
 from p2p.errors import BadAddress, BadIdentity
 from p2p.identity import Identity
-from p2p.interfaces import own_addresses
+from p2p.interfaces import concrete_multiaddrs
 from p2p.membership import SwarmMembership
 from p2p.peer import PeerAddress
 from p2p.tcp_address import tcp_endpoint
@@ -76,8 +76,6 @@ def examine(home: Home, api: HostPort, listen: Sequence[str]) -> Iterator[Findin
         yield from _examine_ports(api, listen, state.listen)
     except NoAnswer as error:
         yield Finding("problem", "node", str(error), "look at its log, and start it anew")
-    addresses = [str(address) for address in own_addresses() if not address.is_loopback]
-    yield doctor.judge_own_addresses(addresses)
     yield _examine_known_addresses((*state.peers, *known))
     yield from doctor.defaults_chosen(build)
 
@@ -144,8 +142,9 @@ def _examine_running_node(home: Home) -> Iterator[Finding]:
     """
     info, swarm = ask(home, "info"), ask(home, "status")
     yield doctor.judge_api_port(str(info["api"]), is_ours=True, failure="")
-    places = ", ".join(str(address).partition("/p2p/")[0] for address in info["addresses"])
-    yield doctor.judge_listen_port(places, is_ours=True, is_asked=False, failure="")
+    multiaddrs = [str(address).partition("/p2p/")[0] for address in info["addresses"]]
+    yield doctor.judge_listen_port(", ".join(multiaddrs), is_ours=True, is_asked=False, failure="")
+    yield doctor.judge_reachability(_outside(multiaddrs))
     yield doctor.judge_connections(swarm["nodes"], swarm["self"])
 
 
@@ -153,9 +152,11 @@ def _examine_ports(api: HostPort, listen: Sequence[str], kept: Sequence[str]) ->
     """Whether a node could listen where it would try first."""
     failure = why_not_listen(api.host, api.port)
     yield doctor.judge_api_port(f"{api.host}:{api.port}", is_ours=False, failure=failure)
-    for multiaddr in next(listen_attempts(listen, kept)):
+    first_choice = next(listen_attempts(listen, kept))
+    for multiaddr in first_choice:
         failure = why_not_listen(*tcp_endpoint(multiaddr))
         yield doctor.judge_listen_port(multiaddr, is_ours=False, is_asked=bool(listen), failure=failure)
+    yield doctor.judge_reachability(_outside(concrete_multiaddrs(map(tcp_endpoint, first_choice))))
 
 
 def _examine_known_addresses(addresses: Iterable[PeerAddress]) -> Finding:
@@ -167,6 +168,10 @@ def _examine_known_addresses(addresses: Iterable[PeerAddress]) -> Finding:
         [multiaddr for multiaddr, answered in zip(tried, answers, strict=True) if answered],
         [multiaddr for multiaddr, answered in zip(tried, answers, strict=True) if not answered],
     )
+
+
+def _outside(multiaddrs: Iterable[str]) -> list[str]:
+    return [multiaddr for multiaddr in multiaddrs if not is_loopback(multiaddr)]
 
 
 def _answers(multiaddr: str) -> bool:

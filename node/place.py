@@ -115,7 +115,7 @@ def may_not_invite(place: SwarmMembership) -> str:
 
 def shareable(addresses: Sequence[PeerAddress]) -> list[PeerAddress]:
     """Of a node's own addresses those worth telling others: loopback only if there is nothing else."""
-    outside = [address for address in addresses if not _is_loopback(address.multiaddr)]
+    outside = [address for address in addresses if not is_loopback(address.multiaddr)]
     return outside or list(addresses)
 
 
@@ -137,7 +137,8 @@ def _holds(grant: Grant, unix_time: float) -> bool:
     return True
 
 
-def _is_loopback(multiaddr: str) -> bool:
+def is_loopback(multiaddr: str) -> bool:
+    """Whether only this machine can dial it."""
     return multiaddr.startswith(("/ip4/127.", "/ip6/::1/"))
 
 

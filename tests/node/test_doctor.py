@@ -114,8 +114,8 @@ def test_a_key_that_others_can_read_is_a_problem() -> None:
 
 
 def test_reachability_tells_addresses_and_connections() -> None:
-    assert says(doctor.judge_own_addresses(["192.168.1.7"]), "ok", "192.168.1.7")
-    assert says(doctor.judge_own_addresses([]), "warning", "no network")
+    assert says(doctor.judge_reachability(["/ip4/192.168.1.7/tcp/4747"]), "ok", "192.168.1.7")
+    assert says(doctor.judge_reachability([]), "warning", "only nodes on this machine", "--listen")
     assert says(doctor.judge_connections([ME], "me"), "ok", "only node")
     assert says(doctor.judge_connections([ME, MACBOOK, PHONE], "me"), "ok", "macbook", "2 other")
     assert says(doctor.judge_connections([ME, PHONE], "me"), "warning", "none of the 1", "firewall")
@@ -138,7 +138,7 @@ def test_everything_that_is_not_well_says_what_to_do() -> None:
         doctor.judge_clock(0.0, 0.0),
         doctor.judge_place("home", 1, NOW),
         doctor.judge_private_file("node.key", "x", mode=0o666, problem=""),
-        doctor.judge_own_addresses([]),
+        doctor.judge_reachability([]),
         doctor.judge_connections([ME, PHONE], "me"),
         doctor.judge_known_addresses([], ["x"]),
     ]
@@ -242,6 +242,12 @@ def test_a_kept_port_that_is_taken_is_told(home: Home) -> None:
         multiaddr = f"/ip4/127.0.0.1/tcp/{other.getsockname()[1]}"
         home.save_state(NodeState((multiaddr,), ()))
         assert says(findings_of(home)["listen port"], "warning", multiaddr)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_node_that_listens_on_loopback_only_is_told_that_nobody_finds_it(home: Home) -> None:
+    home.save_state(NodeState(("/ip4/127.0.0.1/tcp/0",), ()))
+    assert says(findings_of(home)["reachability"], "warning", "only nodes on this machine")
 
 
 @pytest.mark.usefixtures("quick")
