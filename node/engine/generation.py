@@ -13,6 +13,7 @@ import trio
 from federation.backend import AnswerEvent, Chunk, Done, Progress, Timings, Usage
 from node.engine.errors import EngineFailed, PromptRefused, PromptTooLong
 from node.engine.wire import UNREAD_PIECES_MAX, Accepted, Finished, Piece, Prefilled, Refused
+from p2p.errors import BadFrame
 
 _BUFFER_MAX = UNREAD_PIECES_MAX + 3
 """All pieces that were granted, one progress, held-back text at the end, and Done."""
@@ -70,7 +71,17 @@ class Generation:
             raise self._failure
 
     def on_message(self, message: Accepted | Refused | Prefilled | Piece | Finished) -> None:
-        """Take in what the child says of this generation."""
+        """Take in what the child says of this generation.
+
+        Raises:
+          BadFrame: it is more than was granted, or comes after the end.
+        """
+        try:
+            self._take_in(message)
+        except (trio.WouldBlock, trio.ClosedResourceError) as error:
+            raise BadFrame(f"{type(message).__name__} that may not be said now") from error
+
+    def _take_in(self, message: Accepted | Refused | Prefilled | Piece | Finished) -> None:
         match message:
             case Accepted():
                 self.prompt_sha256 = message.prompt_sha256

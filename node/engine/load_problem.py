@@ -1,7 +1,4 @@
-"""What llama.cpp logs when it cannot load a model, in words for a person.
-
-tensor 'x' data is not within the file bounds, ...    the file is truncated
-"""
+"""What llama.cpp logs when it cannot load a model, in words for a person. Pure."""
 
 from __future__ import annotations
 
