@@ -83,7 +83,7 @@ def define_model(path: Path, *, memory_bytes: int) -> ModelDefinition:
     size_bytes = 0
     if not problem:
         try:
-            size_bytes = inspect_model_file(path, memory_bytes=memory_bytes).size_bytes
+            size_bytes = inspect_model_file(path, memory_bytes=memory_bytes)
         except BadModelFile as error:
             problem = str(error)
     name = settings.name or name_of_file(yaml_path or path)

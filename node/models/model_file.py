@@ -11,7 +11,6 @@ process and says plainly what to do.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 from node.models.errors import (
@@ -33,17 +32,8 @@ _TENSOR_INFO_SIZE_MIN = 32
 _GIB = 2**30
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """A file that looks like a model this machine can load."""
-
-    path: Path
-    size_bytes: int
-    gguf_version: int
-
-
-def inspect_model_file(path: Path, *, memory_bytes: int) -> ModelFile:
-    """What the file at `path` is, on a machine with `memory_bytes` of memory.
+def inspect_model_file(path: Path, *, memory_bytes: int) -> int:
+    """The size in bytes of the model at `path`, which a machine with `memory_bytes` of memory may load.
 
     Raises:
       ModelFileMissing, ModelFileUnreadable, NotGguf, ModelFileTruncated, ModelTooLarge: as their names say.
@@ -56,16 +46,16 @@ def inspect_model_file(path: Path, *, memory_bytes: int) -> ModelFile:
             header = file.read(_HEADER.size)
     except OSError as error:
         raise ModelFileUnreadable(f"{path} cannot be read: {error.strerror}") from error
-    version = _gguf_version(path, header, size_bytes)
+    _require_gguf(path, header, size_bytes)
     if size_bytes > memory_bytes:
         raise ModelTooLarge(
             f"{path} needs more than {size_bytes / _GIB:.1f} GiB of memory;"
             f" this machine has {memory_bytes / _GIB:.1f} GiB"
         )
-    return ModelFile(path, size_bytes, version)
+    return size_bytes
 
 
-def _gguf_version(path: Path, header: bytes, size_bytes: int) -> int:
+def _require_gguf(path: Path, header: bytes, size_bytes: int) -> None:
     if not header:
         raise ModelFileTruncated(f"{path} is empty")
     if not header.startswith(_MAGIC[: len(header)]):
@@ -79,4 +69,3 @@ def _gguf_version(path: Path, header: bytes, size_bytes: int) -> int:
         raise ModelFileTruncated(
             f"{path} is cut off: its {tensor_count} tensors do not fit {size_bytes} bytes"
         )
-    return int(version)

@@ -61,7 +61,6 @@ class ModelSettings:
     mmap: bool | None = None
     mlock: bool | None = None
     """`mmlock` in the YAML."""
-    embeddings: bool = False
     chat_template: str | None = None
     """Jinja; None: the model's own."""
     warnings: tuple[str, ...] = ()
@@ -114,7 +113,6 @@ def parse_model_yaml(content: bytes | str, *, source: str) -> ModelSettings:
         f16=top.take("f16", boolean),
         mmap=top.take("mmap", boolean),
         mlock=top.take("mmlock", boolean),
-        embeddings=top.take("embeddings", boolean) or False,
         chat_template=_jinja_only(template),
     )
     return replace(settings, warnings=top.warnings())

@@ -28,8 +28,7 @@ def written(path: Path, content: bytes) -> Path:
 
 def test_a_file_that_starts_like_a_model_is_one(tmp_path: Path) -> None:
     path = written(tmp_path / "m.gguf", header() + bytes(100))
-    file = inspect_model_file(path, memory_bytes=GIB)
-    assert (file.path, file.size_bytes, file.gguf_version) == (path, 124, 3)
+    assert inspect_model_file(path, memory_bytes=GIB) == 124
 
 
 @pytest.mark.parametrize(
