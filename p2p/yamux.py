@@ -32,6 +32,8 @@ STREAMS_MAX: Final = 1024
 """Open at once before the peer's new ones are refused. A node has tens; more is a leak or an attack.
 Ours are refused from twice that, so that a peer cannot use up our share."""
 
+_STREAM_ID_MAX: Final = 2**32 - 1
+"""The field's size: 2**31 streams of each end."""
 _READ_SIZE: Final = 64 * 1024
 _BATCH_SIZE_MAX: Final = 65_519
 """Frames written in one go: what one Noise message holds (65,535 bytes with its tag)."""
@@ -112,6 +114,9 @@ class YamuxSession:
             raise Unreachable(f"the connection to {self.peer} is gone")
         if len(self._streams) >= 2 * STREAMS_MAX:
             raise Unreachable(f"{len(self._streams)} streams to {self.peer} are open already")
+        if self._next_id > _STREAM_ID_MAX:
+            self._scope.cancel()  # Ids are never used twice, so it takes a new connection.
+            raise Unreachable(f"the connection to {self.peer} has carried all the streams it can")
         stream = YamuxStream(self, self._next_id, self.peer)
         self._next_id += 2
         self._streams[stream.stream_id] = stream
@@ -134,9 +139,13 @@ class YamuxSession:
         return self._unsent_size < _UNSENT_SIZE_MAX
 
     async def wait_for_room(self) -> None:
-        """Return when there may be room, or the session ended."""
+        """Return when it is worth looking again: there is room, or a stream or the session ended."""
         if not self.ended.is_set():
             await self._has_room.park()
+
+    def wake_senders(self) -> None:
+        """Let those who wait for room look again."""
+        self._has_room.unpark_all()
 
     def forget(self, stream: YamuxStream) -> None:
         """`stream` is over in both directions."""

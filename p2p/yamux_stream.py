@@ -34,6 +34,7 @@ class Session(Protocol):
     def has_room(self) -> bool: ...
     def send(self, frame: bytes) -> None: ...
     async def wait_for_room(self) -> None: ...
+    def wake_senders(self) -> None: ...
     def forget(self, stream: YamuxStream) -> None: ...
 
 
@@ -153,22 +154,24 @@ class YamuxStream(PeerStream):
     def on_broken(self) -> None:
         """Nothing can be sent any more."""
         self._is_broken = True
-        self._may_send.unpark_all()
-        self._may_receive.unpark_all()
+        self._wake_all()
 
     def _close(self) -> None:
         self._is_closed = True
         self._inbox.clear()
-        self._may_send.unpark_all()
-        self._may_receive.unpark_all()
+        self._wake_all()
         self._session.forget(self)
+
+    def _wake_all(self) -> None:
+        self._may_receive.unpark_all()
+        self._may_send.unpark_all()
+        self._session.wake_senders()  # Ours may be among those that wait for the connection.
 
     def _send_end(self) -> None:
         if not self._sent_end:
             self._sent_end = True
             if not self._is_broken:
                 self._session.send(frames.encode(WINDOW_UPDATE, FIN, self.stream_id))
-            self._may_send.unpark_all()
             self._forget_if_over()
 
     def _forget_if_over(self) -> None:

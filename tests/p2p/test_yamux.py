@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p import yamux_frames as frames
-from p2p.errors import BadFrame
+from p2p.errors import BadFrame, Unreachable
 from p2p.peer import PeerId
 from p2p.yamux import STREAMS_MAX, YamuxSession
 from p2p.yamux_frames import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_INITIAL, WINDOW_UPDATE
@@ -140,6 +140,43 @@ def test_who_asks_without_reading_the_answers_is_cut_off() -> None:
             with trio.fail_after(1):
                 await theirs.send_all(frames.encode(PING, SYN, 0) * 100_000)
                 await session.ended.wait()
+
+    run(test)
+
+
+@pytest.mark.parametrize("who", ["peer", "we"])
+def test_a_sender_that_waits_for_the_connection_hears_of_a_reset_at_once(who: str) -> None:
+    async def reset(stream: YamuxStream, theirs: trio.abc.Stream) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        if who == "peer":
+            await theirs.send_all(frames.encode(WINDOW_UPDATE, RST, stream.stream_id))
+        else:
+            stream.drop()
+
+    async def test() -> None:
+        ours, theirs = trio.testing.memory_stream_pair()
+        ours.send_stream.send_all_hook = trio.sleep_forever
+        session = YamuxSession(ours, PEER, is_initiator=True, on_stream=lambda _: None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.run)
+            crowd, stream = session.open_stream(), session.open_stream()
+            await crowd.send_all(bytes(WINDOW_INITIAL))
+            nursery.start_soon(reset, stream, theirs)
+            with trio.fail_after(1), pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
+                await stream.send_all(b"x")
+            nursery.cancel_scope.cancel()
+
+    run(test)
+
+
+def test_stream_ids_are_never_used_twice() -> None:
+    async def test() -> None:
+        async with wild_peer() as peer:
+            peer.session._next_id = 2**32 - 1
+            peer.session.open_stream()
+            with pytest.raises(Unreachable):
+                peer.session.open_stream()
+            await peer.session.ended.wait()
 
     run(test)
 
