@@ -83,6 +83,17 @@ class _KnownPeer:
     not_before: float = -inf
     """It is left alone until then, whatever is heard of it."""
 
+    @property
+    def is_hearsay(self) -> bool:
+        """Nobody was ever met there, and anybody on the LAN, or any one peer, may have made it up."""
+        return self.met_at == -inf and all(
+            place.origin in (Origin.LEARNED, Origin.NEARBY) for place in self.places.values()
+        )
+
+    @property
+    def is_bootstrap(self) -> bool:
+        return any(place.origin is Origin.BOOTSTRAP for place in self.places.values())
+
     def due_at(self, place: _Place) -> float:
         return max(place.due_at, self.not_before)
 
@@ -156,19 +167,19 @@ class AddressBook:
 
     def forget(self, peer: PeerId) -> None:
         """`peer` gave its place in the swarm up. (A bootstrap address stays: it may come back.)"""
-        if (known := self._peers.get(peer)) and not _is_bootstrap(known):
+        if (known := self._peers.get(peer)) and not known.is_bootstrap:
             del self._peers[peer]
 
     def next_dials(self, now: float) -> list[PeerAddress]:
-        """Places to dial now, the longest due first; each is being dialled until `dial_ended`."""
-        due: list[tuple[float, PeerId, str]] = []
+        """Places to dial now, the longest due first and hearsay last; each is taken until `dial_ended`."""
+        due: list[tuple[bool, float, PeerId, str]] = []
         for peer, known in self._idle_peers():
             places = [place for place in known.places.values() if known.due_at(place) <= now]
             if places:
                 best = min(places, key=_order)
-                due.append((known.due_at(best), peer, best.multiaddr))
+                due.append((known.is_hearsay, known.due_at(best), peer, best.multiaddr))
         free = self.config.dials_max - len(self._dialling)
-        dials = [PeerAddress(peer, multiaddr) for _, peer, multiaddr in sorted(due)[:free]]
+        dials = [PeerAddress(peer, multiaddr) for _, _, peer, multiaddr in sorted(due)[:free]]
         self._dialling.update(address.peer for address in dials)
         return dials
 
@@ -205,7 +216,8 @@ class AddressBook:
             address.multiaddr, origin, distance_of(address.multiaddr), now + delay
         )
         if len(known.places) > self.config.places_per_peer_max:
-            del known.places[max(known.places.values(), key=_uselessness).multiaddr]
+            # Of equals the newest goes: inventing places does not push true ones out.
+            del known.places[max(reversed(known.places.values()), key=_uselessness).multiaddr]
 
     def _idle_peers(self) -> Iterator[tuple[PeerId, _KnownPeer]]:
         for peer, known in self._peers.items():
@@ -216,10 +228,15 @@ class AddressBook:
         """Room for one more peer: the one that matters least goes, or there is none."""
         if len(self._peers) < self.config.peers_max:
             return True
-        useless = [(known.met_at, peer) for peer, known in self._idle_peers() if not _is_bootstrap(known)]
-        if not useless:
+        idle = [
+            (not known.is_hearsay, known.met_at, peer)
+            for peer, known in self._idle_peers()
+            if not known.is_bootstrap
+        ]
+        if not idle:
             return False
-        del self._peers[min(useless)[1]]
+        _, _, peer = min(idle)
+        del self._peers[peer]
         return True
 
     def _turn(self, peer: PeerId) -> float:
@@ -257,7 +274,3 @@ def _order(place: _Place) -> tuple[int, int, str]:
 
 def _uselessness(place: _Place) -> tuple[int, int, int]:
     return (-place.origin, place.failures, place.distance)
-
-
-def _is_bootstrap(known: _KnownPeer) -> bool:
-    return any(place.origin is Origin.BOOTSTRAP for place in known.places.values())

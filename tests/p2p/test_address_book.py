@@ -238,6 +238,15 @@ def test_a_full_book_lets_the_longest_unmet_go_first() -> None:
     assert book.addresses() == [at(LAN, CAROL.peer_id)]
 
 
+@pytest.mark.parametrize("origin", [Origin.LEARNED, Origin.NEARBY])
+def test_invented_peers_keep_no_real_one_waiting_or_out(origin: Origin) -> None:
+    book = book_of(config=AddressBookConfig(peers_max=40))
+    kept = [at(LAN, identity(f"kept {number}").peer_id) for number in range(10)]
+    book.add(kept, Origin.KEPT, 0.0)
+    book.add([at(LAN, identity(f"invented {number}").peer_id) for number in range(100)], origin, 0.0)
+    assert set(book.next_dials(1.0)) >= set(kept)
+
+
 def test_a_peer_has_no_more_places_than_allowed_and_the_tokens_stay() -> None:
     book = book_of()
     book.add([at(WAN)], Origin.BOOTSTRAP, 0.0)
@@ -245,3 +254,10 @@ def test_a_peer_has_no_more_places_than_allowed_and_the_tokens_stay() -> None:
     dialled = {address.multiaddr for _, address in dial_times(book, 2.0)}
     assert len(dialled) == CONFIG.places_per_peer_max
     assert WAN in dialled
+
+
+def test_more_places_than_fit_do_not_push_out_as_good_ones() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.LEARNED, 0.0)
+    book.add([at(f"/ip4/10.0.0.{number}/tcp/1") for number in range(50)], Origin.LEARNED, 0.0)
+    assert LAN in {address.multiaddr for _, address in dial_times(book, 20.0)}
