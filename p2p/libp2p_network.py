@@ -11,6 +11,7 @@ success, and remember addresses that are nobody's. Which address to dial is our 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -32,7 +33,8 @@ logger = logging.getLogger(__name__)
 
 _YAMUX_PROTOCOL_ID: Final = "/yamux/1.0.0"
 _HANDSHAKES_MAX: Final = 64
-"""Inbound at once. One costs milliseconds of CPU; who holds them open longer holds up only strangers."""
+"""Inbound at once. An honest one takes milliseconds, so of too many the oldest is given up: it is a
+stranger's that says nothing."""
 
 
 class Libp2pNetwork(MuxedNetwork):
@@ -43,7 +45,7 @@ class Libp2pNetwork(MuxedNetwork):
         self._psk = psk
         self._noise = Noise(identity)
         self._bound = [listener.socket.getsockname()[:2] for listener in listeners]
-        self._handshakes = trio.CapacityLimiter(_HANDSHAKES_MAX)
+        self._handshakes: deque[trio.CancelScope] = deque()
 
     @classmethod
     @asynccontextmanager
@@ -111,26 +113,34 @@ class Libp2pNetwork(MuxedNetwork):
         """Serve one inbound connection to its end; the caller closes `transport`."""
         try:
             host, port = transport.socket.getpeername()[:2]
-            self._handshakes.acquire_nowait()
         except OSError:
             return  # It was gone before we looked.
-        except trio.WouldBlock:
-            logger.debug("a connection was refused: %s handshakes are under way", _HANDSHAKES_MAX)
+        secured = await self._handshake(transport, host)
+        if secured is None:
             return
-        try:
-            with trio.fail_after(DIAL_TIME_MAX):
-                secured = await self._secure_inbound(transport)
-        except (P2PError, trio.BrokenResourceError, trio.TooSlowError) as error:
-            # Strangers end here, and so do port scans: nothing a person needs to read.
-            logger.debug("connection from %s is not one of ours: %s", host, error)
-            return
-        finally:
-            self._handshakes.release()
         if secured.peer == self.me:
             logger.warning("somebody at %s answers to our own peer id: its home is a copy of ours", host)
         elif self.takes_connections:
             session = self._adopt(secured, secured.peer, tcp_multiaddr(host, port), is_dialled=False)
             await session.ended.wait()
+
+    async def _handshake(self, transport: trio.abc.Stream, host: str) -> NoiseStream | None:
+        """The secured `transport`, or None. Strangers end here, and so do port scans: nothing that a
+        person needs to read."""
+        if len(self._handshakes) >= _HANDSHAKES_MAX:
+            self._handshakes.popleft().cancel()
+        handshake = trio.CancelScope(deadline=trio.current_time() + DIAL_TIME_MAX)
+        self._handshakes.append(handshake)
+        try:
+            with handshake:
+                return await self._secure_inbound(transport)
+            logger.debug("connection from %s took too long to say what it is", host)
+        except (P2PError, trio.BrokenResourceError) as error:
+            logger.debug("connection from %s is not one of ours: %s", host, error)
+        finally:
+            if handshake in self._handshakes:
+                self._handshakes.remove(handshake)
+        return None
 
 
 async def _or_close(transport: trio.abc.Stream, secure: Awaitable[NoiseStream]) -> NoiseStream:

@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from ipaddress import ip_address
 
 import pytest
@@ -91,6 +92,27 @@ def test_strangers_come_and_go_and_members_still_get_in() -> None:
                 assert event.peer == other.me
             await browser.aclose()
             await silent.aclose()
+
+    run(test)
+
+
+def test_strangers_who_say_nothing_keep_no_member_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2p.libp2p_network._HANDSHAKES_MAX", 2)
+
+    async def test() -> None:
+        async with (
+            Libp2pNetwork.open(ALICE, PSK, listen=[LOOPBACK]) as network,
+            Libp2pNetwork.open(BOB, PSK) as member,
+        ):
+            host, port = tcp_endpoint(network.listen_addresses[0].multiaddr)
+            silent = [await trio.open_tcp_stream(host, port) for _ in range(5)]
+            await member.dial(network.listen_addresses[0])
+            for stream in silent[:-1]:
+                with suppress(trio.BrokenResourceError):
+                    while await stream.receive_some():
+                        pass
+            for stream in silent:
+                await stream.aclose()
 
     run(test)
 
