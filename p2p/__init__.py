@@ -9,7 +9,6 @@
       |- libp2p_network                real: TCP, private_network, Noise (libp2p_stream)
       |- memory_network                one process, any weather, one seed (memory_link)
       |- muxed_network                 what both share: yamux, multistream, connection_table
-      |- muxed_network                 what both share: streams, crossing dials
       |- framing, frame_stream         messages on a stream
 
     identity          an Ed25519 key: a node's, a founder's, an invite's

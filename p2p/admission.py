@@ -45,7 +45,7 @@ from p2p.admission_events import (
 from p2p.boot_ids import BootIds
 from p2p.errors import NotAdmitted
 from p2p.hello import Bye
-from p2p.network import Connected, Disconnected
+from p2p.network import Connected, Disconnected, Rerouted
 from p2p.peer import PeerAddress, PeerId
 from p2p.peer_events import Member, PeerAdmitted, PeerLost
 from p2p.swarm_config import AdmissionConfig
@@ -60,12 +60,15 @@ class _Guest:
     is_connected: bool = False
     """The network has said so. A stream may be seen before its connection."""
     control: ControlId | None = None
+    former: ControlId | None = None
+    """The control stream before, until HELLO comes on the present one: a peer that has not seen that
+    one would take the end of this for our death."""
     has_said_hello: bool = False
     """On the present control stream."""
     is_dismissed: bool = False
     """Goodbye was said, or it is gone; the end of the connection is on its way."""
     open_at: float = inf
-    """When to open the control stream, where that is our turn."""
+    """When to open the control stream (again), where that is our turn."""
     minute_ends_at: float = -inf
     address_frames: int = 0
 
@@ -112,12 +115,14 @@ class Admission:
             effects += [Dial(address) for address in self.book.next_dials(now)]
         return effects
 
-    def _decide(self, event: Event, now: float) -> Iterator[Effect]:  # noqa: C901 - one line per event
+    def _decide(self, event: Event, now: float) -> Iterator[Effect]:  # noqa: C901, PLR0912 - one line per event
         match event:
             case Connected(peer):
                 yield from self._on_connected(peer, now)
             case Disconnected(peer):
                 yield from self._on_disconnected(peer, now)
+            case Rerouted(peer):
+                self._on_rerouted(peer, now)
             case ControlOpened(peer, control):
                 yield from self._on_control_opened(peer, control, now)
             case ControlEnded(peer, control):
@@ -167,17 +172,24 @@ class Admission:
         self._guests.pop(peer, None)
         yield from self._lose(peer, is_announced=False, reason="the connection broke")
 
+    def _on_rerouted(self, peer: PeerId, now: float) -> None:
+        """Open the control stream again, so that it does not hold up the end of the other connection."""
+        guest = self._guests.get(peer)
+        if guest is not None and self.me < peer:
+            # One that is being opened this moment is open by then: both ends see them in this order.
+            guest.open_at = now + self.config.retry_delay
+
     def _on_control_opened(self, peer: PeerId, control: ControlId, now: float) -> Iterator[Effect]:
         guest = self._guests.setdefault(peer, _Guest(deadline=now + self.config.hello_timeout))
         if guest.is_dismissed:
             yield CloseControl(control)
             return
-        if guest.control is not None:
-            yield CloseControl(guest.control)
+        if guest.former is not None:
+            yield CloseControl(guest.former)
+        if guest.has_said_hello:  # Otherwise the first deadline stands, however many streams come.
             guest.deadline = now + self.config.hello_timeout
             guest.has_said_hello = False
-        guest.control = control
-        guest.open_at = inf
+        guest.former, guest.control = guest.control, control
         yield SayHello(control)
 
     def _on_control_ended(self, peer: PeerId, control: ControlId | None, now: float) -> Iterator[Effect]:
@@ -214,6 +226,9 @@ class Admission:
             yield from self._dismiss(peer, Bye(hello.CROWDED))
             return
         guest.has_said_hello = True
+        if guest.former is not None:
+            yield CloseControl(guest.former)
+            guest.former = None
         self._boots.remember(peer, said.boot_id)
         yield from self._admit(
             Member(peer, said.name, said.version, said.boot_id, grant.role, grant.invites, said.addresses),

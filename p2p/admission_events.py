@@ -11,7 +11,7 @@ from typing import NewType, TypeAlias
 
 from p2p.address_book import Origin
 from p2p.hello import Addresses, Bye, Hello
-from p2p.network import Connected, Disconnected
+from p2p.network import ConnectionEvent
 from p2p.peer import PeerAddress, PeerId
 from p2p.peer_events import PeerAdmitted, PeerLost
 
@@ -103,8 +103,7 @@ class TimerFired:
 
 
 Event: TypeAlias = (
-    Connected
-    | Disconnected
+    ConnectionEvent
     | ControlOpened
     | ControlEnded
     | RuleBroken

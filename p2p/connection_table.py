@@ -11,13 +11,14 @@ machine slept) and we do not know yet. Then the new one *replaces* it:
     the same end dialled both          it would not have, with the first still up
     the first is older than a dial     crossing dials start while neither end is connected,
     may take                           so they finish within that time of each other
+    there are two already              one dial each way is all that can cross
 
 Reads no clock; `now` is an argument.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
@@ -55,7 +56,7 @@ class ConnectionTable(Generic[LinkT]):
         links = self._links.get(peer)
         return links[0] if links else None
 
-    def all_of(self, peer: PeerId) -> Iterable[LinkT]:
+    def all_of(self, peer: PeerId) -> Sequence[LinkT]:
         """Every connection to `peer`, retired ones too."""
         return tuple(self._links.get(peer, ()))
 
@@ -70,7 +71,8 @@ class ConnectionTable(Generic[LinkT]):
             links.append(link)
             return "first", None
         current = links[0]
-        if current.is_dialled == link.is_dialled or link.since - current.since > DIAL_TIME_MAX:
+        is_late = link.since - current.since > DIAL_TIME_MAX
+        if is_late or current.is_dialled == link.is_dialled or len(links) > 1:
             links[0] = link
             return "replacing", current
         if link.is_dialled == (self.me < link.peer):

@@ -22,7 +22,15 @@ import trio
 from p2p import multistream
 from p2p.connection_table import ConnectionTable, Link
 from p2p.errors import BadFrame, P2PError, ProtocolNotSpoken, Unreachable
-from p2p.network import Connected, ConnectionEvent, Disconnected, Network, PeerStream, StreamHandler
+from p2p.network import (
+    Connected,
+    ConnectionEvent,
+    Disconnected,
+    Network,
+    PeerStream,
+    Rerouted,
+    StreamHandler,
+)
 from p2p.peer import PeerAddress, PeerId
 from p2p.yamux import YamuxSession
 from p2p.yamux_stream import YamuxStream
@@ -164,6 +172,8 @@ class MuxedNetwork(Network):
             self._nursery.start_soon(self._retire, other)
         if placement != "crossing":
             self._events_in.send_nowait(Connected(peer, address, is_dialled))
+        elif other is not connection:
+            self._events_in.send_nowait(Rerouted(peer))
         return session
 
     async def _carry(self, connection: Connection) -> None:

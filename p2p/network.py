@@ -86,14 +86,22 @@ class Disconnected:
     peer: PeerId
 
 
-ConnectionEvent: TypeAlias = Connected | Disconnected
+@dataclass(frozen=True, slots=True)
+class Rerouted:
+    """New streams to `peer` go over another connection from now on, because two have crossed. The
+    one before closes when its streams are done."""
+
+    peer: PeerId
+
+
+ConnectionEvent: TypeAlias = Connected | Disconnected | Rerouted
 
 
 class Network(Streams, Protocol):
     """Connections to peers that hold the swarm's secret, and streams over them.
 
     One connection per pair is kept: of two that cross, the one dialled by the
-    smaller peer id stays, and no event is seen of the other.
+    smaller peer id stays. Where it is the second, `Rerouted` is all that is seen of it.
     """
 
     @property

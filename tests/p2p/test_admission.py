@@ -35,7 +35,7 @@ from p2p.admission_events import (
 from p2p.boot_ids import BootIds
 from p2p.hello import Addresses, Bye, Hello
 from p2p.identity import Identity
-from p2p.network import Connected, Disconnected
+from p2p.network import Connected, Disconnected, Rerouted
 from p2p.peer import PeerAddress
 from p2p.peer_events import PeerAdmitted, PeerLost
 from p2p.swarm_config import AdmissionConfig
@@ -136,6 +136,32 @@ def test_who_never_says_hello_is_disconnected_in_time() -> None:
     assert isinstance(goodbye, Disconnect)
     assert goodbye.bye is not None
     assert goodbye.bye.reason == hello.NO_HELLO
+
+
+def test_opening_one_control_stream_after_the_other_gains_no_time() -> None:
+    admission = door()
+    admission.handle(Connected(ALICE.peer_id, "/memory/1", dialled=False), 0.0)
+    for second in range(4):
+        admission.handle(ControlOpened(ALICE.peer_id, ControlId(second)), float(second))
+    assert admission.next_wake() == CONFIG.hello_timeout
+
+
+def test_of_many_control_streams_two_are_kept_at_most() -> None:
+    admission = door()
+    closed: list[Effect] = []
+    for number in range(9):
+        effects = admission.handle(ControlOpened(ALICE.peer_id, ControlId(number)), 0.0)
+        closed += [effect for effect in effects if isinstance(effect, CloseControl)]
+    assert closed == [CloseControl(ControlId(number)) for number in range(7)]
+
+
+def test_the_control_stream_follows_to_another_connection() -> None:
+    for me, peer in ((BOB, CAROL), (BOB, ALICE)):
+        admission = door(me)
+        admit(admission, peer, 1)
+        admission.handle(Rerouted(peer.peer_id), 1.0)
+        effects = admission.handle(TimerFired(), 1.0 + CONFIG.retry_delay)
+        assert (OpenControl(peer.peer_id) in effects) == (me.peer_id < peer.peer_id)
 
 
 def test_a_control_stream_that_cannot_be_opened_is_tried_again() -> None:
@@ -260,10 +286,9 @@ def test_a_second_hello_on_one_stream_is_against_the_rules() -> None:
 def test_a_second_stream_of_the_same_process_takes_over_quietly() -> None:
     admission = door()
     admit(admission, CAROL, 1)
-    effects = admission.handle(ControlOpened(CAROL.peer_id, ControlId(2)), 1.0)
-    assert effects == [CloseControl(ControlId(1)), SayHello(ControlId(2))]
+    assert admission.handle(ControlOpened(CAROL.peer_id, ControlId(2)), 1.0) == [SayHello(ControlId(2))]
+    assert admission.handle(says_hello(CAROL, 2), 1.0) == [CloseControl(ControlId(1))]
     assert admission.handle(ControlEnded(CAROL.peer_id, ControlId(1)), 1.0) == []
-    assert admission.handle(says_hello(CAROL, 2), 1.0) == []
     assert CAROL.peer_id in admission.members
 
 
@@ -272,7 +297,7 @@ def test_a_restarted_peer_is_lost_and_admitted_anew() -> None:
     admit(admission, CAROL, 1)
     admission.handle(ControlOpened(CAROL.peer_id, ControlId(2)), 1.0)
     effects = admission.handle(says_hello(CAROL, 2, hello_of(CAROL, "second")), 1.0)
-    assert effects[:2] == [
+    assert [effect for effect in effects if isinstance(effect, PeerLost | PeerAdmitted)] == [
         PeerLost(CAROL.peer_id, announced=False, reason="it was restarted"),
         PeerAdmitted(CAROL.peer_id),
     ]

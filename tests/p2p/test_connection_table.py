@@ -61,6 +61,15 @@ def test_a_connection_that_could_not_have_crossed_replaces_the_first() -> None:
         assert table.add(new) == ("replacing", old)
 
 
+def test_who_crosses_again_and_again_has_two_connections_at_most() -> None:
+    for me, peer in ((A, B), (B, A)):
+        table = table_of(me)
+        table.add(link_to(peer, is_dialled=True))
+        for _ in range(10):
+            table.add(link_to(peer, is_dialled=False))
+            assert len(table.all_of(peer)) <= 2
+
+
 def test_the_peer_is_gone_with_its_last_connection() -> None:
     table = table_of(A)
     kept, retired = link_to(B, is_dialled=True), link_to(B, is_dialled=False)

@@ -66,6 +66,24 @@ def test_members_learn_of_each_other_from_others() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("lead", [0.0, 0.001, 0.009, 0.02])
+def test_of_two_connections_that_cross_one_is_left_and_nobody_was_lost(lead: float) -> None:
+    async def main() -> None:
+        hub = hub_of()
+        async with node(hub, ALICE, token()) as alice, node(hub, BOB, token()) as bob:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(bob.network.dial, alice.address)
+                await trio.sleep(lead)
+                nursery.start_soon(alice.network.dial, bob.address)
+            await trio.sleep(5)
+            assert alice.events == [PeerAdmitted(BOB.peer_id)]
+            assert bob.events == [PeerAdmitted(ALICE.peer_id)]
+            for here, peer in ((alice, BOB), (bob, ALICE)):
+                assert len(here.network._table.all_of(peer.peer_id)) == 1
+
+    run(main)
+
+
 def test_a_node_that_comes_up_first_joins_when_its_bootstrap_peer_appears() -> None:
     async def main() -> None:
         hub = hub_of()
