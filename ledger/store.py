@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from ledger.entry import Entry
-from ledger.errors import StoreError, StoreFull, StoreTooNew, StoreUnusable
+from ledger.errors import StoreFull, StoreTooNew, StoreUnusable
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ _BUSY_TIMEOUT = 5.0
 """Seconds we wait for somebody who inspects the file. A node writes alone: the home's lock sees to it."""
 
 
-class _Damaged(StoreError):
-    """The file is not, or no longer, a database of ours."""
+class _Damaged(StoreUnusable):
+    """The file is not, or no longer, a database."""
 
 
 class Store:
@@ -98,7 +98,7 @@ def open_store(path: Path) -> Store:
         return Store(path, _connect(path))
     except _Damaged as error:
         aside = _move_aside(path)
-        _log.warning("ledger file %s was damaged (%s): moved to %s, peers refill it", path, error, aside)
+        _log.warning("%s: moved to %s, peers refill it", error, aside)
         return Store(path, _connect(path))
 
 
@@ -121,7 +121,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
     (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
-        raise _Damaged(str(finding))
+        raise _Damaged(f"{path} is damaged: {finding}")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > _SCHEMA_VERSION:
         raise StoreTooNew(f"{path} was written by a newer version (schema {version}): update this node")
@@ -156,5 +156,5 @@ def _errors_mapped(path: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_FULL:
             raise StoreFull(f"no room on the disk for {path}; nothing was damaged") from error
         if code in _DAMAGE_CODES:
-            raise _Damaged(str(error)) from error
+            raise _Damaged(f"{path} is damaged: {error}") from error
         raise StoreUnusable(f"{path} cannot be used: {error}") from error

@@ -84,3 +84,13 @@ def test_a_full_disk_is_said_and_damages_nothing(tmp_path: Path) -> None:
 def test_a_place_that_cannot_hold_a_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusable, match="nowhere"):
         open_store(tmp_path / "nowhere" / "ledger.sqlite")
+
+
+def test_a_file_that_is_damaged_while_it_is_open_is_said_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with open_store(path) as store:
+        store.write([write(f"{number}", number, bytes(500)) for number in range(200)])
+    with open_store(path) as store:
+        path.write_bytes(b"not a database at all" * 5000)
+        with pytest.raises(StoreUnusable, match=r"ledger\.sqlite"):
+            store.load()
