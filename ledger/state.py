@@ -68,8 +68,9 @@ class LedgerLimits:
     """Half a kilobyte for each of those."""
     owners_max: int = 4096
     """Four times the largest swarm we simulate. `sync.py` lists them all in one frame."""
-    size_max: int = 64 * 1024 * 1024
-    """A thousand nodes with ten models each take 5 MB."""
+    size_max: int = 16 * 1024 * 1024
+    """A thousand nodes with ten models each take 5 MB. Whoever fills it with the smallest entries
+    makes everybody keep four times that in memory."""
 
 
 @dataclass(slots=True)
