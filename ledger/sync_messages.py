@@ -28,6 +28,7 @@ from ledger.entry import DIGEST_SIZE
 from ledger.state import BUCKETS
 from ledger.version import Version
 from p2p.errors import BadFrame
+from p2p.identity import PUBLIC_KEY_SIZE
 from p2p.peer import PeerId, peer_id_of, public_key_of
 
 LEDGER_PROTOCOL = "/localai-node/ledger/1"
@@ -227,4 +228,4 @@ def _digest(value: object) -> bytes:
 
 
 def _owner(value: object) -> PeerId:
-    return peer_id_of(_bytes(value, 32))
+    return peer_id_of(_bytes(value, PUBLIC_KEY_SIZE))

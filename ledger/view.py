@@ -155,7 +155,7 @@ class SwarmView:
 
 def _state(record: NodeRecord, status: Status) -> NodeState:
     """What is to be thought of a peer: its own word that it is away counts at once."""
-    if record.presence in ("away", "left") or status in (Status.UNKNOWN, Status.OFFLINE):
+    if record.presence == "away" or status in (Status.UNKNOWN, Status.OFFLINE):
         return "offline"
     if status is Status.SUSPECT:
         return "suspect"
