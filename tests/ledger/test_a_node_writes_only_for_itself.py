@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import wait_all_tasks_blocked
 
 from ledger.entry import Entry, Place, sign_entry
 from ledger.errors import BadEntry, CopiedIdentity, OverQuota, StoreFull
@@ -19,6 +18,7 @@ from ledger.records import ModelName, ModelRecord, NodeRecord
 from ledger.state import Applied, LedgerLimits, Refused
 from ledger.version import Version
 from p2p.identity import Identity
+from tests.ledger.replicas import run
 
 ME = Identity(bytes([9]) * 32)
 ALICE = Identity(bytes([1]) * 32)
@@ -34,10 +34,6 @@ def own_entry(ledger: Ledger, key: str) -> Entry:
     entry = ledger.state.get(ledger.me, key)
     assert entry is not None
     return entry
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 def test_what_was_put_is_there_until_it_is_deleted() -> None:
@@ -183,7 +179,7 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ledger.run)
             ledger.put("a", {"x": number})
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             ledger.put("b", {"x": number})
             nursery.cancel_scope.cancel()
         return own_entry(ledger, "b").version

@@ -8,14 +8,15 @@ from functools import partial
 import pytest
 import trio
 
-from ledger.probe import PROTOCOL_ID
+from ledger.probe import MODELS_MAX, PROTOCOL_ID
 from ledger.records import Load, ModelName
 from ledger.rumour import Status
 from ledger.view import NodeView
 from p2p.framing import encode_frame
 from p2p.hello import AWAY, LEAVE
 from p2p.memory_network import MemoryHub
-from tests.ledger.whole_nodes import WholeNode, all_see, run, whole_nodes
+from tests.ledger.replicas import run
+from tests.ledger.whole_nodes import WholeNode, all_see, whole_nodes
 
 SIZES = [2, 3, 6]
 
@@ -199,14 +200,18 @@ def test_a_second_stream_of_a_peer_takes_the_place_of_the_first() -> None:
     run(main)
 
 
-def test_a_peer_that_reads_nothing_costs_a_bounded_number_of_messages() -> None:
+def test_messages_that_a_peer_never_reads_are_dropped_beyond_a_bound() -> None:
     async def main() -> None:
         hub = MemoryHub()
         async with whole_nodes(hub, 2) as (watcher, victim):
             hub.freeze(victim.peer)
-            for _ in range(1000):
-                watcher.prober.report_failure(victim.peer, "test")
-                await trio.sleep(0.1)
-            assert watcher.row(victim).state == "offline"
+            # Large ones, so that the cable is soon full.
+            watcher.loads = {ModelName(f"{number:0120}"): Load(4, 3) for number in range(MODELS_MAX)}
+            await trio.sleep(120)
+            unsent = watcher.prober._links[victim.peer].unsent.statistics()
+            assert unsent.current_buffer_used == unsent.max_buffer_size
+            hub.thaw(victim.peer)
+            with trio.fail_after(2.0):
+                await all_see([watcher, victim], "online")
 
     run(main)

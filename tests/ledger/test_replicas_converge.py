@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import wait_all_tasks_blocked
 
 from ledger.entry import sign_entry
 from ledger.replicate import PUSH_PEERS, ROUND_INTERVAL
@@ -28,14 +28,10 @@ from p2p.frame_stream import FrameStream
 from p2p.framing import encode_frame
 from p2p.memory_link import LinkQuality
 from p2p.memory_network import MemoryHub
-from tests.ledger.replicas import IDENTITIES, Replica, are_equal, replicas, until
+from tests.ledger.replicas import IDENTITIES, Replica, are_equal, replicas, run, until
 
 ROUND_TRIPS = 0.05
 """Seconds: dozens of round trips on the default cable, and far from the next round."""
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 async def read_all(stream: trio.abc.ReceiveStream) -> None:
@@ -321,7 +317,7 @@ def test_a_peer_that_reads_nothing_holds_up_last_words_until_it_goes() -> None:
             assert patience.cancelled_caught
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(leaver.replicator.spread, "node")
-                await trio.testing.wait_all_tasks_blocked()
+                await wait_all_tasks_blocked()
                 await leaver.network.disconnect(frozen.peer)
 
     run(main)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from ledger.beliefs import PeerHealth
 from ledger.ledger import Ledger
@@ -17,6 +17,7 @@ from ledger.rumour import UNKNOWN, Claim, Status
 from ledger.view import NodeState, NodeView, SwarmView
 from p2p.identity import Identity
 from p2p.peer import PeerId
+from tests.ledger.replicas import run
 
 ME, BOB, CAROL = (Identity(bytes([number]) * 32) for number in (1, 2, 3))
 MODEL = ModelName("smollm2")
@@ -69,10 +70,6 @@ class World:
 
 def node(name: str, presence: Presence = "here") -> NodeRecord:
     return NodeRecord(name, "worker", "1.2", "boot", presence, hardware={"cores": 8})
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Protocol
 
 import trio
-from trio.testing import MockClock
 
 from ledger.ledger import Ledger
 from ledger.prober import Prober
@@ -21,9 +20,9 @@ from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.network import Network
 from p2p.peer import PeerId
 from p2p.swarm import Introduction, Swarm
+from tests.ledger.replicas import IDENTITIES
 
 FOUNDER = Identity(bytes([200]) * 32)
-IDENTITIES = sorted((Identity(bytes([number]) * 32) for number in range(1, 13)), key=lambda one: one.peer_id)
 
 
 class HasPeer(Protocol):
@@ -99,10 +98,6 @@ async def all_see(
         for other in of or nodes:
             if other is not one:
                 await one.sees(other, *states)
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 async def _keep_network(hub: MemoryHub, peer: PeerId, *, task_status: trio.TaskStatus[MemoryNetwork]) -> None:

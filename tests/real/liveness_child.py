@@ -12,7 +12,8 @@ import trio
 from p2p.libp2p_network import Libp2pNetwork
 from p2p.membership import SwarmMembership
 from p2p.secret import derive_psk
-from tests.ledger.whole_nodes import IDENTITIES, WholeNode
+from tests.ledger.replicas import IDENTITIES
+from tests.ledger.whole_nodes import WholeNode
 
 
 async def main() -> None:

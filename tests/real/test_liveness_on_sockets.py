@@ -16,7 +16,8 @@ from ledger.rumour import Status
 from p2p.libp2p_network import Libp2pNetwork
 from p2p.membership import found_swarm, join_swarm
 from p2p.secret import derive_psk
-from tests.ledger.whole_nodes import FOUNDER, IDENTITIES, WholeNode
+from tests.ledger.replicas import IDENTITIES
+from tests.ledger.whole_nodes import FOUNDER, WholeNode
 
 pytestmark = pytest.mark.real
 
