@@ -67,6 +67,7 @@ class ServedModel:
         self._waiting = 0
         self._problem = definition.problem
         self._life = trio.CancelScope()
+        self._ended = trio.Event()
 
     @property
     def facts(self) -> ModelFacts | None:
@@ -144,16 +145,23 @@ class ServedModel:
 
     async def run(self) -> None:
         """Hash its file, and run its engine once it is wanted, until `stop` or cancelled."""
-        with self._life:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._identify)
-                await self._wanted.wait()
-                assert self._engine is not None
-                await self._engine.run()
+        try:
+            with self._life:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._identify)
+                    await self._wanted.wait()
+                    assert self._engine is not None
+                    await self._engine.run()
+        finally:
+            self._ended.set()
 
     def stop(self) -> None:
         """End its engine; the answers that are using it fail."""
         self._life.cancel()
+
+    async def wait_ended(self) -> None:
+        """Wait until `run` has ended, and nothing of ours holds its file."""
+        await self._ended.wait()
 
     @property
     def _context_size(self) -> int:

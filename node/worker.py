@@ -114,7 +114,7 @@ class Worker:
     async def remove_model(self, name: ModelName) -> None:
         """Serve a model no more: new requests are refused at once, running ones end first.
 
-        Cancelled: those are cut off.
+        Afterwards its file can be deleted, also where a file in use cannot. Cancelled: what runs is cut off.
 
         Raises:
           UnknownModel: there is none of that name.
@@ -128,6 +128,7 @@ class Worker:
                 await self._request_ended.park()
         finally:
             model.stop()
+        await model.wait_ended()
 
     async def drain(self) -> None:
         """Refuse new requests from now on, and wait until none runs. Bound it with a timeout.

@@ -37,6 +37,7 @@ FACTS = ModelFacts(
     special_tokens=("<s>", "</s>"),
 )
 LOAD_TIME = 3.0
+STOP_TIME = 0.5
 TOKEN_TIME = 1.0
 DONE = Done(("stop",), Usage(1, 2), Timings())
 
@@ -85,6 +86,8 @@ class FakeEngine:
             self._on_change()
             await trio.sleep_forever()
         finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(STOP_TIME)
             self.state = "failed"
 
     async def wait_ready(self) -> None:
@@ -145,6 +148,11 @@ class HangingRenderer:
 async def hang_if(wanted: bool) -> None:
     if wanted:
         await trio.sleep_forever()
+
+
+async def run_inline(function: Callable[..., Any], *arguments: object) -> Any:
+    await trio.lowlevel.checkpoint()
+    return function(*arguments)
 
 
 def definition(name: str = "tiny", **fields: Any) -> ModelDefinition:
@@ -355,7 +363,9 @@ def test_messages_that_are_no_chat_are_named() -> None:
 
 @pytest.mark.parametrize("hangs_at", ["load", "render", "accept", "events"])
 @pytest.mark.parametrize("how", ["cancelled", "out of time"])
-def test_wherever_it_hangs_nothing_is_left(hangs_at: str, how: str) -> None:
+def test_wherever_it_hangs_nothing_is_left(hangs_at: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock that jumps when all tasks wait does not wait for a thread.
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_inline)
     facts = replace(FACTS, chat_template="{{ messages }}") if hangs_at == "render" else FACTS
     behaviour = Behaviour(facts=facts, hangs_at=hangs_at)
 
@@ -426,12 +436,37 @@ def test_a_removed_model_ends_what_runs_and_then_its_engine() -> None:
             assert caught.value.reason == "no_such_model"
             assert [event async for event in answer.events][-1] == DONE
             assert behaviour.engines["tiny"].state == "ready"
-        await trio.testing.wait_all_tasks_blocked()
         assert behaviour.engines["tiny"].state == "failed"
         with pytest.raises(UnknownModel):
             await worker.remove_model(TINY)
 
     run(test, behaviour=behaviour)
+
+
+def test_a_model_is_removed_once_its_engine_is_gone() -> None:
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        await ask(worker, completion())
+        await worker.remove_model(TINY)
+        assert behaviour.engines["tiny"].state == "failed"
+
+    run(test, behaviour=behaviour)
+
+
+def test_models_that_come_and_go_leave_no_task_behind() -> None:
+    async def test(worker: Worker) -> None:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        for _ in range(3):
+            worker.add_model(definition("new"))
+            await ask(worker, completion("new"))
+            await worker.remove_model(ModelName("new"))
+            worker.add_model(definition(problem="is still not there"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert trio.lowlevel.current_statistics().tasks_living == tasks
+        assert state_of(worker)[0] == "failed"
+
+    run(test, definition(problem="was never there"))
 
 
 def test_a_model_can_be_added_and_one_that_failed_replaced() -> None:
