@@ -115,13 +115,14 @@ def _check_same_origin(headers: Mapping[str, str]) -> None:
 
 def _is_our_host(header: str, settings: ApiSettings) -> bool:
     host = _host_of(header)
-    if host in _LOOPBACK_NAMES or host in {
-        settings.bind_host.lower(),
-        *map(str.lower, settings.allowed_hosts),
-    }:
+    if host in _LOOPBACK_NAMES or host == settings.bind_host.lower():
         return True
+    # No other name leads to loopback honestly: a machine's own may come from whoever runs its network.
+    if _is_loopback(settings.bind_host):
+        return False
     # Listening everywhere: any address of ours is fine, because rebinding needs a name.
-    return _is_wildcard(settings.bind_host) and _is_address(host)
+    everywhere = _is_address(settings.bind_host) and ip_address(settings.bind_host).is_unspecified
+    return (everywhere and _is_address(host)) or host in map(str.lower, settings.allowed_hosts)
 
 
 def _host_of(header: str) -> str:
@@ -142,7 +143,3 @@ def _is_address(host: str) -> bool:
 
 def _is_loopback(host: str) -> bool:
     return host.lower() == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
-
-
-def _is_wildcard(host: str) -> bool:
-    return _is_address(host) and ip_address(host).is_unspecified

@@ -16,7 +16,7 @@ class ApiSettings:
     bind_host: str = "127.0.0.1"
     """The host we listen on, as it was asked for."""
     allowed_hosts: tuple[str, ...] = ()
-    """More names by which clients may call a node without keys, for example `desktop.local`."""
+    """Names of this machine, such as `desktop.local`, by which others may call it where they can reach it."""
     body_size_max: int = 4_000_000
     """Bytes. Below the 4 MiB of the frame that carries a request to a peer, so that whatever is
     accepted can be sent on. A prompt of 128k tokens is below 1 MB."""

@@ -52,6 +52,10 @@ from p2p.peer import PeerId
 
 _log = logging.getLogger(__name__)
 
+_UNSEEN_MAX = 64
+"""Chunks without text that are held back: a character takes a few tokens, a stop string some dozens, and a
+peer that sends nothing else must not fill our memory."""
+
 
 class View(Protocol):
     """What a front needs of `ledger.view.SwarmView`."""
@@ -116,7 +120,7 @@ class Front:
                     backend = self._backend(candidate)
                     asked = replace(request, timeout=_time_left(deadline))
                     answer = await held.enter_async_context(backend.infer(asked))
-                    first = await _first_content(answer.events)
+                    begun = await _first_content(answer.events)
                 except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
                     # `%r`, because a peer's own words must not look like other lines of the log.
                     _log.info(
@@ -125,7 +129,7 @@ class Front:
                     self._note_evidence(candidate, error)
                     attempts.note(candidate, error)
                     continue
-                relayed = self._relay(candidate, first, answer.events)
+                relayed = self._relay(candidate, begun, answer.events)
                 events = await held.enter_async_context(aclosing(relayed))
                 yield replace(answer, events=events, attempts=attempts.count + 1)
                 return
@@ -151,9 +155,10 @@ class Front:
         return self._remotes[candidate.peer]
 
     async def _relay(
-        self, candidate: Candidate, first: AnswerEvent, events: AsyncIterator[AnswerEvent]
+        self, candidate: Candidate, begun: Sequence[AnswerEvent], events: AsyncIterator[AnswerEvent]
     ) -> AsyncGenerator[AnswerEvent, None]:
-        yield first
+        for event in begun:
+            yield event
         try:
             async for event in events:
                 yield event
@@ -166,11 +171,15 @@ class Front:
             self._on_peer_failure(candidate.peer, str(error))
 
 
-async def _first_content(events: AsyncIterator[AnswerEvent]) -> Chunk | Done:
-    """The first event that a client would see something of."""
+async def _first_content(events: AsyncIterator[AnswerEvent]) -> list[Chunk | Done]:
+    """All up to the first event that a client would see something of, without progress."""
+    begun: list[Chunk | Done] = []
     async for event in events:
-        if not isinstance(event, Progress):
-            return event
+        if isinstance(event, Progress):
+            continue
+        begun.append(event)
+        if isinstance(event, Done) or event.text or len(begun) >= _UNSEEN_MAX:
+            return begun
     raise Failed("the answer ended before it began")
 
 

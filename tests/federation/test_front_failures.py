@@ -81,6 +81,32 @@ def test_a_peer_that_dies_before_the_first_word_is_replaced_silently(place: str,
     stage.run(main)
 
 
+def test_a_first_token_without_text_is_nothing_that_a_client_has_seen(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b") as swarm:
+            swarm.view.report("b", Load(4, 3))
+            for worker in swarm.workers.values():
+                worker.words = ("", "", "\U0001f642")
+            swarm.workers["a"].failure, swarm.workers["a"].failure_at = Failed("the engine died"), 2
+            answered = await stage.read(swarm.front, stage.request())
+            assert (answered.answer.served_by, answered.text) == ("b", "\U0001f642")
+            ids = [event.token_ids for event in answered.events if isinstance(event, Chunk)]
+            assert sum(ids, ()) == (0, 1, 2)
+
+    stage.run(main)
+
+
+def test_an_answer_without_text_is_not_held_back_for_ever(stage: Stage) -> None:
+    async def main() -> None:
+        local = stage.worker(stage.ME, words=("",) * 1000, hangs_at=999)
+        async with stage.swarm(local=local) as swarm:
+            with trio.fail_after(1):
+                async with swarm.front.infer(stage.request()) as answer:
+                    assert await anext(answer.events) == Chunk(0, (0,), "")
+
+    stage.run(main)
+
+
 def test_a_peer_that_freezes_before_the_first_word_is_replaced_silently(stage: Stage) -> None:
     async def main() -> None:
         async with stage.swarm("a", "b") as swarm:
