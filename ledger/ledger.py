@@ -264,5 +264,5 @@ class Ledger:
             return decode_record(entry.key, decode_value_untrusted(entry.value))
         except BadRecord as error:
             self.unreadable += 1
-            _log.info("cannot read the record %s of %s: %s", entry.key, entry.owner, error)
+            _log.info("cannot read the record %r of %s: %s", entry.key, entry.owner, error)
             return None

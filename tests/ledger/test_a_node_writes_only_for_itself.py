@@ -84,6 +84,17 @@ def test_a_record_that_cannot_be_read_is_counted_and_left_out() -> None:
     assert ledger.get(ALICE.peer_id, "model/a") is None
 
 
+def test_a_key_of_somebody_else_writes_no_lines_of_its_own_into_our_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    ledger = Ledger.open(None, ME)
+    ledger.receive(write(ALICE, "model/a\nall is well", Version(1, 1), {}).encoded)
+    assert ledger.model_records(ALICE.peer_id) == []
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+
+
 def test_a_refused_entry_is_counted() -> None:
     ledger = Ledger.open(None, ME)
     entry = write(ALICE, "a", Version(1, 1), {})
