@@ -101,9 +101,10 @@ class LivenessSimulator:
         self._frozen[node] = []
 
     def thaw(self, node: PeerId) -> None:
-        """Let it go on: the late timer first, then what lay in its sockets, in order."""
-        self.happen(node, TimerFired())
-        for event in self._frozen.pop(node):
+        """Let it go on: what lay in its sockets comes in order, and the late timer anywhere among it."""
+        unread = self._frozen.pop(node)
+        unread.insert(self.rng.randint(0, len(unread)), TimerFired())
+        for event in unread:
             self.happen(node, event)
 
     def happen(self, node: PeerId, event: Event, after: float = 0.0) -> None:
