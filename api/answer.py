@@ -123,7 +123,7 @@ class InferenceResponse(Response):
                 continue
             if not is_started:
                 is_started = True
-                await send(_head([*sse.HEADERS, *_routing_headers(answer, {"ttft": now - asked_at})]))
+                await send(_head([*sse.HEADERS, *_routing_headers(answer, {"wait": now - asked_at})]))
                 body = self._shape.opening() + body
             if isinstance(event, Done):
                 end = [_body(body, is_last=True)]
@@ -179,7 +179,7 @@ async def _cancel_on_hang_up(receive: Receive, scope: trio.CancelScope) -> None:
 def _routing_headers(answer: Answer, timing: Mapping[str, float]) -> list[tuple[bytes, bytes]]:
     """Who answered, after how many attempts, and what took how long (`timing` in seconds).
 
-    Before a stream ends, only its time to first token, as seen from here, is known. A
+    Before a stream ends, only the wait for its first word, as seen from here, is known. A
     whole answer carries what the worker measured.
     """
     durations = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in timing.items())
