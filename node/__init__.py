@@ -4,6 +4,7 @@
      |
      +--> runtime   one nursery: network, swarm, ledger, prober, worker, front, api, control
      +--> control   the running node, as other commands find it
+     +--> doctor    what is wrong with this machine
      +--> demo      three real nodes on this machine
 
     worker -------> engine/   one llama.cpp subprocess per model

@@ -26,10 +26,11 @@ import click
 from node.errors import HomeDamaged
 from node.flag_types import HostPort, HostPortType, MultiaddrType, NameType
 from node.home import Home, default_home
+from node.listening import PORT_DEFAULT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-LISTEN_DEFAULT = "/ip4/0.0.0.0/tcp/4747"
+LISTEN_DEFAULT = f"/ip4/0.0.0.0/tcp/{PORT_DEFAULT}"
 API_DEFAULT = "127.0.0.1:8080"
 SLOTS_DEFAULT = 4
 """A household's worth of simultaneous questions; each slot takes memory for a context of its own."""

@@ -1,7 +1,7 @@
 """Looking at this machine: reads the facts that `doctor.py` judges.
 
-Changes nothing, and everything it waits for has a bound. llama.cpp is loaded in a
-process of its own: where the build does not fit the CPU, that one dies.
+Changes nothing, and waits for nothing long. llama.cpp is loaded in a process of its
+own: where the build does not fit the CPU, that one dies.
 """
 
 from __future__ import annotations

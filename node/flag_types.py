@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import click
 
@@ -52,13 +53,18 @@ class HostPortType(click.ParamType[HostPort]):
 
 
 class MultiaddrType(click.ParamType[str]):
+    """A TCP multiaddr that can be listened on: an address, since a name may mean several."""
+
     name = "multiaddr"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            tcp_endpoint(str(value))
+            host, _ = tcp_endpoint(str(value))
+            ip_address(host)
         except BadAddress as error:
             self.fail(str(error), param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} has a name for a host; give an address", param, ctx)
         return str(value)
 
 

@@ -20,7 +20,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
@@ -57,12 +57,14 @@ class Home:
     """The folder at `path`. Reading never creates anything; `create` and `lock` do."""
 
     path: Path
-    models: Path = field(init=False)
-    run: Path = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "models", self.path / "models")
-        object.__setattr__(self, "run", self.path / "run")
+    @property
+    def models(self) -> Path:
+        return self.path / "models"
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
 
     @property
     def node_key(self) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -109,13 +108,11 @@ def _tell(ready: Ready, config: NodeConfig, place: SwarmMembership, log_format: 
         listen = [str(address) for address in ready.addresses]
         announcements.info("ready", extra={"api": ready.api, "peer_id": ready.peer_id, "listen": listen})
         return
-    say = click.echo
-    say(f"node {config.name} is up in swarm {place.swarm}", err=True)
-    say(f"  OpenAI endpoint   {ready.api}/v1", err=True)
+    click.echo(f"node {config.name} is up in swarm {place.swarm}", err=True)
+    click.echo(f"  OpenAI endpoint   {ready.api}/v1", err=True)
     if config.worker and not config.models and not any(config.home.models.iterdir()):
-        say("  no model yet      localai-node models add FILE   (or --model demo)", err=True)
+        click.echo("  no model yet      localai-node models add FILE   (or --model demo)", err=True)
     if place.invite is not None:
         token = place.token(place.invite, ready.addresses).encode()
-        say("  another machine   paste this line there:", err=True)
-        say(f"localai-node join --token {token}")
-        sys.stdout.flush()
+        click.echo("  another machine   paste this line there:", err=True)
+        click.echo(f"localai-node join --token {token}")

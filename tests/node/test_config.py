@@ -143,6 +143,7 @@ def test_a_file_of_another_encoding_is_named(configure: Configure, home: Path) -
         ("--api", "localhost:99999"),
         ("--listen", "0.0.0.0:4747"),
         ("--listen", "/ip4/0.0.0.0/udp/4747"),
+        ("--listen", "/dns4/localhost/tcp/4747"),
         ("--listen", "/ip4/0.0.0.0/tcp/4747/p2p/me"),
         ("--policy", "eta2"),
         ("--name", " "),
