@@ -19,6 +19,7 @@ from random import Random
 
 from p2p import hello
 from p2p.address_book import AddressBook, AddressBookConfig, Origin
+from p2p.admission_config import AdmissionConfig
 from p2p.admission_events import (
     AddressesFound,
     AddressesReceived,
@@ -44,33 +45,11 @@ from p2p.admission_events import (
 )
 from p2p.boot_ids import BootIds
 from p2p.errors import NotAdmitted
+from p2p.guest import Guest
 from p2p.hello import Bye
 from p2p.network import Connected, Disconnected, Rerouted
 from p2p.peer import PeerAddress, PeerId
 from p2p.peer_events import Member, PeerAdmitted, PeerLost
-from p2p.swarm_config import AdmissionConfig
-
-
-@dataclass(slots=True)
-class _Guest:
-    """One connected peer, admitted or not."""
-
-    deadline: float
-    """Its HELLO is due by then."""
-    is_connected: bool = False
-    """The network has said so. A stream may be seen before its connection."""
-    control: ControlId | None = None
-    former: ControlId | None = None
-    """The control stream before, until HELLO comes on the present one: a peer that has not seen that
-    one would take the end of this for our death."""
-    has_said_hello: bool = False
-    """On the present control stream."""
-    is_dismissed: bool = False
-    """Goodbye was said, or it is gone; the end of the connection is on its way."""
-    open_at: float = inf
-    """When to open the control stream (again), where that is our turn."""
-    minute_ends_at: float = -inf
-    address_frames: int = 0
 
 
 @dataclass(slots=True)
@@ -81,16 +60,15 @@ class Admission:
     founder_public_key: bytes
     rng: Random
     config: AdmissionConfig = field(default_factory=AdmissionConfig)
-    book_config: AddressBookConfig = field(default_factory=AddressBookConfig)
     book: AddressBook = field(init=False)
-    _guests: dict[PeerId, _Guest] = field(default_factory=dict)
+    _guests: dict[PeerId, Guest] = field(default_factory=dict)
     _members: dict[PeerId, Member] = field(default_factory=dict)
     _boots: BootIds = field(default_factory=BootIds)
     _news_at: float = -inf
     _is_leaving: bool = False
 
     def __post_init__(self) -> None:
-        self.book = AddressBook(self.me, self.book_config, self.rng)
+        self.book = AddressBook(self.me, AddressBookConfig(), self.rng)
 
     @property
     def members(self) -> Mapping[PeerId, Member]:
@@ -99,11 +77,7 @@ class Admission:
 
     def next_wake(self) -> float:
         """When to feed a `TimerFired`, if nothing happens until then."""
-        wakes = [
-            min(guest.open_at, inf if guest.has_said_hello else guest.deadline)
-            for guest in self._guests.values()
-            if not guest.is_dismissed
-        ]
+        wakes = [guest.wake_at for guest in self._guests.values()]
         if self._is_leaving:
             return min(wakes, default=inf)
         return min([*wakes, self.book.next_wake(), self._news_at if self._members else inf])
@@ -153,17 +127,12 @@ class Admission:
         self.book.connected(peer)
         guest = self._guests.get(peer)
         if guest is None:
-            guest = self._guests[peer] = _Guest(deadline=now + self.config.hello_timeout)
+            guest = self._guests[peer] = Guest(deadline=now + self.config.hello_timeout)
         guest.is_connected = True
         if self._is_leaving:
             yield from self._dismiss(peer, Bye(hello.AWAY))
         elif len(self._guests) - len(self._members) > self.config.strangers_max:
             yield from self._dismiss(peer, Bye(hello.CROWDED))
-        elif peer == self.me:
-            # Noise has proved it: another process holds our key.
-            yield from self._refuse(
-                peer, hello.COPIED_HOME, "another node runs with a copy of this node's key", now
-            )
         elif self.me < peer and guest.control is None:
             yield OpenControl(peer)
 
@@ -180,7 +149,7 @@ class Admission:
             guest.open_at = now + self.config.retry_delay
 
     def _on_control_opened(self, peer: PeerId, control: ControlId, now: float) -> Iterator[Effect]:
-        guest = self._guests.setdefault(peer, _Guest(deadline=now + self.config.hello_timeout))
+        guest = self._guests.setdefault(peer, Guest(deadline=now + self.config.hello_timeout))
         if guest.is_dismissed:
             yield CloseControl(control)
             return
@@ -253,10 +222,7 @@ class Admission:
         guest = self._current(event.peer, event.control)
         if guest is None:
             return
-        if now >= guest.minute_ends_at:
-            guest.minute_ends_at, guest.address_frames = now + 60.0, 0
-        guest.address_frames += 1
-        if not guest.has_said_hello or guest.address_frames > self.config.address_frames_max:
+        if not guest.has_said_hello or guest.address_frames(now) > self.config.address_frames_max:
             yield from self._refuse(
                 event.peer, hello.MISBEHAVED, "addresses before HELLO, or a flood of them", now
             )
@@ -320,7 +286,7 @@ class Admission:
             for news in hello.in_frames(others):
                 yield Tell(control, news)
 
-    def _current(self, peer: PeerId, control: ControlId | None) -> _Guest | None:
+    def _current(self, peer: PeerId, control: ControlId | None) -> Guest | None:
         """The guest that speaks on `control`, unless what it says does not count any more."""
         guest = self._guests.get(peer)
         return guest if guest and guest.control == control and not guest.is_dismissed else None

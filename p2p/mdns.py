@@ -67,8 +67,7 @@ async def find_members(
                 await trio.to_thread.run_sync(neighbourhood.announce, announced, interfaces)
             except (OSError, ZeroconfError) as error:
                 logger.info("cannot look for neighbours now: %s", error)
-            with trio.move_on_after(_LOOK_EVERY):
-                await trio.sleep_forever()
+            await trio.sleep(_LOOK_EVERY)
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(neighbourhood.close)

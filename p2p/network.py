@@ -115,7 +115,7 @@ class Network(Streams, Protocol):
     async def dial(self, address: PeerAddress) -> None:
         """Connect to exactly this address; nothing happens if the peer is connected already.
 
-        Cancelled: no half-open connection is left.
+        Gives up by itself on who is silent. Cancelled: no half-open connection is left.
 
         Raises:
           Unreachable: nobody, or somebody else, answers there.

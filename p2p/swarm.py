@@ -13,15 +13,12 @@ Each event is handled in one synchronous call, so no two mix and no lock is need
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from random import Random
-from typing import Final
 
 import trio
 
@@ -29,53 +26,30 @@ from p2p.address_book import Origin
 from p2p.admission import Admission
 from p2p.admission_events import (
     AddressesFound,
-    AddressesReceived,
-    ByeReceived,
     CloseControl,
-    ControlEnded,
-    ControlId,
-    ControlOpened,
     Dial,
     DialEnded,
     Disconnect,
     Effect,
     Event,
-    HelloReceived,
     LeaveDecided,
     OpenControl,
     PeerDismissed,
     Refusal,
-    RuleBroken,
     SayHello,
     Tell,
     TimerFired,
 )
-from p2p.control_stream import ControlStream
+from p2p.controls import Controls
 from p2p.errors import BadAddress, Unreachable
-from p2p.hello import (
-    ADDRESSES_PER_PEER_MAX,
-    NAME_LENGTH_MAX,
-    PROTOCOL_ID,
-    Addresses,
-    Bye,
-    Hello,
-    Message,
-    printable,
-)
+from p2p.hello import ADDRESSES_PER_PEER_MAX, NAME_LENGTH_MAX, PROTOCOL_ID, Hello, printable
 from p2p.membership import SwarmMembership
 from p2p.network import Network, PeerStream, StreamHandler
 from p2p.peer import PeerAddress, PeerId
 from p2p.peer_events import Member, PeerAdmitted, PeerEvent, PeerEvents, PeerLost
 from p2p.stream_gate import StreamGate
-from p2p.swarm_config import SwarmConfig
 
 logger = logging.getLogger(__name__)
-
-_GOODBYE_TIME_MAX = 1.0
-"""Seconds for a peer to read our goodbye and hang up. It takes a round trip; a frozen one never does."""
-
-_REFUSALS_MAX = 64
-"""Kept for a person to look at, the latest of each peer: more than anybody reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,30 +73,19 @@ class Swarm:
         *,
         rng: Random,
         wall_clock: Callable[[], float] = time.time,
-        config: SwarmConfig | None = None,
     ) -> None:
         self._network = network
         self._membership = membership
         self._introduction = introduction
-        self._wall_clock = wall_clock
-        self._config: Final = config or SwarmConfig()
-        self._admission = Admission(
-            network.me,
-            membership.founder_public_key,
-            rng,
-            self._config.admission,
-            self._config.address_book,
-        )
-        self._gate = StreamGate(network, self._admission.members, self._config.admission.hello_timeout)
+        self._admission = Admission(network.me, membership.founder_public_key, rng)
+        self._controls = Controls(network, self._handle, wall_clock)
+        self._gate = StreamGate(network, self._admission.members, self._admission.config.hello_timeout)
         self._nursery: trio.Nursery | None = None
         self._started = trio.Event()
         self._woken = trio.Event()
-        self._controls: dict[ControlId, ControlStream] = {}
-        self._numbers = itertools.count(1)
         self._subscribers: list[PeerEvents] = []
-        self._refusals: dict[PeerId, Refusal] = {}
         self._unheard: list[AddressesFound] = [AddressesFound(membership.bootstrap, Origin.BOOTSTRAP)]
-        network.on_stream(PROTOCOL_ID, self._run_control)
+        network.on_stream(PROTOCOL_ID, self._answer_control)
 
     @property
     def me(self) -> PeerId:
@@ -131,11 +94,6 @@ class Swarm:
     def peers(self) -> Mapping[PeerId, Member]:
         """Everybody admitted at this moment."""
         return dict(self._admission.members)
-
-    @property
-    def refusals(self) -> Mapping[PeerId, Refusal]:
-        """Who did not let us in, or was not let in, and why. An admission clears a peer's."""
-        return self._refusals
 
     @contextmanager
     def subscribe(self) -> Iterator[PeerEvents]:
@@ -179,9 +137,7 @@ class Swarm:
         the goodbyes go on in the background.
         """
         self._handle(LeaveDecided(reason))
-        with trio.move_on_after(2 * _GOODBYE_TIME_MAX):
-            for control in list(self._controls.values()):
-                await control.ended.wait()
+        await self._controls.all_ended()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Find and admit peers until cancelled. All tasks live in here."""
@@ -226,21 +182,21 @@ class Swarm:
             case Dial(address):
                 nursery.start_soon(self._dial, address)
             case OpenControl(peer):
-                nursery.start_soon(self._open_control, peer)
+                nursery.start_soon(self._controls.open, peer)
             case SayHello(control):
-                self._post(control, self._own_hello())
+                self._controls.post(control, self._own_hello())
             case Tell(control, message):
-                self._post(control, message)
+                self._controls.post(control, message)
             case CloseControl(control):
-                self._drop(control)
+                self._controls.drop(control)
             case Disconnect(peer, control, bye):
-                nursery.start_soon(self._disconnect, peer, control, bye)
+                nursery.start_soon(self._controls.disconnect, peer, control, bye)
                 self._gate.decided(peer)
-            case Refusal():
-                self._record(effect)
+            case Refusal(peer, by_us, reason):
+                what = "we did not admit" if by_us else "we were not admitted by"
+                logger.warning("%s %s: %s", what, peer, reason)
             case PeerAdmitted(peer):
                 logger.info("peer admitted: %s (%s)", peer, self._admission.members[peer].name)
-                self._refusals.pop(peer, None)
                 self._gate.decided(peer)
                 self._publish(effect)
             case PeerLost(peer, announced, reason):
@@ -249,78 +205,22 @@ class Swarm:
                 )
                 self._publish(effect)
 
-    def _post(self, control: ControlId, message: Message) -> None:
-        if control in self._controls:
-            self._controls[control].post(message)
-
-    def _drop(self, control: ControlId) -> None:
-        if control in self._controls:
-            self._controls[control].drop()
-
     def _publish(self, event: PeerEvent) -> None:
         for events in self._subscribers:
             events.publish(event)
 
-    def _record(self, refusal: Refusal) -> None:
-        what = "we did not admit" if refusal.by_us else "we were not admitted by"
-        logger.warning("%s %s: %s", what, refusal.peer, refusal.reason)
-        self._refusals.pop(refusal.peer, None)  # The latest goes to the end.
-        self._refusals[refusal.peer] = refusal
-        if len(self._refusals) > _REFUSALS_MAX:
-            del self._refusals[next(iter(self._refusals))]
-
     async def _dial(self, address: PeerAddress) -> None:
         is_connected = False
         try:
-            with trio.move_on_after(self._config.dial_timeout):
-                await self._network.dial(address)
-                is_connected = True
+            await self._network.dial(address)
+            is_connected = True
         except (Unreachable, BadAddress) as error:
             logger.debug("dial failed: %s: %s", address, error)
         self._handle(DialEnded(address, is_connected))
 
-    async def _open_control(self, peer: PeerId) -> None:
-        try:
-            stream = await self._network.open_stream(peer, PROTOCOL_ID)
-        except Unreachable as error:
-            logger.debug("no control stream to %s: %s", peer, error)
-            self._handle(ControlEnded(peer, None))
-        else:
-            await self._run_control(stream)
-
-    async def _run_control(self, stream: PeerStream) -> None:
-        """Carry one control stream, whoever opened it, until it ends."""
+    async def _answer_control(self, stream: PeerStream) -> None:
         await self._started.wait()
-        peer, control = stream.peer, ControlId(next(self._numbers))
-        self._controls[control] = ControlStream(stream)
-        self._handle(ControlOpened(peer, control))
-        try:
-            await self._controls[control].run(
-                partial(self._on_message, peer, control),
-                lambda rule: self._handle(RuleBroken(peer, control, rule)),
-            )
-            self._handle(ControlEnded(peer, control))
-        finally:
-            del self._controls[control]
-
-    def _on_message(self, peer: PeerId, control: ControlId, message: Message) -> None:
-        match message:
-            case Hello():
-                self._handle(HelloReceived(peer, control, message, self._wall_clock()))
-            case Addresses(addresses):
-                self._handle(AddressesReceived(peer, control, addresses))
-            case Bye():
-                self._handle(ByeReceived(peer, control, message))
-
-    async def _disconnect(self, peer: PeerId, control: ControlId | None, bye: Bye | None) -> None:
-        """Close the connection to `peer`, which gets a moment to read the goodbye and close it itself."""
-        stream = self._controls.get(control) if control is not None else None
-        if stream is not None and bye is not None:
-            stream.post(bye)
-            with trio.move_on_after(_GOODBYE_TIME_MAX):
-                await stream.ended.wait()
-            stream.drop()
-        await self._network.disconnect(peer)
+        await self._controls.carry(stream)
 
     def _own_hello(self) -> Hello:
         addresses = [address.multiaddr for address in self._network.listen_addresses]

@@ -11,6 +11,7 @@ import pytest
 from p2p import hello
 from p2p.address_book import Origin
 from p2p.admission import Admission
+from p2p.admission_config import AdmissionConfig
 from p2p.admission_events import (
     AddressesFound,
     AddressesReceived,
@@ -38,7 +39,6 @@ from p2p.identity import Identity
 from p2p.network import Connected, Disconnected, Rerouted
 from p2p.peer import PeerAddress
 from p2p.peer_events import PeerAdmitted, PeerLost
-from p2p.swarm_config import AdmissionConfig
 from tests.p2p.people import ALICE, BOB, CAROL, DAVE, FOUNDER, identity, invite
 
 UNIX_TIME = 1_800_000_000.0
@@ -319,13 +319,6 @@ def test_restarts_are_no_copies() -> None:
         assert not boots.is_replaced(CAROL.peer_id, boot_id)
         boots.remember(CAROL.peer_id, boot_id)
     assert boots.is_replaced(CAROL.peer_id, "3")
-
-
-def test_somebody_with_our_own_key_is_not_let_in() -> None:
-    admission = door(BOB)
-    effects = admission.handle(Connected(BOB.peer_id, "/memory/1", dialled=False), 0.0)
-    assert any(isinstance(effect, Disconnect) for effect in effects)
-    assert any(isinstance(effect, Refusal) and "copy" in effect.reason for effect in effects)
 
 
 def test_too_many_who_say_nothing_are_turned_away_and_members_stay() -> None:

@@ -1,4 +1,4 @@
-"""Times and limits of a swarm: whom it admits, how it dials, how long it waits.
+"""Times and limits of the swarm's door: how long it waits, how many it takes.
 
 The defaults are for a home: tens of machines, all of them connected to each other.
 Durations are seconds.
@@ -6,9 +6,7 @@ Durations are seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from p2p.address_book import AddressBookConfig
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +36,3 @@ class AdmissionConfig:
 
     def __post_init__(self) -> None:
         assert 0 < self.retry_delay < self.hello_timeout
-
-
-@dataclass(frozen=True, slots=True)
-class SwarmConfig:
-    """Limits of the shell; the cores have their own."""
-
-    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
-    address_book: AddressBookConfig = field(default_factory=AddressBookConfig)
-    dial_timeout: float = 10.0
-    """Seconds for TCP, private network and Noise together: generous, dials do not wait for each other."""
