@@ -456,6 +456,7 @@ def test_a_model_is_removed_once_its_engine_is_gone() -> None:
 
 def test_models_that_come_and_go_leave_no_task_behind() -> None:
     async def test(worker: Worker) -> None:
+        await trio.testing.wait_all_tasks_blocked()
         tasks = trio.lowlevel.current_statistics().tasks_living
         for _ in range(3):
             worker.add_model(definition("new"))
