@@ -25,7 +25,7 @@ from api.app import create_app
 from api.errors import AddressInUse, ListenFailed
 from api.serve import ServerAddress, serve
 from api.settings import ApiSettings
-from federation.errors import Busy, Failed, ModelNotFound
+from federation.errors import BadRequest, Busy, ContextTooLong, Failed, ModelNotFound, ModelUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -147,17 +147,23 @@ def test_langchain_streams_and_reads_whole_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    ("error", "expected", "code"),
     [
-        (Busy("all slots are taken"), openai.RateLimitError),
-        (ModelNotFound("no model 'x'"), openai.NotFoundError),
-        (Failed("the engine died"), openai.InternalServerError),
+        (BadRequest("top_k is negative"), openai.BadRequestError, None),
+        (ContextTooLong("5000 tokens, 4096 fit"), openai.BadRequestError, "context_length_exceeded"),
+        (ModelNotFound("no model 'x'"), openai.NotFoundError, "model_not_found"),
+        (Busy("all slots are taken"), openai.RateLimitError, "busy"),
+        (ModelUnavailable("not a GGUF file"), openai.InternalServerError, "model_unavailable"),
+        (Failed("the engine died"), openai.InternalServerError, "worker_failed"),
     ],
 )
-def test_errors_are_the_official_clients_own(error: Exception, expected: type[openai.APIStatusError]) -> None:
+def test_errors_are_the_official_clients_own(
+    error: Exception, expected: type[openai.APIStatusError], code: str | None
+) -> None:
     def use(client: openai.OpenAI) -> None:
-        with pytest.raises(expected, match=str(error)):
+        with pytest.raises(expected, match=str(error)) as raised:
             client.chat.completions.create(model="x", messages=MESSAGES)
+        assert raised.value.code == code
 
     async def main() -> None:
         async with server(app_over(stub.StubBackend(on_enter=error))) as (address, _):
