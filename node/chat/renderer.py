@@ -46,7 +46,7 @@ class ChatRenderer(trio.abc.AsyncResource):
 
         Raises:
           TemplateFailed: the template raised, ran longer than `RENDER_TIMEOUT`, or took too much memory.
-          RendererUnavailable: the child does not start.
+          RendererUnavailable: the child does not start, or was ended by `aclose`.
         """
         async with self._turn:
             if self._child is not None and not self._child.is_alive:
@@ -108,6 +108,8 @@ class _Child:
             raise TemplateFailed(f"the template ran longer than {RENDER_TIMEOUT:g} s") from error
         except FrameTooLarge as error:
             raise TemplateFailed(f"the messages are too large: {error}") from error
+        except trio.ClosedResourceError as error:
+            raise RendererUnavailable("the process that renders chat templates was stopped") from error
         except (trio.BrokenResourceError, BadFrame) as error:
             raise TemplateFailed("the template ended its process: it took too much memory") from error
         if answer is None:

@@ -166,6 +166,18 @@ def test_a_crash_in_the_middle_fails_its_requests_and_the_engine_comes_back() ->
     run(main)
 
 
+def test_a_crash_while_a_prompt_is_read_fails_its_request_and_the_engine_comes_back() -> None:
+    async def main() -> None:
+        async with running(echo()) as engine:
+            await engine.wait_ready()
+            with pytest.raises(EngineFailed):
+                await ask(engine, "CRASH")
+            await engine.wait_ready()
+            assert await ask(engine, "hello") == "hello"
+
+    run(main)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals")
 def test_the_reason_of_a_crash_names_the_signal_and_the_last_words() -> None:
     async def main() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import psutil
 import pytest
 import trio
+import trio.testing
 
 from node.chat import render_wire
-from node.chat.errors import TemplateFailed
+from node.chat.errors import RendererUnavailable, TemplateFailed
 from node.chat.renderer import ChatRenderer
 
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 HELLO = {"messages": [{"role": "user", "content": "hello <&> 'é'"}], "bos_token": "<s>"}
 
 
@@ -104,13 +106,12 @@ def test_messages_larger_than_a_frame_fail() -> None:
 
 def test_an_endless_template_is_ended_and_the_next_one_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("node.chat.renderer.RENDER_TIMEOUT", 0.3)
-    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 
     async def test(renderer: ChatRenderer) -> None:
         await renderer.render("warm", {})
         pid = pid_of(renderer)
         with pytest.raises(TemplateFailed, match="longer than 0"):
-            await renderer.render(endless, {})
+            await renderer.render(ENDLESS, {})
         assert not psutil.pid_exists(pid)
         assert await renderer.render("fine", {}) == "fine"
 
@@ -148,6 +149,22 @@ def test_closing_ends_the_child() -> None:
 
     run(test)
     assert not psutil.pid_exists(pids[0])
+
+
+def test_closing_ends_a_request_under_way() -> None:
+    async def test(renderer: ChatRenderer) -> None:
+        await renderer.render("warm", {})
+
+        async def ask() -> None:
+            with pytest.raises(RendererUnavailable):
+                await renderer.render(ENDLESS, {})
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            await renderer.aclose()
+
+    run(test)
 
 
 def test_many_at_once_get_their_own_answers() -> None:
