@@ -5,7 +5,8 @@
       supervisor.py  when to start it again (core)    step_loop.py   commands in, tokens out
       process.py     one child's pipes, and           scheduler.py   who is in the next batch (core)
                      the generations in it            text_stream.py bytes to text, stop strings (core)
-                            |                         llama.py      the only user of llama_cpp
+      generation.py  what its reader sees             llama.py       the only user of llama_cpp
+                            |                         load_problem.py  its errors in words (core)
                             +------- wire.py ---------------+
 
 llama.cpp aborts its process where a library would raise, keeps memory until its
