@@ -41,6 +41,9 @@ _UNSENT_SIZE_MAX: Final = 256 * 1024
 """Data waiting for the connection before `send_all` waits too: a few writes ahead, no more."""
 _UNSENT_CONTROL_SIZE_MAX: Final = 256 * 1024
 """Answers to the peer (ACK, pings, RST) on top of that: who asks without reading is cut off."""
+_UNREAD_SIZE_MAX: Final = 64 * 1024 * 1024
+"""What one peer may make us hold, over all its streams: 64 that are as busy as one can be, and do not
+read for a moment. A window bounds one stream, and a peer may open a thousand."""
 
 
 class YamuxSession:
@@ -63,6 +66,7 @@ class YamuxSession:
         self._next_id = 1 if is_initiator else 2
         self._unsent: deque[bytes] = deque()
         self._unsent_size = 0
+        self._unread_size = 0
         self._has_unsent = trio.lowlevel.ParkingLot()
         self._has_room = trio.lowlevel.ParkingLot()
         self._scope = trio.CancelScope()
@@ -146,6 +150,16 @@ class YamuxSession:
     def wake_senders(self) -> None:
         """Let those who wait for room look again."""
         self._has_room.unpark_all()
+
+    def count_unread(self, size: int) -> None:
+        """`size` bytes more wait to be read, or fewer if it is negative.
+
+        Raises:
+          BadFrame: they are more than a peer may make us hold.
+        """
+        self._unread_size += size
+        if size > 0 and self._unread_size > _UNREAD_SIZE_MAX:
+            raise BadFrame(f"{self._unread_size} bytes that nobody reads")
 
     def forget(self, stream: YamuxStream) -> None:
         """`stream` is over in both directions."""

@@ -35,6 +35,7 @@ class Session(Protocol):
     def send(self, frame: bytes) -> None: ...
     async def wait_for_room(self) -> None: ...
     def wake_senders(self) -> None: ...
+    def count_unread(self, size: int) -> None: ...
     def forget(self, stream: YamuxStream) -> None: ...
 
 
@@ -127,13 +128,14 @@ class YamuxStream(PeerStream):
         """`data` arrived.
 
         Raises:
-          BadFrame: it is more than we granted, or came after the end.
+          BadFrame: it is more than we granted, on this stream or on all, or came after the end.
         """
         if len(data) > self._receive_window or (data and self._received_end):
             raise BadFrame(f"stream {self.stream_id}: data that was not granted")
         self._receive_window -= len(data)
         self._inbox += data
         self._may_receive.unpark_all()
+        self._session.count_unread(len(data))
 
     def on_window(self, size: int) -> None:
         """The peer granted `size` bytes more."""
@@ -158,6 +160,7 @@ class YamuxStream(PeerStream):
 
     def _close(self) -> None:
         self._is_closed = True
+        self._session.count_unread(-len(self._inbox))
         self._inbox.clear()
         self._wake_all()
         self._session.forget(self)
@@ -184,6 +187,7 @@ class YamuxStream(PeerStream):
         else:
             data = self._inbox[:max_bytes]
             del self._inbox[:max_bytes]
+        self._session.count_unread(-len(data))
         self._grant()
         return data
 

@@ -169,6 +169,23 @@ def test_a_sender_that_waits_for_the_connection_hears_of_a_reset_at_once(who: st
     run(test)
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+def test_what_one_peer_makes_us_hold_is_bounded_over_all_its_streams(
+    is_read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2p.yamux._UNREAD_SIZE_MAX", 2 * WINDOW_INITIAL)
+
+    async def test() -> None:
+        async with wild_peer() as peer:
+            for number in (1, 2, 3):
+                await peer.send(DATA, SYN, 2 * number, data=bytes(WINDOW_INITIAL))
+                if is_read:
+                    await peer.opened[-1].receive_some()
+            assert peer.session.ended.is_set() == (not is_read)
+
+    run(test)
+
+
 def test_stream_ids_are_never_used_twice() -> None:
     async def test() -> None:
         async with wild_peer() as peer:
