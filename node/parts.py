@@ -95,7 +95,7 @@ def wire(
     worker = _worker(config, catalog, network.me) if config.worker else None
     loads = worker.load if worker is not None else _no_loads
     prober = Prober(swarm, ledger, loads, rng)
-    view = SwarmView(ledger, prober, loads)
+    view = SwarmView(ledger, prober, loads, partial(_may_serve, swarm))
     publisher = Publisher(
         ledger,
         name=config.name,
@@ -144,6 +144,13 @@ def _worker(config: NodeConfig, catalog: Catalog, me: PeerId) -> Worker:
         slots=config.slots,
         preload=preload,
     )
+
+
+def _may_serve(swarm: Swarm, peer: PeerId) -> bool:
+    """Whether the credential of `peer` lets it serve. Of a peer we have no connection to we know none,
+    and ask nothing of it."""
+    member = swarm.peers().get(peer)
+    return member is None or member.role != "client"
 
 
 def _no_loads() -> Mapping[ModelName, Load]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 import msgpack
 
-from p2p.credential import LINK_COUNT_MAX, NEVER, Credential, Invite, Link, Role
+from p2p.credential import LINK_COUNT_MAX, NEVER, Credential, Invite, Link, Role, verify_links
 from p2p.errors import BadAddress, BadMembership, BadPeerId, BadToken, NotAdmitted
 from p2p.identity import PUBLIC_KEY_SIZE, SEED_SIZE, Identity
 from p2p.peer import PeerAddress, PeerId
@@ -40,6 +40,15 @@ class SwarmMembership:
     bootstrap: tuple[PeerAddress, ...] = ()
     """From the token. Addresses learned since are kept elsewhere: these never expire."""
     invite: Invite | None = None
+
+    @property
+    def role(self) -> Role:
+        """What this node may do, whether or not its invite has expired.
+
+        Raises:
+          NotAdmitted: its credential is not of this swarm.
+        """
+        return verify_links(self.credential.links, self.founder_public_key).role
 
     def is_of_same_swarm(self, token: Token) -> bool:
         """Whether `token` is for the swarm this node is in."""

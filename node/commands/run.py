@@ -95,6 +95,10 @@ def _run(home: Home, options: Mapping[str, Any], take_place: Callable[[], SwarmM
     require_safe_binding(config.api.host, config.api_keys, allow_unauthenticated=config.allow_unauthenticated)
     with home.lock():
         place = take_place()
+        if config.worker and place.role == "client":
+            raise WrongUse(
+                "the invite to this swarm is for clients, which run no models: use `localai-node front`"
+            )
 
         async def main() -> None:
             await run_node(config, place, lambda ready: _tell(ready, config, place, log_format))

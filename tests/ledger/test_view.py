@@ -52,7 +52,10 @@ class World:
         self.ledger = Ledger.open(None, ME)
         self.liveness = FakeLiveness()
         self.own_loads: Loads = {}
-        self.view = SwarmView(self.ledger, self.liveness, lambda: self.own_loads)
+        self.clients: set[PeerId] = set()
+        self.view = SwarmView(
+            self.ledger, self.liveness, lambda: self.own_loads, lambda peer: peer not in self.clients
+        )
         self._writers: dict[PeerId, Ledger] = {}
 
     def write(self, someone: Identity, record: Record) -> None:
@@ -93,6 +96,20 @@ def test_a_state_is_the_worse_of_what_a_node_says_and_what_is_seen(
         world.write(BOB, node("bob", presence))
         world.liveness.set(BOB, status)
         assert world.row(BOB).state == state
+
+    run(main)
+
+
+def test_a_peer_that_may_not_serve_has_no_models_whatever_it_says() -> None:
+    async def main() -> None:
+        world = World()
+        world.write(BOB, node("bob"))
+        world.write(BOB, ModelRecord(MODEL, "loaded", ("chat",)))
+        world.liveness.set(BOB, Status.ALIVE)
+        assert [model.name for model in world.row(BOB).models] == [MODEL]
+        world.clients.add(BOB.peer_id)
+        world.liveness.set(BOB, Status.ALIVE)
+        assert world.row(BOB).models == ()
 
     run(main)
 

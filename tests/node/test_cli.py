@@ -216,6 +216,17 @@ def test_another_swarms_token_names_both_swarms(run: Run, home: Home, tmp_path: 
     assert told.is_one_line("'attic'", "'cellar'", "--home")
 
 
+def test_a_client_s_invite_runs_no_models(run: Run, home: Home, tmp_path: Path) -> None:
+    elsewhere = Home(tmp_path / "founder")
+    new_token(run, elsewhere)
+    place = load_place(elsewhere)
+    assert place is not None
+    invite = place.token(new_invite(elsewhere, place, "client", NEVER), []).encode()
+    told = run("join", "--home", home.path, "--token", invite)
+    assert told.exit_code == 2
+    assert told.is_one_line("client", "localai-node front")
+
+
 def test_join_without_a_token_says_where_to_put_it(run: Run, home: Home) -> None:
     told = run("join", "--home", home.path)
     assert told.exit_code == 2
