@@ -2,7 +2,7 @@
 
     swarm             streams to admitted peers; who comes and goes
       |- admission, address_book       who is let in, whom to dial            (cores)
-      |- hello, control_stream         who we are, our right, and goodbye
+      |- hello, controls               who we are, our right, and goodbye
       |- stream_gate                   nothing else before hello
       v
     network           the port: connections to whoever has the swarm's secret
