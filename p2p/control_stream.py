@@ -61,7 +61,9 @@ class ControlStream:
             self._unsent.close()
             self.ended.set()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
-                await self._frames.reset()  # Waits for nothing; the second is for a defect in that.
+                await (
+                    self._frames.reset()
+                )  # It waits for nothing; the bound is for a stream that breaks its word.
 
     async def _read(
         self, on_message: Callable[[Message], None], on_broken_rule: Callable[[str], None]
