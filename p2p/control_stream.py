@@ -60,10 +60,9 @@ class ControlStream:
         finally:
             self._unsent.close()
             self.ended.set()
+            # It waits for nothing; the bound is for a stream that breaks its word.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
-                await (
-                    self._frames.reset()
-                )  # It waits for nothing; the bound is for a stream that breaks its word.
+                await self._frames.reset()
 
     async def _read(
         self, on_message: Callable[[Message], None], on_broken_rule: Callable[[str], None]
