@@ -4,7 +4,7 @@ The backend works only as long as the client is there. A client that hangs up, w
 it waits or in the middle of the answer, streamed or not, ends the backend's `with`
 block, and that frees the slot wherever it is.
 
-The head is sent with the first token, so that everything that can go wrong before it
+Of a stream the head is sent with the first token, so that everything that can go wrong before it
 has a status of its own. Only a backend that reports progress for long starts the stream
 earlier, because clients and proxies give up on a silent connection. The end is sent when
 the slot is free again: a client that does not read it holds up nobody.
@@ -53,13 +53,7 @@ class InferenceResponse(Response):
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        request: InferenceRequest,
-        shape: AnswerShape,
-        metrics: Metrics,
-        *,
-        stream: bool,
+        self, backend: Backend, request: InferenceRequest, shape: AnswerShape, metrics: Metrics
     ) -> None:
         self.background = None
         """FastAPI looks at this; nothing runs after an answer."""
@@ -67,7 +61,6 @@ class InferenceResponse(Response):
         self._request = request
         self._shape = shape
         self._metrics = metrics
-        self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         failure: FederationError | None = None
@@ -87,7 +80,7 @@ class InferenceResponse(Response):
             self._backend.infer(self._request) as answer,
             aclosing(self._events(answer, asked_at)) as events,
         ):
-            if self._stream:
+            if self._request.is_streamed:
                 end = await self._send_stream(answer, events, asked_at, send)
             else:
                 end = await self._whole(answer, events)
@@ -99,7 +92,7 @@ class InferenceResponse(Response):
         is_first = True
         is_done = False
         async for event in answer.events:
-            if is_first and isinstance(event, Chunk):
+            if self._request.is_streamed and is_first and isinstance(event, Chunk):
                 is_first = False
                 self._metrics.first_token(self._request.model, trio.current_time() - asked_at)
             if isinstance(event, Done):

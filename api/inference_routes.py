@@ -31,7 +31,7 @@ def inference_routes(backend: Backend, metrics: Metrics, version: str) -> APIRou
             version=version,
             include_usage=body.include_usage,
         )
-        return InferenceResponse(backend, inference, wording, metrics, stream=body.stream is True)
+        return InferenceResponse(backend, inference, wording, metrics)
 
     @router.post("/v1/chat/completions", responses=ANSWER_RESPONSES)
     async def chat_completions(body: ChatBody, request: Request) -> Response:

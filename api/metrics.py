@@ -35,14 +35,14 @@ class Metrics:
         )
         self._first_token = Histogram(
             "localai_node_time_to_first_token_seconds",
-            "From a request's arrival to its first token, waiting included.",
+            "From a streamed request's arrival to its first token, waiting included.",
             ["model"],
             buckets=_FIRST_TOKEN_BUCKETS,
             registry=self._registry,
         )
 
     def first_token(self, model: ModelName, seconds: float) -> None:
-        """An answer's first token came."""
+        """A streamed answer's first token came."""
         self._first_token.labels(model).observe(seconds)
 
     def finished(self, model: ModelName, usage: Usage) -> None:

@@ -130,6 +130,7 @@ class InferenceBody(BaseModel):
             "max_tokens": self.tokens_wanted(),
             "stop": tuple(text for text in stop if text),
             "ignore_eos": self.ignore_eos is True,
+            "is_streamed": self.stream is True,
             "sampling": Sampling(
                 temperature=self.temperature,
                 top_k=self.top_k,

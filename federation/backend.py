@@ -68,6 +68,9 @@ class InferenceRequest:
     """Seconds from now until nobody wants the answer any more. A duration, since clocks differ."""
     priority: int = 0
     """Larger goes first where requests wait."""
+    is_streamed: bool = True
+    """The client sees text as it comes. If not, nothing is delivered before the end, so a failure in the
+    middle costs it only time. A front's own business: it does not travel to peers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@
                   ^                              |
                   +------ another peer ----------+   refused or failed before anything came out
 
-An answer is handed out once its first content is there. Until then a peer that refuses,
-fails or dies costs the client nothing but time: the next one is asked. After that, a
-failure is the answer's end.
+An answer is handed out once its first content is there, or all of it if the client wants
+it whole. Until then a peer that refuses, fails or dies costs the client nothing but time:
+the next one is asked. After that, a failure is the answer's end.
 
 Picking and leasing happen without an `await` in between, so one front never overbooks
 a peer; the lease is released on success, error and cancellation alike.
@@ -107,8 +107,9 @@ class Front:
     async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
         """Have somebody serve `request`; see `Infers`.
 
-        Entering returns at the first content, not when a peer accepted, and raises neither
-        Refused nor Failed. `Answer.events` may raise Failed: somebody began and could not go on.
+        Entering returns at the first content of a stream, or at the end of an answer that is delivered
+        whole, and raises neither Refused nor Failed. `Answer.events` may raise Failed: somebody began
+        a stream and could not go on.
         """
         deadline = trio.current_time() + request.timeout
         attempts = Attempts(request.model)
@@ -120,7 +121,7 @@ class Front:
                     backend = self._backend(candidate)
                     asked = replace(request, timeout=_time_left(deadline))
                     answer = await held.enter_async_context(backend.infer(asked))
-                    begun = await _first_content(answer.events)
+                    begun = await _undelivered(answer.events, is_streamed=request.is_streamed)
                 except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
                     # `%r`, because a peer's own words must not look like other lines of the log.
                     _log.info(
@@ -171,16 +172,22 @@ class Front:
             self._on_peer_failure(candidate.peer, str(error))
 
 
-async def _first_content(events: AsyncIterator[AnswerEvent]) -> list[Chunk | Done]:
-    """All up to the first event that a client would see something of, without progress."""
+async def _undelivered(events: AsyncIterator[AnswerEvent], *, is_streamed: bool) -> list[Chunk | Done]:
+    """All that may be thrown away if the peer fails now, without progress.
+
+    Of a stream everything up to the first event that the client would see something of; of
+    an answer that is delivered whole, all of it.
+    """
     begun: list[Chunk | Done] = []
     async for event in events:
         if isinstance(event, Progress):
             continue
         begun.append(event)
-        if isinstance(event, Done) or event.text or len(begun) >= _UNSEEN_MAX:
+        if isinstance(event, Done):
             return begun
-    raise Failed("the answer ended before it began")
+        if is_streamed and (event.text or len(begun) >= _UNSEEN_MAX):
+            return begun
+    raise Failed("the answer ended before it was complete" if begun else "the answer ended before it began")
 
 
 def _time_left(deadline: float) -> float:

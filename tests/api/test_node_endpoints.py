@@ -53,14 +53,15 @@ def test_models_are_listed_without_those_that_failed(new_bench: Callable[..., Be
 
 def test_counters_name_routes_and_never_what_clients_make_up(bench: Bench) -> None:
     bench.chat()
+    bench.chat(stream=True)
     bench.chat(model=None)
     bench.call("GET", "/made/up")
     bench.call("GET", "/v1/models/made-up")
     text = bench.call("GET", "/metrics").body.decode()
-    assert 'localai_node_http_requests_total{path="/v1/chat/completions",status="200"} 1.0' in text
+    assert 'localai_node_http_requests_total{path="/v1/chat/completions",status="200"} 2.0' in text
     assert 'localai_node_http_requests_total{path="/v1/chat/completions",status="400"} 1.0' in text
     assert 'localai_node_http_requests_total{path="other",status="404"} 1.0' in text
-    assert 'localai_node_tokens_total{kind="completion",model="stub"} 2.0' in text
+    assert 'localai_node_tokens_total{kind="completion",model="stub"} 4.0' in text
     assert 'localai_node_time_to_first_token_seconds_count{model="stub"} 1.0' in text
     assert "localai_node_http_requests_in_flight 1.0" in text  # This very request.
     assert "made" not in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,6 +91,20 @@ def test_a_first_token_without_text_is_nothing_that_a_client_has_seen(stage: Sta
             swarm.workers["a"].failure, swarm.workers["a"].failure_at = Failed("the engine died"), 2
             answered = await stage.read(swarm.front, stage.request())
             assert (answered.answer.served_by, answered.text) == ("b", "\U0001f642")
+            ids = [event.token_ids for event in answered.events if isinstance(event, Chunk)]
+            assert sum(ids, ()) == (0, 1, 2)
+
+    stage.run(main)
+
+
+def test_a_peer_that_dies_in_an_answer_that_is_delivered_whole_is_replaced_silently(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b") as swarm:
+            swarm.view.report("b", Load(4, 3))
+            swarm.workers["a"].failure, swarm.workers["a"].failure_at = Failed("the engine died"), 2
+            answered = await stage.read(swarm.front, replace(stage.request(), is_streamed=False))
+            assert (answered.answer.served_by, answered.answer.attempts) == ("b", 2)
+            assert answered.text == "one two three"
             ids = [event.token_ids for event in answered.events if isinstance(event, Chunk)]
             assert sum(ids, ()) == (0, 1, 2)
 
