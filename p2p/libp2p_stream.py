@@ -27,6 +27,7 @@ from p2p.peer import PeerId, parse_peer_id
 NOISE_PROTOCOL_ID = str(PROTOCOL_ID)
 
 _READ_SIZE = 64 * 1024
+"""One read: all but the largest Noise messages (65,537 bytes with their length) come whole."""
 
 
 class Noise:

@@ -23,6 +23,7 @@ from Crypto.Cipher import Salsa20
 _NONCE_SIZE: Final = 24
 _HSALSA20_NONCE_SIZE: Final = 16
 _READ_SIZE: Final = 64 * 1024
+"""One read whose reader names no size; the layers above ask for as much."""
 
 _SIGMA: Final = struct.unpack("<4I", b"expand 32-byte k")
 _DIAGONAL: Final = (0, 5, 10, 15)

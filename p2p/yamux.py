@@ -35,6 +35,7 @@ Ours are refused from twice that, so that a peer cannot use up our share."""
 _STREAM_ID_MAX: Final = 2**32 - 1
 """The field's size: 2**31 streams of each end."""
 _READ_SIZE: Final = 64 * 1024
+"""One read; what is under us hands over one Noise message at a time, and none is larger."""
 _BATCH_SIZE_MAX: Final = 65_519
 """Frames written in one go: what one Noise message holds (65,535 bytes with its tag)."""
 _UNSENT_SIZE_MAX: Final = 256 * 1024
