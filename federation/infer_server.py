@@ -43,7 +43,7 @@ from p2p.frame_stream import FrameStream
 from p2p.network import PeerStream, Streams
 from p2p.peer import PeerId
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _STREAMS_PER_PEER_MAX = 64
 """Several models' slots for one front; each stream may hold a request of 4 MiB."""
@@ -72,14 +72,14 @@ class InferServer:
         peer = stream.peer
         frames = FrameStream(stream, FRAME_SIZE_MAX)
         if self._open[peer] >= _STREAMS_PER_PEER_MAX:
-            _log.warning("peer %s has %s infer streams open, refused one more", peer, self._open[peer])
+            logger.warning("peer %s has %s infer streams open, refused one more", peer, self._open[peer])
             await frames.send(encode(Refusal("busy", "too many streams")))
             return
         self._open[peer] += 1
         try:
             await _Conversation(frames, self._backend, self._load).run()
         except BadFrame as error:
-            _log.warning("peer %s broke the infer protocol: %s", peer, error)
+            logger.warning("peer %s broke the infer protocol: %s", peer, error)
             await stream.reset()
         finally:
             self._open[peer] -= 1

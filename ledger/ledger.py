@@ -35,7 +35,7 @@ from ledger.version import VERSION_ZERO
 from p2p.identity import Identity
 from p2p.peer import PeerId
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 EPOCHS_LOST_MAX = 8
 """How often in one run we yield to a write of ours we do not remember. A lost disk costs one epoch;
@@ -212,7 +212,7 @@ class Ledger:
 
     def _overrule(self, entry: Entry, previous: Entry | None) -> None:
         if entry.version > self._version:
-            _log.warning("met our own %s, which we do not remember, as %s", entry.key, entry.version)
+            logger.warning("met our own %s, which we do not remember, as %s", entry.key, entry.version)
             self._version = entry.version.epoch_beyond()
             self._epochs_lost += 1
         if self._epochs_lost > EPOCHS_LOST_MAX:
@@ -234,7 +234,7 @@ class Ledger:
             outcome = Refused("bad_signature")
         match outcome:
             case Refused(reason):
-                _log.warning("left out a damaged entry of the ledger's file: %s", reason)
+                logger.warning("left out a damaged entry of the ledger's file: %s", reason)
             case Applied(entry) if entry.owner == self.me:
                 self._version = max(self._version, entry.version)
 
@@ -264,5 +264,5 @@ class Ledger:
             return decode_record(entry.key, decode_value_untrusted(entry.value))
         except BadRecord as error:
             self.unreadable += 1
-            _log.info("cannot read the record %r of %s: %s", entry.key, entry.owner, error)
+            logger.info("cannot read the record %r of %s: %s", entry.key, entry.owner, error)
             return None

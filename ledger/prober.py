@@ -43,7 +43,7 @@ from p2p.frame_stream import FrameStream
 from p2p.peer import PeerId
 from p2p.peer_events import PeerLost
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _UNSENT_MAX = 32
 """Messages that wait for one peer. Ten seconds of probes: a peer that reads none for so long is frozen."""
@@ -86,7 +86,7 @@ class Prober:
 
     def report_failure(self, peer: PeerId, reason: str) -> None:
         """Say that `peer` could not be reached: it is suspect from now on, and asked at once."""
-        _log.info("%s could not be reached: %s", peer, reason)
+        logger.info("%s could not be reached: %s", peer, reason)
         self._handle(FailureReported(peer))
 
     async def run(self) -> None:
@@ -112,10 +112,10 @@ class Prober:
         try:
             link.unsent.send_nowait(message)
         except trio.WouldBlock:
-            _log.debug("%s does not read: a probe message is dropped", link.peer)
+            logger.debug("%s does not read: a probe message is dropped", link.peer)
 
     def _note_status(self, peer: PeerId, status: Status) -> None:
-        _log.info("%s is %s", peer, status.name.lower())
+        logger.info("%s is %s", peer, status.name.lower())
         if status is Status.OFFLINE:
             self._loads.pop(peer, None)
         self.revision.rise()

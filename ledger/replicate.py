@@ -31,7 +31,7 @@ from ledger.sync_messages import (
 from p2p.frame_stream import FrameStream
 from p2p.peer import PeerId
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PUSH_PEERS = 6
 """Who gets a new entry at once. In a swarm of seven that is everybody; in a larger one each passes
@@ -134,7 +134,7 @@ class Replicator:
             raise BadEntry("it passed on an entry that its owner did not sign")
         if reason != "stale" and reason not in link.complaints:
             link.complaints.add(reason)
-            _log.warning("refused an entry from %s: %s", link.peer, reason)
+            logger.warning("refused an entry from %s: %s", link.peer, reason)
 
     async def _push_own_writes(self) -> None:
         """What others wrote is pushed on by `_receive`, which knows who has it already."""

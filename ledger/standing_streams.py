@@ -23,7 +23,7 @@ from p2p.network import PeerStream, Streams
 from p2p.peer import PeerId
 from p2p.peer_events import PeerAdmitted, PeerEvents, PeerLost
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 RETRY_DELAY = 0.5
 """Seconds until a stream that ended or could not be opened is tried again: its other end may just start."""
@@ -78,7 +78,7 @@ class StandingStreams:
                 try:
                     stream = await self._members.open_stream(peer, self._protocol_id)
                 except Unreachable as error:
-                    _log.debug("no stream of %s to %s yet: %s", self._protocol_id, peer, error)
+                    logger.debug("no stream of %s to %s yet: %s", self._protocol_id, peer, error)
                 else:
                     async with stream:
                         await self._carry(stream)
@@ -98,9 +98,9 @@ class StandingStreams:
             with scope:
                 await self._talk(peer, FrameStream(stream, self._frame_size_max))
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            _log.debug("the stream of %s to %s broke", self._protocol_id, peer)
+            logger.debug("the stream of %s to %s broke", self._protocol_id, peer)
         except* (BadFrame, BadEntry) as errors:
-            _log.warning("%s broke %s: %s", peer, self._protocol_id, errors.exceptions[0])
+            logger.warning("%s broke %s: %s", peer, self._protocol_id, errors.exceptions[0])
             await stream.reset()
         finally:
             if self._talks.get(peer) is scope:

@@ -22,7 +22,7 @@ from typing import Self
 from ledger.entry import Entry
 from ledger.errors import StoreFull, StoreTooNew, StoreUnusable
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -98,7 +98,7 @@ def open_store(path: Path) -> Store:
         return Store(path, _connect(path))
     except _Damaged as error:
         aside = _move_aside(path)
-        _log.warning("%s: moved to %s, peers refill it", error, aside)
+        logger.warning("%s: moved to %s, peers refill it", error, aside)
         return Store(path, _connect(path))
 
 
