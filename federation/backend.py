@@ -25,7 +25,7 @@ from p2p.peer import PeerId
 RequestId = NewType("RequestId", str)
 
 RequestKind: TypeAlias = Literal["chat", "completion"]
-"""What is asked. Wire values: append only (embeddings and rerank come with the engine issue)."""
+"""What is asked. Wire values: append only."""
 
 FinishReason: TypeAlias = Literal["stop", "length"]
 
