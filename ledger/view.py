@@ -3,7 +3,6 @@
     view = SwarmView(ledger, prober, own_loads)
     nursery.start_soon(view.run)
     view.nodes()                                    # cheap: asked at every request
-    await view.wait_until(lambda nodes: len(nodes) == 3)
 
 A node is listed as soon as its record is here, and until it has left.
 """
@@ -11,7 +10,7 @@ A node is listed as soon as its record is here, and until it has left.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -97,15 +96,6 @@ class SwarmView:
             self._seen = seen
             self._fresh_until = now + _FRESH_FOR
         return list(self._nodes)
-
-    async def wait_until(self, predicate: Callable[[Sequence[NodeView]], bool]) -> list[NodeView]:
-        """The nodes, once `predicate` holds for them; it is asked again after each change."""
-        while True:
-            number = self.revision.number
-            nodes = self.nodes()
-            if predicate(nodes):
-                return nodes
-            await self.revision.after(number)
 
     async def run(self) -> None:
         """Follow the ledger and the prober until cancelled."""

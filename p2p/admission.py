@@ -36,7 +36,6 @@ from p2p.admission_events import (
     HelloReceived,
     LeaveDecided,
     OpenControl,
-    PeerDismissed,
     Refusal,
     RuleBroken,
     SayHello,
@@ -89,7 +88,7 @@ class Admission:
             effects += [Dial(address) for address in self.book.next_dials(now)]
         return effects
 
-    def _decide(self, event: Event, now: float) -> Iterator[Effect]:  # noqa: C901, PLR0912 - one line per event
+    def _decide(self, event: Event, now: float) -> Iterator[Effect]:  # noqa: C901 - one line per event
         match event:
             case Connected(peer):
                 yield from self._on_connected(peer, now)
@@ -114,8 +113,6 @@ class Admission:
                 self.book.dial_ended(address, is_connected, now)
             case AddressesFound(addresses, origin):
                 self.book.add(addresses, origin, now)
-            case PeerDismissed(peer, reason):
-                yield from self._dismiss(peer, Bye(reason))
             case LeaveDecided(reason):
                 self._is_leaving = True
                 for peer in sorted(self._guests):

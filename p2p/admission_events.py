@@ -83,14 +83,6 @@ class AddressesFound:
 
 
 @dataclass(frozen=True, slots=True)
-class PeerDismissed:
-    """Our own program wants no connection to `peer` now."""
-
-    peer: PeerId
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class LeaveDecided:
     """Our own node stops: goodbye to everybody, and nobody new."""
 
@@ -112,7 +104,6 @@ Event: TypeAlias = (
     | ByeReceived
     | DialEnded
     | AddressesFound
-    | PeerDismissed
     | LeaveDecided
     | TimerFired
 )

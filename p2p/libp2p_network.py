@@ -112,7 +112,7 @@ class Libp2pNetwork(MuxedNetwork):
     async def _accept(self, transport: trio.SocketStream) -> None:
         """Serve one inbound connection to its end; the caller closes `transport`."""
         try:
-            host, port = transport.socket.getpeername()[:2]
+            host = transport.socket.getpeername()[0]
         except OSError:
             return  # It was gone before we looked.
         secured = await self._handshake(transport, host)
@@ -121,7 +121,7 @@ class Libp2pNetwork(MuxedNetwork):
         if secured.peer == self.me:
             logger.warning("somebody at %s answers to our own peer id: its home is a copy of ours", host)
         elif self.takes_connections:
-            session = self._adopt(secured, secured.peer, tcp_multiaddr(host, port), is_dialled=False)
+            session = self._adopt(secured, secured.peer, is_dialled=False)
             await session.ended.wait()
 
     async def _handshake(self, transport: trio.abc.Stream, host: str) -> NoiseStream | None:

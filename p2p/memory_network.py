@@ -137,7 +137,7 @@ class MemoryHub:
             raise Unreachable(f"{address} is in another private network")
         there, back = MemoryWire(self, caller.me, address.peer), MemoryWire(self, address.peer, caller.me)
         self._wires |= {there: None, back: None}
-        listener.accept(MemoryCableEnd(back, there), caller.address)
+        listener.accept(MemoryCableEnd(back, there), caller.me)
         return MemoryCableEnd(there, back)
 
     def _wake_all(self) -> None:
@@ -169,9 +169,9 @@ class MemoryNetwork(MuxedNetwork):
         """End everything at once, as the end of its process would."""
         self._scope.cancel()
 
-    def accept(self, transport: MemoryCableEnd, address: PeerAddress) -> None:
-        """Take the other end of a cable that the peer at `address` laid."""
-        self._adopt(transport, address.peer, address.multiaddr, is_dialled=False)
+    def accept(self, transport: MemoryCableEnd, caller: PeerId) -> None:
+        """Take the other end of a cable that `caller` laid."""
+        self._adopt(transport, caller, is_dialled=False)
 
     async def _connect(self, address: PeerAddress) -> trio.abc.Stream:
         return await self._hub.connect(self, address)

@@ -52,7 +52,6 @@ _EXPECTED = (P2PError, trio.BrokenResourceError, trio.ClosedResourceError)
 class Connection(Link):
     """A connection and the session that runs on it."""
 
-    address: str
     session: YamuxSession
 
 
@@ -114,7 +113,7 @@ class MuxedNetwork(Network):
             if not self.takes_connections:
                 await trio.aclose_forcefully(transport)
                 raise Unreachable("this node takes no connections now")
-            self._adopt(transport, peer, address.multiaddr, is_dialled=True)
+            self._adopt(transport, peer, is_dialled=True)
         finally:
             self._dials.pop(peer).set()
 
@@ -153,15 +152,13 @@ class MuxedNetwork(Network):
             finally:
                 self._is_running = False
 
-    def _adopt(
-        self, transport: trio.abc.Stream, peer: PeerId, address: str, *, is_dialled: bool
-    ) -> YamuxSession:
+    def _adopt(self, transport: trio.abc.Stream, peer: PeerId, *, is_dialled: bool) -> YamuxSession:
         """Make `transport`, which is now ours, a connection to `peer`.
 
         Waits for nothing, so a cancelled dial either made a connection and said so, or did not.
         """
         session = YamuxSession(transport, peer, is_initiator=is_dialled, on_stream=self._on_stream)
-        connection = Connection(peer, is_dialled, trio.current_time(), address, session)
+        connection = Connection(peer, is_dialled, trio.current_time(), session)
         placement, other = self._table.add(connection)
         self._nursery.start_soon(self._carry, connection)
         if placement == "replacing" and other is not None:
@@ -171,7 +168,7 @@ class MuxedNetwork(Network):
             # Its dialler closes it; the other end only stops using it.
             self._nursery.start_soon(self._retire, other)
         if placement != "crossing":
-            self._events_in.send_nowait(Connected(peer, address, is_dialled))
+            self._events_in.send_nowait(Connected(peer))
         elif other is not connection:
             self._events_in.send_nowait(Rerouted(peer))
         return session

@@ -73,10 +73,6 @@ class Connected:
     """The first connection to `peer` is up."""
 
     peer: PeerId
-    address: str
-    """Multiaddr of the other end as we see it; of an inbound connection a passing port."""
-    dialled: bool
-    """We dialled it."""
 
 
 @dataclass(frozen=True, slots=True)

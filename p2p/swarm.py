@@ -34,7 +34,6 @@ from p2p.admission_events import (
     Event,
     LeaveDecided,
     OpenControl,
-    PeerDismissed,
     Refusal,
     SayHello,
     Tell,
@@ -125,10 +124,6 @@ class Swarm:
     def on_stream(self, protocol_id: str, handler: StreamHandler) -> None:
         """As `Streams`; `handler` sees streams of admitted peers only."""
         self._gate.on_stream(protocol_id, handler)
-
-    def disconnect(self, peer: PeerId, reason: str) -> None:
-        """Say goodbye to `peer` and close the connection. It is looked for again soon after."""
-        self._handle(PeerDismissed(peer, reason))
 
     async def say_bye(self, reason: str) -> None:
         """Tell everybody that this node goes (`hello.AWAY` or `hello.LEAVE`), and close all connections.

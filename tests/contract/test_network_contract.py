@@ -11,14 +11,14 @@ import pytest
 import trio
 import trio.testing
 
+from p2p.connection_table import ConnectionTable, Link, Placement
 from p2p.errors import ProtocolNotSpoken, Unreachable
 from p2p.identity import Identity
 from p2p.muxed_network import MuxedNetwork
 from p2p.network import Connected, Disconnected, PeerStream, Rerouted
-from p2p.peer import PeerAddress
+from p2p.peer import PeerAddress, PeerId
 from p2p.yamux_stream import YamuxStream
-
-from .conftest import OTHER_SECRET, Claim, World
+from tests.contract.conftest import OTHER_SECRET, Claim, World
 
 ECHO = "/echo/1"
 SMALLER, LARGER = sorted((Identity(bytes([n]) * 32) for n in (1, 2)), key=lambda identity: identity.peer_id)
@@ -43,10 +43,8 @@ async def connected_pair(world: World) -> AsyncIterator[tuple[MuxedNetwork, Muxe
         a.on_stream(ECHO, echo)
         b.on_stream(ECHO, echo)
         await a.dial(b.listen_addresses[0])
-        assert await a.events.receive() == Connected(b.me, b.listen_addresses[0].multiaddr, dialled=True)
-        event = await b.events.receive()
-        assert isinstance(event, Connected)
-        assert (event.peer, event.dialled) == (a.me, False)
+        assert await a.events.receive() == Connected(b.me)
+        assert await b.events.receive() == Connected(a.me)
         yield a, b
 
 
@@ -400,7 +398,16 @@ def test_a_peer_that_comes_back_is_connected_anew(holds: Claim) -> None:
     holds(test)
 
 
-def test_of_two_dials_that_cross_the_smaller_ids_stays(holds: Claim) -> None:
+def test_of_two_dials_that_cross_the_smaller_ids_stays(holds: Claim, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_is_dialled: dict[PeerId, bool] = {}
+    add = ConnectionTable.add
+
+    def add_and_note(table: ConnectionTable[Link], link: Link) -> tuple[Placement, Link | None]:
+        first_is_dialled.setdefault(table.me, link.is_dialled)
+        return add(table, link)
+
+    monkeypatch.setattr(ConnectionTable, "add", add_and_note)
+
     async def test(world: World) -> None:
         async with world.network(SMALLER) as a, world.network(LARGER) as b:
             a.on_stream(ECHO, echo)
@@ -409,10 +416,8 @@ def test_of_two_dials_that_cross_the_smaller_ids_stays(holds: Claim) -> None:
                 nursery.start_soon(dial_and_use, a, b)
                 nursery.start_soon(dial_and_use, b, a)
             for network, peer in ((a, b), (b, a)):
-                event = await network.events.receive()
-                assert isinstance(event, Connected)
-                assert event.peer == peer.me
-                if event.dialled != (network.me == SMALLER.peer_id):
+                assert await network.events.receive() == Connected(peer.me)
+                if first_is_dialled[network.me] != (network.me == SMALLER.peer_id):
                     assert await network.events.receive() == Rerouted(peer.me)
                 await assert_nothing_happened(network)
             for network, peer in ((a, b), (b, a)):

@@ -16,7 +16,7 @@ from p2p.framing import encode_frame
 from p2p.hello import AWAY, LEAVE
 from p2p.memory_network import MemoryHub
 from tests.ledger.replicas import run
-from tests.ledger.whole_nodes import WholeNode, all_see, whole_nodes
+from tests.ledger.whole_nodes import WholeNode, all_see, until_shown, whole_nodes
 
 SIZES = [2, 3, 6]
 
@@ -109,7 +109,7 @@ def test_who_left_is_not_listed_and_not_asked_about() -> None:
             leaver.say("left")
             with trio.fail_after(1.0):
                 for other in others:
-                    await other.view.wait_until(lambda nodes: len(nodes) == 2)
+                    await until_shown(other.view, lambda nodes: len(nodes) == 2)
             await leaver.swarm.say_bye(LEAVE)
             leaver.scope.cancel()
             await trio.testing.wait_all_tasks_blocked()
@@ -151,7 +151,7 @@ def test_load_rides_on_probes() -> None:
             busy.loads = {ModelName("smollm2"): Load(4, 3, 1)}
             with trio.fail_after(2.0):
                 for other in others:
-                    await other.view.wait_until(partial(shows_load, busy))
+                    await until_shown(other.view, partial(shows_load, busy))
             hub.kill(busy.peer)
             busy.scope.cancel()
             await all_see(others, "offline", of=[busy])

@@ -18,6 +18,7 @@ from ledger.view import NodeState, NodeView, SwarmView
 from p2p.identity import Identity
 from p2p.peer import PeerId
 from tests.ledger.replicas import run
+from tests.ledger.whole_nodes import until_shown
 
 ME, BOB, CAROL = (Identity(bytes([number]) * 32) for number in (1, 2, 3))
 MODEL = ModelName("smollm2")
@@ -236,7 +237,7 @@ def test_a_change_of_any_source_wakes_who_waits(
             nursery.start_soon(world.view.run)
             with trio.fail_after(1.0):
                 async with trio.open_nursery() as waiting:
-                    waiting.start_soon(world.view.wait_until, holds)
+                    waiting.start_soon(until_shown, world.view, holds)
                     await wait_all_tasks_blocked()
                     change(world)
             nursery.cancel_scope.cancel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Protocol
@@ -65,8 +65,8 @@ class WholeNode:
 
     async def sees(self, other: HasPeer, *states: NodeState) -> None:
         """Wait until `other` is shown in one of `states`."""
-        await self.view.wait_until(
-            lambda nodes: any(node.peer == other.peer and node.state in states for node in nodes)
+        await until_shown(
+            self.view, lambda nodes: any(node.peer == other.peer and node.state in states for node in nodes)
         )
 
 
@@ -88,6 +88,12 @@ async def whole_nodes(hub: MemoryHub, count: int) -> AsyncIterator[list[WholeNod
             await all_see(nodes, "online")
         yield nodes
         nursery.cancel_scope.cancel()
+
+
+async def until_shown(view: SwarmView, predicate: Callable[[Sequence[NodeView]], bool]) -> None:
+    """Wait until `predicate` holds for the nodes of `view`; it is asked again after each change."""
+    while not predicate(view.nodes()):
+        await view.revision.after(view.revision.number)
 
 
 async def all_see(

@@ -26,7 +26,6 @@ from p2p.admission_events import (
     HelloReceived,
     LeaveDecided,
     OpenControl,
-    PeerDismissed,
     Refusal,
     RuleBroken,
     SayHello,
@@ -61,7 +60,7 @@ def says_hello(who: Identity, control: int, said: Hello | None = None) -> HelloR
 
 def admit(admission: Admission, who: Identity, control: int, now: float = 0.0) -> list[Effect]:
     """Everything that happens until `who` is admitted."""
-    effects = admission.handle(Connected(who.peer_id, "/memory/1", dialled=False), now)
+    effects = admission.handle(Connected(who.peer_id), now)
     effects += admission.handle(ControlOpened(who.peer_id, ControlId(control)), now)
     effects += admission.handle(says_hello(who, control), now)
     assert PeerAdmitted(who.peer_id) in effects
@@ -72,12 +71,9 @@ def without_dials(effects: list[Effect]) -> list[Effect]:
     return [effect for effect in effects if not isinstance(effect, Dial)]
 
 
-def test_the_smaller_id_opens_the_control_stream_whoever_dialled() -> None:
-    for dialled in (True, False):
-        assert door(BOB).handle(Connected(CAROL.peer_id, "/memory/1", dialled), 0.0) == [
-            OpenControl(CAROL.peer_id)
-        ]
-        assert door(BOB).handle(Connected(ALICE.peer_id, "/memory/1", dialled), 0.0) == []
+def test_the_smaller_id_opens_the_control_stream() -> None:
+    assert door(BOB).handle(Connected(CAROL.peer_id), 0.0) == [OpenControl(CAROL.peer_id)]
+    assert door(BOB).handle(Connected(ALICE.peer_id), 0.0) == []
 
 
 def test_a_valid_hello_is_admitted_with_what_it_said() -> None:
@@ -90,7 +86,7 @@ def test_a_valid_hello_is_admitted_with_what_it_said() -> None:
 
 def test_we_say_hello_as_soon_as_the_stream_is_open() -> None:
     admission = door()
-    admission.handle(Connected(CAROL.peer_id, "/memory/1", dialled=True), 0.0)
+    admission.handle(Connected(CAROL.peer_id), 0.0)
     assert admission.handle(ControlOpened(CAROL.peer_id, ControlId(1)), 0.0) == [SayHello(ControlId(1))]
 
 
@@ -98,7 +94,7 @@ def test_a_stream_may_be_seen_before_its_connection() -> None:
     admission = door()
     admission.handle(ControlOpened(ALICE.peer_id, ControlId(1)), 0.0)
     assert PeerAdmitted(ALICE.peer_id) in admission.handle(says_hello(ALICE, 1), 0.0)
-    assert admission.handle(Connected(ALICE.peer_id, "/memory/1", dialled=False), 0.0) == []
+    assert admission.handle(Connected(ALICE.peer_id), 0.0) == []
     assert ALICE.peer_id in admission.members
 
 
@@ -116,7 +112,7 @@ REFUSED = {
 def test_a_credential_that_does_not_hold_is_told_so_and_left_alone(said: Hello) -> None:
     admission = door()
     admission.handle(AddressesFound((PeerAddress(CAROL.peer_id, "/memory/1"),), Origin.BOOTSTRAP), 0.0)
-    admission.handle(Connected(CAROL.peer_id, "/memory/1", dialled=True), 0.0)
+    admission.handle(Connected(CAROL.peer_id), 0.0)
     admission.handle(ControlOpened(CAROL.peer_id, ControlId(1)), 0.0)
     refusal, goodbye = admission.handle(says_hello(CAROL, 1, said), 0.0)
     assert isinstance(refusal, Refusal)
@@ -129,7 +125,7 @@ def test_a_credential_that_does_not_hold_is_told_so_and_left_alone(said: Hello) 
 
 def test_who_never_says_hello_is_disconnected_in_time() -> None:
     admission = door()
-    admission.handle(Connected(ALICE.peer_id, "/memory/1", dialled=False), 0.0)
+    admission.handle(Connected(ALICE.peer_id), 0.0)
     assert admission.next_wake() == CONFIG.hello_timeout
     refusal, goodbye = admission.handle(TimerFired(), CONFIG.hello_timeout)
     assert isinstance(refusal, Refusal)
@@ -140,7 +136,7 @@ def test_who_never_says_hello_is_disconnected_in_time() -> None:
 
 def test_opening_one_control_stream_after_the_other_gains_no_time() -> None:
     admission = door()
-    admission.handle(Connected(ALICE.peer_id, "/memory/1", dialled=False), 0.0)
+    admission.handle(Connected(ALICE.peer_id), 0.0)
     for second in range(4):
         admission.handle(ControlOpened(ALICE.peer_id, ControlId(second)), float(second))
     assert admission.next_wake() == CONFIG.hello_timeout
@@ -166,7 +162,7 @@ def test_the_control_stream_follows_to_another_connection() -> None:
 
 def test_a_control_stream_that_cannot_be_opened_is_tried_again() -> None:
     admission = door()
-    admission.handle(Connected(CAROL.peer_id, "/memory/1", dialled=True), 0.0)
+    admission.handle(Connected(CAROL.peer_id), 0.0)
     assert admission.handle(ControlEnded(CAROL.peer_id, None), 1.0) == []
     assert admission.next_wake() == 1.0 + CONFIG.retry_delay
     assert admission.handle(TimerFired(), 1.0 + CONFIG.retry_delay) == [OpenControl(CAROL.peer_id)]
@@ -259,7 +255,7 @@ def test_a_peer_that_left_is_not_looked_for() -> None:
 
 def test_being_refused_is_told_with_its_reason() -> None:
     admission = door()
-    admission.handle(Connected(CAROL.peer_id, "/memory/1", dialled=True), 0.0)
+    admission.handle(Connected(CAROL.peer_id), 0.0)
     admission.handle(ControlOpened(CAROL.peer_id, ControlId(1)), 0.0)
     bye = Bye(hello.REFUSED, "the invite expired 3 h ago")
     effects = admission.handle(ByeReceived(CAROL.peer_id, ControlId(1), bye), 0.0)
@@ -326,9 +322,7 @@ def test_too_many_who_say_nothing_are_turned_away_and_members_stay() -> None:
     admit(admission, CAROL, 1)
     effects: list[Effect] = []
     for number in range(3):
-        effects += admission.handle(
-            Connected(identity(f"x{number}").peer_id, "/memory/1", dialled=False), 0.0
-        )
+        effects += admission.handle(Connected(identity(f"x{number}").peer_id), 0.0)
     goodbyes = [effect for effect in effects if isinstance(effect, Disconnect)]
     assert [effect.bye for effect in goodbyes] == [Bye(hello.CROWDED)]
     assert CAROL.peer_id in admission.members
@@ -355,24 +349,23 @@ def test_a_node_that_goes_says_goodbye_to_all_and_dials_nobody() -> None:
     assert admission.members == {}
     address = PeerAddress(ALICE.peer_id, "/memory/9")
     assert admission.handle(AddressesFound((address,), Origin.NEARBY), 2.0) == []
-    assert admission.handle(Connected(ALICE.peer_id, "/memory/9", dialled=False), 2.0) == [
+    assert admission.handle(Connected(ALICE.peer_id), 2.0) == [
         Disconnect(ALICE.peer_id, None, Bye(hello.AWAY))
     ]
 
 
-def test_a_peer_dismissed_by_us_is_dialled_again_soon() -> None:
+def test_a_member_whose_connection_broke_is_dialled_again_soon() -> None:
     admission = door()
     admit(admission, CAROL, 1)
-    effects = admission.handle(PeerDismissed(CAROL.peer_id, "silent"), 1.0)
-    assert PeerLost(CAROL.peer_id, announced=True, reason="silent") in effects
-    admission.handle(Disconnected(CAROL.peer_id), 1.0)
+    effects = admission.handle(Disconnected(CAROL.peer_id), 1.0)
+    assert [type(effect) for effect in effects] == [PeerLost]
     assert admission.next_wake() < 3.0
 
 
 def test_what_a_dismissed_peer_still_says_does_not_count() -> None:
     admission = door()
     admit(admission, CAROL, 1)
-    admission.handle(PeerDismissed(CAROL.peer_id, "silent"), 1.0)
+    admission.handle(RuleBroken(CAROL.peer_id, ControlId(1), "nonsense"), 1.0)
     assert admission.handle(says_hello(CAROL, 1), 1.1) == []
     assert admission.handle(ControlOpened(CAROL.peer_id, ControlId(2)), 1.1) == [CloseControl(ControlId(2))]
 
@@ -381,7 +374,7 @@ def test_nothing_is_kept_of_peers_that_came_and_went() -> None:
     admission = door()
     for number in range(50):
         who = identity(f"visitor {number}")
-        admission.handle(Connected(who.peer_id, "/memory/1", dialled=False), float(number))
+        admission.handle(Connected(who.peer_id), float(number))
         admission.handle(ControlOpened(who.peer_id, ControlId(number)), float(number))
         admission.handle(Disconnected(who.peer_id), float(number))
         admission.handle(ControlOpened(who.peer_id, ControlId(100 + number)), float(number))

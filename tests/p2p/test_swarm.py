@@ -150,9 +150,9 @@ def test_a_partition_heals_by_itself() -> None:
         async with node(hub, ALICE) as alice, node(hub, BOB, token(alice.address)) as bob:
             await until(lambda: alice.sees(BOB), within=5)
             hub.partition([ALICE.peer_id], [BOB.peer_id])
-            # Whoever watches over liveness gives up on a silent peer; the swarm then looks for it.
-            alice.swarm.disconnect(BOB.peer_id, "silent")
-            bob.swarm.disconnect(ALICE.peer_id, "silent")
+            # What each end's TCP does, once nothing it sent was acknowledged for long enough.
+            await alice.network.disconnect(BOB.peer_id)
+            await bob.network.disconnect(ALICE.peer_id)
             await until(lambda: alice.sees() and bob.sees(), within=2)
             await trio.sleep(300)
             hub.heal()
