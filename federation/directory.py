@@ -13,6 +13,7 @@ from itertools import groupby
 from federation.backend import ModelInfo
 from federation.balancer import Candidate
 from federation.lease import Leases
+from federation.model_reference import ModelReference
 from ledger.records import ModelName, ModelRecord, ModelState
 from ledger.view import NodeView
 from p2p.peer import PeerId
@@ -25,7 +26,7 @@ _SERVABLE: frozenset[ModelState] = frozenset({"loaded", "loading", "cold"})
 
 
 def candidates(nodes: Iterable[NodeView], model: ModelName, leases: Leases, me: PeerId) -> list[Candidate]:
-    """Who could serve `model` now."""
+    """Who could serve `model`, which may name one file by its hash, now."""
     return [
         _candidate(node, record, leases, me)
         for node, record in _holders(nodes, model)
@@ -55,11 +56,12 @@ def _is_open(node: NodeView) -> bool:
 
 
 def _holders(nodes: Iterable[NodeView], model: ModelName) -> Iterator[tuple[NodeView, ModelRecord]]:
+    wanted = ModelReference.parse(model)
     for node in nodes:
         if node.state == "offline":
             continue
         for record in node.models:
-            if record.name == model:
+            if wanted.is_met_by(record.name, record.sha256):
                 yield node, record
 
 

@@ -29,6 +29,7 @@ from federation.balancer import POLICIES
 from federation.front import Front
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
+from federation.model_reference import ModelReference
 from ledger.ledger import Ledger
 from ledger.prober import Prober
 from ledger.records import Load, ModelName, ModelRecord
@@ -108,7 +109,7 @@ def wire(
     )
     if worker is not None:
         worker.on_change = publisher.note_change
-        InferServer(worker, lambda model: worker.load().get(model)).attach(swarm)
+        InferServer(worker, lambda model: worker.load().get(ModelReference.parse(model).name)).attach(swarm)
     front = Front(
         network.me,
         view,

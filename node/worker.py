@@ -20,6 +20,7 @@ import trio
 
 from federation.backend import Answer, AnswerEvent, InferenceRequest, ModelInfo
 from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Failed, Refused
+from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord
 from node.chat.errors import BadMessages, RendererUnavailable, TemplateFailed
 from node.chat.prompt import chat_prompt
@@ -196,15 +197,15 @@ class Worker:
             self._request_ended.unpark_all()
 
     def _find(self, reference: ModelName) -> ServedModel:
-        """The model called `reference`, which may go on with `@sha256:` and a hash its file must have."""
+        """The model that `reference` means."""
         if self._is_draining:
             raise Refused("draining", "this node is draining and takes no new requests")
-        name, _, wanted = reference.partition("@")
-        model = self._models.get(ModelName(name))
+        wanted = ModelReference.parse(reference)
+        model = self._models.get(wanted.name)
         if model is None:
-            raise Refused("no_such_model", f"this node has no model {name}")
-        if wanted and wanted != f"sha256:{model.sha256}":
-            raise Refused("no_such_model", f"the file of {name} on this node is not {wanted}")
+            raise Refused("no_such_model", f"this node has no model {wanted.name}")
+        if not wanted.is_met_by(model.definition.name, model.sha256):
+            raise Refused("no_such_model", f"the file of {wanted.name} on this node is another one")
         return model
 
     def _served(self, definition: ModelDefinition) -> ServedModel:

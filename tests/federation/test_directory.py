@@ -44,6 +44,23 @@ def test_a_model_that_cannot_be_loaded_now_is_no_candidate() -> None:
     assert peers([node(state, tiny(state=state)) for state in states]) == ["loaded", "loading", "cold"]
 
 
+def test_a_hash_chooses_among_files_of_one_name() -> None:
+    ours, theirs = "a" * 64, "b" * 64
+    nodes = [
+        node("a", tiny(sha256=ours)),
+        node("b", tiny(sha256=theirs)),
+        node("c", tiny()),
+        node("d", tiny(sha256=ours), state="draining"),
+        node("e", tiny(sha256=theirs), state="draining"),
+    ]
+    reference = ModelName(f"tiny@sha256:{ours}")
+    found = directory.candidates(nodes, reference, Leases(), ME)
+    assert [candidate.peer for candidate in found] == ["a"]
+    assert directory.obstacles(nodes, reference) == ["d is about to stop"]
+    assert peers(nodes) == ["a", "b", "c"]
+    assert [model.name for model in directory.models(nodes)] == [TINY]
+
+
 def test_other_models_are_not_candidates() -> None:
     assert peers([node("a", ModelRecord(ModelName("large"), "loaded"))]) == []
 

@@ -62,6 +62,25 @@ def test_a_burst_is_spread_before_any_peer_reports(stage: Stage) -> None:
     stage.run(main)
 
 
+def test_a_hash_is_served_only_where_the_file_has_it_and_takes_the_same_slots(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b", slots=1) as swarm:
+            swarm.view.show("a", sha256="a" * 64)
+            swarm.view.show("b", sha256="b" * 64)
+            request = stage.request(model=ModelName(f"{stage.MODEL}@sha256:{'b' * 64}"))
+            async with swarm.front.infer(request) as answer:
+                assert answer.served_by == "b"
+                assert (await stage.read(swarm.front, stage.request())).answer.served_by == "a"
+                with pytest.raises(Busy):
+                    await stage.read(swarm.front, request)
+            with pytest.raises(ModelNotFound):
+                await stage.read(
+                    swarm.front, stage.request(model=ModelName(f"{stage.MODEL}@sha256:{'c' * 64}"))
+                )
+
+    stage.run(main)
+
+
 def test_when_our_own_leases_fill_every_slot_it_is_busy(stage: Stage) -> None:
     async def main() -> None:
         async with stage.swarm("a", slots=1) as swarm:

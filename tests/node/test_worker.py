@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -126,14 +127,18 @@ class FakeGeneration:
     prompt_tokens: int = 7
 
 
+def sha256_of(stem: str) -> str:
+    return hashlib.sha256(stem.encode()).hexdigest()
+
+
 class FakeHasher:
-    """Every file's hash is its stem, twice."""
+    """Every file's hash is that of its stem."""
 
     async def sha256(self, path: Path) -> str:
         await trio.lowlevel.checkpoint()
         if path.stem == "changing":
             raise ModelFileChanged("it changed")
-        return path.stem * 2
+        return sha256_of(path.stem)
 
 
 class HangingRenderer:
@@ -492,14 +497,14 @@ def test_a_model_is_known_by_its_hash_as_soon_as_there_is_one() -> None:
 
     async def test(worker: Worker) -> None:
         with pytest.raises(Refused) as caught:
-            await ask(worker, completion("tiny@sha256:other"))
+            await ask(worker, completion(f"tiny@sha256:{sha256_of('other')}"))
         assert caught.value.reason == "no_such_model"
         await trio.testing.wait_all_tasks_blocked()
         assert changes == 1
-        assert await ask(worker, completion("tiny@sha256:tinytiny")) == "ab"
+        assert await ask(worker, completion(f"tiny@sha256:{sha256_of('tiny')}")) == "ab"
         record = worker.model_records()[0]
         assert (record.sha256, record.state, record.context_size, record.slots, record.size_bytes) == (
-            *("tinytiny", "loaded"),
+            *(sha256_of("tiny"), "loaded"),
             *(512, 2, 9),
         )
 
