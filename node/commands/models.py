@@ -9,8 +9,9 @@ import click
 
 from node.config import home_option
 from node.control import ask
-from node.errors import NotRunning
+from node.errors import NotRunning, WrongUse
 from node.home import Home
+from node.models.portable_text import is_portable
 
 if TYPE_CHECKING:
     from node.models.catalog import Catalog
@@ -55,7 +56,7 @@ def ls(*, home: Home) -> None:
 @home_option
 def add(*, home: Home, file: str, copy: bool) -> None:
     """Serve a GGUF file from now on. A running node loads it without a restart."""
-    source = file if file == "demo" else str(Path(file).expanduser().absolute())
+    source = file if file == "demo" else _path_for_a_node(file)
     timeout = _COPY_TIMEOUT if copy else _LOAD_TIMEOUT
     try:
         name = ask(home, "models.add", timeout=timeout, source=source, copy=copy)
@@ -79,6 +80,14 @@ def rm(*, home: Home, name: str) -> None:
         with home.lock():
             deleted = [str(path) for path in _catalog(home).remove(ModelName(name))]
     click.echo("\n".join([f"{name} is not served any more", *(f"deleted {path}" for path in deleted)]))
+
+
+def _path_for_a_node(file: str) -> str:
+    """The absolute path of `file`, as text that a running node can be sent."""
+    path = str(Path(file).expanduser().absolute())
+    if not is_portable(path):
+        raise WrongUse(f"{path!r} is not text in UTF-8: rename the file or its folder")
+    return path
 
 
 def _catalog(home: Home) -> Catalog:

@@ -60,7 +60,7 @@ class Catalog:
             try:
                 definition = define_given(text, memory_bytes=self._memory_bytes)
             except BadModelName as error:
-                self._warnings.append(f"{text}: {error}")
+                self._warnings.append(f"{text!r}: {error}")
                 continue
             if self._register(definition):
                 names.append(definition.name)
@@ -129,7 +129,7 @@ class Catalog:
             try:
                 definition = define_model(path, memory_bytes=self._memory_bytes)
             except BadModelName as error:
-                self._warnings.append(f"{path}: {error}")
+                self._warnings.append(f"{str(path)!r}: {error}")
                 continue
             described.add(definition.path)
             self._register(definition)

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from ledger.records import ModelName
 from node.models.demo_model import DEMO_CHAT_TEMPLATE, DEMO_MODEL_NAME, DEMO_MODEL_SHA256, find_demo_model
-from node.models.errors import BadModelFile, BadModelYaml, DemoModelMissing
+from node.models.errors import BadModelFile, BadModelName, BadModelYaml, DemoModelMissing
 from node.models.model_file import inspect_model_file
 from node.models.model_name import name_of_file
 from node.models.model_yaml import ModelSettings, read_model_yaml
+from node.models.portable_text import is_portable
 
 YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -64,9 +65,12 @@ def define_model(path: Path, *, memory_bytes: int) -> ModelDefinition:
     """The model at `path`, which is a GGUF file or a YAML that names one.
 
     Raises:
-      BadModelName: neither its file nor its settings give it a name it can have.
+      BadModelName: neither its file nor its settings give it a name it can have, or its path is one
+        that nobody could be told.
     """
     path = path.expanduser().absolute()
+    if not is_portable(str(path)):
+        raise BadModelName(f"{str(path)!r} is not text in UTF-8: rename the file or its folder")
     is_yaml = path.suffix in YAML_SUFFIXES
     yaml_path = path if is_yaml else _yaml_beside(path)
     settings, problem = ModelSettings(), ""

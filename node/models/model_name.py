@@ -12,8 +12,9 @@ from pathlib import Path
 from ledger.records import ModelName
 from node.models.errors import BadModelName
 
-MODEL_NAME_LENGTH_MAX = 128
-"""Names travel in ledger keys and in each request; the longest on Hugging Face are below 100."""
+MODEL_NAME_SIZE_MAX = 128
+"""Bytes in UTF-8: what a probe carries, and a ledger's key has room for. The longest on Hugging Face
+are below 100."""
 
 
 def parse_model_name(text: str) -> ModelName:
@@ -24,10 +25,14 @@ def parse_model_name(text: str) -> ModelName:
     """
     if not text or text != text.strip():
         raise BadModelName(f"{text!r} cannot be a model's name: it is empty or has space at its ends")
-    if len(text) > MODEL_NAME_LENGTH_MAX:
-        raise BadModelName(f"a model's name has at most {MODEL_NAME_LENGTH_MAX} characters, not {len(text)}")
+    # What is not Unicode is not printable either, so that counting bytes is safe after this.
     if "@" in text or not text.isprintable():
         raise BadModelName(f"{text!r} cannot be a model's name: it holds '@' or a control character")
+    if (size_bytes := len(text.encode())) > MODEL_NAME_SIZE_MAX:
+        raise BadModelName(
+            f"{text!r} cannot be a model's name: it takes {size_bytes} bytes in UTF-8, "
+            f"{MODEL_NAME_SIZE_MAX} are allowed"
+        )
     return ModelName(text)
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 import yaml
 
 from node.models.errors import BadModelYaml
+from node.models.portable_text import is_portable
 
 Value = TypeVar("Value")
 
@@ -84,7 +85,7 @@ class YamlReader:
 
 
 def text(value: object) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not is_portable(value):
         raise WrongValue("must be text")
     return value
 
@@ -124,7 +125,9 @@ def texts(count_max: int) -> Callable[[object], tuple[str, ...]]:
     """A converter to at most `count_max` texts, none of them empty."""
 
     def convert(value: object) -> tuple[str, ...]:
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        if not isinstance(value, list) or not all(
+            isinstance(item, str) and item and is_portable(item) for item in value
+        ):
             raise WrongValue("must be a list of texts")
         if len(value) > count_max:
             raise WrongValue(f"has {len(value)} texts; {count_max} are allowed")

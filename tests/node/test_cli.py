@@ -415,3 +415,9 @@ def test_the_program_exits_with_its_code(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stdout == b""
+
+
+def test_a_file_whose_path_is_no_text_is_refused(run: Run, home: Home) -> None:
+    told = run("models", "add", "caf\udce9.gguf", "--home", home.path)
+    assert told.exit_code == 2
+    assert told.is_one_line("rename the file")

@@ -210,3 +210,12 @@ def test_a_file_another_name_still_uses_stays(folder: Path) -> None:
     assert path.exists()
     catalog.remove(ModelName("two"))
     assert not path.exists()
+
+
+def test_a_file_nobody_could_be_told_of_is_left_out_with_a_warning(folder: Path) -> None:
+    model(folder / "fine.gguf")
+    catalog = read(folder, folder / "caf\udce9.gguf")
+    assert names(catalog) == ["fine"]
+    [warning] = catalog.warnings
+    assert "not text in UTF-8" in warning
+    assert warning.isprintable()
