@@ -40,12 +40,14 @@ from federation.errors import (
     Busy,
     DeadlineExceeded,
     Failed,
+    Misbehaved,
     ModelNotFound,
     ModelUnavailable,
     PeerGone,
     Refused,
 )
 from federation.lease import Leases
+from federation.model_reference import ModelReference
 from ledger.records import ModelName
 from ledger.view import NodeView
 from p2p.peer import PeerId
@@ -55,6 +57,10 @@ _log = logging.getLogger(__name__)
 _UNSEEN_MAX = 64
 """Chunks without text that are held back: a character takes a few tokens, a stop string some dozens, and a
 peer that sends nothing else must not fill our memory."""
+
+_HELD_SIZE_MAX = 2**23
+"""Tokens and characters that are held back, each chunk as one more: a context of a million tokens takes
+seven million. A peer that sends without end must not fill our memory where a client waits for all of it."""
 
 
 class View(Protocol):
@@ -113,10 +119,12 @@ class Front:
         """
         deadline = trio.current_time() + request.timeout
         attempts = Attempts(request.model)
+        # By name alone, which is what loads are reported by: two references may mean the same slots.
+        name = ModelReference.parse(request.model).name
         while True:
             candidate = self._choose(attempts)
             async with AsyncExitStack() as held:
-                held.enter_context(self.leases.hold(candidate.peer, request.model))
+                held.enter_context(self.leases.hold(candidate.peer, name))
                 try:
                     backend = self._backend(candidate)
                     asked = replace(request, timeout=_time_left(deadline))
@@ -177,14 +185,21 @@ async def _undelivered(events: AsyncIterator[AnswerEvent], *, is_streamed: bool)
 
     Of a stream everything up to the first event that the client would see something of; of
     an answer that is delivered whole, all of it.
+
+    Raises:
+      Misbehaved: it is longer than any answer can be.
     """
     begun: list[Chunk | Done] = []
+    size = 0
     async for event in events:
         if isinstance(event, Progress):
             continue
         begun.append(event)
         if isinstance(event, Done):
             return begun
+        size += 1 + len(event.token_ids) + len(event.text)
+        if size > _HELD_SIZE_MAX:
+            raise Misbehaved("the answer is longer than the context of any model")
         if is_streamed and (event.text or len(begun) >= _UNSEEN_MAX):
             return begun
     raise Failed("the answer ended before it was complete" if begun else "the answer ended before it began")

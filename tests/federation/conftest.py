@@ -41,10 +41,11 @@ A_ROUND_TRIP = 0.01
 
 @dataclass
 class StubBackend:
-    """A worker that says `words`, one token each, `gap` seconds apart, and counts who it serves."""
+    """A worker that says `words`, `gap` seconds apart, and counts who it serves."""
 
     peer: PeerId
     words: tuple[str, ...] = ("one", " two", " three")
+    tokens_per_word: int = 1
     gap: float = 0.0
     refusal: Exception | None = None
     """Raised before accepting."""
@@ -81,11 +82,11 @@ class StubBackend:
                 raise self.failure
             await trio.sleep(self.gap)
             self.pulled += 1
-            yield Chunk(0, (number,), word)
+            yield Chunk(0, (number,) * self.tokens_per_word, word)
         yield Done(("stop",), Usage(3, len(self.words)), Timings(0.1, 0.2, 0.3))
 
     def load(self, model: ModelName) -> Load:
-        assert model == MODEL
+        assert model.startswith(MODEL)
         return Load(slots_total=4, slots_busy=self.running)
 
 
@@ -167,8 +168,8 @@ class StubView:
         self.rows: dict[str, NodeView] = {}
         self._slots = slots
 
-    def show(self, name: str, state: NodeState = "online") -> None:
-        record = ModelRecord(MODEL, "loaded", slots=self._slots)
+    def show(self, name: str, state: NodeState = "online", *, sha256: str = "") -> None:
+        record = ModelRecord(MODEL, "loaded", slots=self._slots, sha256=sha256)
         self.rows[name] = NodeView(
             PeerId(name), name, state, "worker", "1", is_connected=True, models=(record,)
         )

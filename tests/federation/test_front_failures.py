@@ -122,6 +122,26 @@ def test_an_answer_without_text_is_not_held_back_for_ever(stage: Stage) -> None:
     stage.run(main)
 
 
+@pytest.mark.parametrize(
+    ("word", "tokens_per_word", "is_streamed"),
+    [("x" * 2**20, 1, False), ("", 2**20, False), ("", 2**20, True)],
+    ids=["text", "tokens", "tokens of a stream"],
+)
+def test_a_peer_that_sends_without_end_is_given_up_before_it_fills_our_memory(
+    word: str, tokens_per_word: int, is_streamed: bool, stage: Stage
+) -> None:
+    async def main() -> None:
+        local = stage.worker(stage.ME, words=(word,) * 50, tokens_per_word=tokens_per_word)
+        async with stage.swarm("a", local=local) as swarm:
+            swarm.view.report("a", Load(4, 3))
+            answered = await stage.read(swarm.front, stage.request(is_streamed=is_streamed))
+            assert (answered.answer.served_by, answered.answer.attempts) == ("a", 2)
+            assert local.pulled < 10
+            assert swarm.suspects == []
+
+    stage.run(main)
+
+
 def test_a_peer_that_freezes_before_the_first_word_is_replaced_silently(stage: Stage) -> None:
     async def main() -> None:
         async with stage.swarm("a", "b") as swarm:
