@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from node import doctor
+from node.child_environment import child_environment
 from node.control import ask
 from node.doctor import Build, Finding
 from node.errors import HomeDamaged, NoAnswer, NotRunning
@@ -83,7 +84,9 @@ def examine(home: Home, api: HostPort, listen: Sequence[str]) -> Iterator[Findin
 def describe_build(command: Sequence[str] = _DESCRIBE) -> Build | str:
     """The llama.cpp that is installed, or why it cannot be loaded."""
     try:
-        shown = subprocess.run(command, capture_output=True, timeout=_DESCRIBE_TIMEOUT, check=False)
+        shown = subprocess.run(
+            command, env=child_environment(), capture_output=True, timeout=_DESCRIBE_TIMEOUT, check=False
+        )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     if shown.returncode:

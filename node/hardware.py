@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from node.child_environment import child_environment
+
 _GPU_QUERY_TIMEOUT = 3.0
 """Seconds: `nvidia-smi` wakes the driver, which takes one; a broken driver never answers."""
 
@@ -57,6 +59,7 @@ def nvidia_names() -> list[str] | None:
     try:
         shown = subprocess.run(
             [tool, "--query-gpu=name", "--format=csv,noheader"],
+            env=child_environment(),
             capture_output=True,
             text=True,
             timeout=_GPU_QUERY_TIMEOUT,

@@ -19,6 +19,7 @@ import trio
 
 from node.chat.errors import RendererUnavailable, TemplateFailed
 from node.chat.render_wire import RENDER_FRAME_SIZE_MAX, RENDER_TIMEOUT
+from node.child_environment import child_environment
 from p2p.errors import BadFrame, FrameTooLarge
 from p2p.frame_stream import FrameStream
 
@@ -126,7 +127,9 @@ class _Child:
 
 async def _start_child() -> _Child:
     try:
-        process = await trio.lowlevel.open_process(_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = await trio.lowlevel.open_process(
+            _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child_environment()
+        )
     except OSError as error:
         raise RendererUnavailable(
             f"the process that renders chat templates does not start: {error}"

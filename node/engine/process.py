@@ -10,7 +10,6 @@ buffer of its own, and the child pauses a generation whose buffer would overflow
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 from collections import deque
@@ -21,6 +20,7 @@ from typing import TypeAlias
 
 import trio
 
+from node.child_environment import child_environment
 from node.engine.errors import EngineFailed, PromptRefused
 from node.engine.generation import Generation
 from node.engine.wire import (
@@ -124,7 +124,7 @@ class EngineProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**_ENVIRONMENT, **os.environ},
+            env={**_ENVIRONMENT, **child_environment()},
         )
         logger.info("engine %s started for %s", process.pid, self._params.path)
         try:

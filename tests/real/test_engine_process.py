@@ -90,6 +90,17 @@ def wait_gone(pid: int, seconds: float = 10.0) -> None:
         os.close(handle)
 
 
+def test_an_engine_learns_no_secret_of_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCALAI_NODE_API_KEY", "sesame")
+
+    async def main() -> None:
+        async with running(echo()) as engine:
+            await engine.wait_ready()
+            assert "LOCALAI_NODE_API_KEY" not in psutil.Process(engine.pid).environ()
+
+    run(main)
+
+
 def test_a_started_engine_answers() -> None:
     async def main() -> None:
         changes: list[EngineState] = []

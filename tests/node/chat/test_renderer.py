@@ -44,6 +44,16 @@ def pid_of(renderer: ChatRenderer) -> int:
     return renderer._child._process.pid
 
 
+def test_the_child_learns_no_secret_of_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCALAI_NODE_API_KEY", "sesame")
+
+    async def test(renderer: ChatRenderer) -> None:
+        await renderer.render("", {})
+        assert "LOCALAI_NODE_API_KEY" not in psutil.Process(pid_of(renderer)).environ()
+
+    run(test)
+
+
 def test_what_templates_use_is_there() -> None:
     template = (
         "{{ bos_token }}\n"
