@@ -17,19 +17,23 @@ from __future__ import annotations
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import platformdirs
 
+from node.child_environment import SETTINGS_PREFIX
 from node.errors import HomeDamaged
 from node.flag_types import HostPort, HostPortType, MultiaddrType, NameType
-from node.home import Home, default_home
+from node.home import Home
 from node.listening import PORT_DEFAULT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+HOME_VARIABLE = f"{SETTINGS_PREFIX}HOME"
+TOKEN_VARIABLE = f"{SETTINGS_PREFIX}TOKEN"
 LISTEN_DEFAULT = f"/ip4/0.0.0.0/tcp/{PORT_DEFAULT}"
 API_DEFAULT = "127.0.0.1:8080"
 SLOTS_DEFAULT = 4
@@ -53,7 +57,7 @@ class NodeConfig:
     """Sequences each engine runs at once."""
     worker: bool = True
     mdns: bool = True
-    api_keys: tuple[str, ...] = ()
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
     allow_unauthenticated: bool = False
     policy: str = "least_used"
     exit_with_stdin: bool = False
@@ -76,7 +80,8 @@ def load_config_file(path: Path) -> dict[str, Any]:
 
 def _use_home(context: click.Context, parameter: click.Parameter, value: Path | None) -> Home:
     """Turn `--home` into a `Home`, and its config.toml into the defaults of what is parsed after it."""
-    home = Home((value or default_home()).expanduser().absolute())
+    folder = value or Path(platformdirs.user_data_dir("localai-node", appauthor=False))
+    home = Home(folder.expanduser().absolute())
     settings = load_config_file(home.config_file)
     unknown = sorted(set(settings) - set(_is_repeatable))
     if unknown:
@@ -93,13 +98,24 @@ def _use_home(context: click.Context, parameter: click.Parameter, value: Path | 
 
 
 def home_option(command: Command) -> Command:
-    """Give `command` its `--home`."""
+    """Give `command` its `--home`, the platform's data folder if nothing says otherwise."""
     return click.option(
         "--home",
+        envvar=HOME_VARIABLE,
         type=click.Path(path_type=Path, file_okay=False),
         callback=_use_home,
         is_eager=True,
-        help="Folder of this node's keys, models and ledger (LOCALAI_NODE_HOME).",
+        help=f"Folder of this node's keys, models and ledger ({HOME_VARIABLE}).",
+    )(command)
+
+
+def token_options(command: Command) -> Command:
+    """Give `command` the two ways to be told a token; neither is a setting, and config.toml has none."""
+    command = click.option(
+        "--token-file", type=click.Path(path_type=Path, dir_okay=False), help="Read the token from a file."
+    )(command)
+    return click.option(
+        "--token", envvar=TOKEN_VARIABLE, help=f"The token that `start` printed ({TOKEN_VARIABLE})."
     )(command)
 
 
@@ -111,7 +127,7 @@ def _setting(flag: str, *, multiple: bool = False, **attributes: Any) -> Callabl
     """An option that `LOCALAI_NODE_<FLAG>` sets too."""
     name = flag.removeprefix("--").partition("/")[0].replace("-", "_")
     _is_repeatable[name] = multiple
-    return click.option(flag, envvar=f"LOCALAI_NODE_{name.upper()}", multiple=multiple, **attributes)
+    return click.option(flag, envvar=f"{SETTINGS_PREFIX}{name.upper()}", multiple=multiple, **attributes)
 
 
 api_option = _setting(

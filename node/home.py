@@ -17,29 +17,20 @@ the swarm file is `p2p`'s business. One node per home, enforced by `run/lock`.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
-import platformdirs
 
 from node.errors import HomeDamaged, HomeLocked, NodeError
 from p2p.peer import PeerAddress
 from p2p.private_file import write_private_file
 from p2p.tcp_address import tcp_endpoint
 
-HOME_VARIABLE = "LOCALAI_NODE_HOME"
-
 _PEERS_KEPT_MAX = 256
 """Addresses: any one of them is enough to come back in, and a private file stays under its 64 KiB."""
-
-
-def default_home() -> Path:
-    """Where a home is when no flag says otherwise."""
-    return Path(os.environ.get(HOME_VARIABLE) or platformdirs.user_data_dir("localai-node", appauthor=False))
 
 
 @dataclass(frozen=True, slots=True)

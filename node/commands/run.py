@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.config import NodeConfig, node_config, run_options
+from node.config import TOKEN_VARIABLE, NodeConfig, node_config, run_options, token_options
 from node.errors import WrongUse
 from node.home import Home
 from node.log import LogFormat, announcements, setup_logging
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
 _TOKEN_READ_MAX = 64 * 1024
 """Characters. Far more than a token has: what is longer is some other file, and is called so."""
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _token_options(command: _Command) -> _Command:
-    command = click.option(
-        "--token-file", type=click.Path(path_type=Path, dir_okay=False), help="Read the token from a file."
-    )(command)
-    return click.option(
-        "--token", envvar="LOCALAI_NODE_TOKEN", help="The token that `start` printed (LOCALAI_NODE_TOKEN)."
-    )(command)
-
 
 @click.command(epilog="Example: localai-node start --model ~/models/qwen.gguf")
 @run_options(worker=True)
@@ -44,7 +33,7 @@ def start(*, home: Home, **options: Any) -> None:  # noqa: ANN401 (the flags of 
 
 
 @click.command(epilog="Example: localai-node join --token lnode1... --model ~/models/qwen.gguf")
-@_token_options
+@token_options
 @run_options(worker=True)
 def join(*, home: Home, token: str | None, token_file: Path | None, **options: Any) -> None:  # noqa: ANN401
     """Join a swarm by its token and serve this machine's models to it."""
@@ -52,7 +41,7 @@ def join(*, home: Home, token: str | None, token_file: Path | None, **options: A
 
 
 @click.command(epilog="Example: localai-node front --token lnode1...")
-@_token_options
+@token_options
 @run_options(worker=False)
 def front(*, home: Home, token: str | None, token_file: Path | None, **options: Any) -> None:  # noqa: ANN401
     """Join a swarm without running models: only answer requests, by asking the others."""
@@ -69,7 +58,7 @@ def _run_joined(home: Home, options: Mapping[str, Any], token: str | None, token
         return
     place = load_place(home)
     if place is None:
-        raise WrongUse("no token: give --token, --token-file or LOCALAI_NODE_TOKEN")
+        raise WrongUse(f"no token: give --token, --token-file or {TOKEN_VARIABLE}")
     _run(home, options, lambda: place)
 
 

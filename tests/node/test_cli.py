@@ -17,8 +17,9 @@ import pytest
 from api.errors import AddressInUse, ListenFailed, UnsafeBinding
 from ledger.errors import CopiedIdentity, StoreFull
 from node.cli import cli, main
+from node.config import HOME_VARIABLE
 from node.errors import CommandRefused, ForeignSwarm, HomeLocked
-from node.home import HOME_VARIABLE, Home
+from node.home import Home
 from node.models.errors import NotGguf
 from node.place import found, load_place, new_invite
 from p2p.credential import NEVER

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.config import API_DEFAULT, NodeConfig, node_config, run_options
+from node.config import API_DEFAULT, HOME_VARIABLE, NodeConfig, home_option, node_config, run_options
 from node.errors import HomeDamaged
 from node.flag_types import DurationType, HostPort
+from node.home import Home
 
 Configure = Callable[..., NodeConfig]
 
@@ -112,6 +113,27 @@ def test_a_front_runs_no_models_whatever_its_home_says(configure: Configure, hom
     (home / "config.toml").write_text('model = ["demo"]\nworker = true\n')
     config = configure(worker=False)
     assert (config.worker, config.models) == (False, ())
+
+
+def test_a_home_is_where_the_flag_else_the_environment_else_the_platform_says(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes: list[Home] = []
+
+    @click.command
+    @home_option
+    def command(*, home: Home) -> None:
+        homes.append(home)
+
+    for variable, arguments in (("", []), ("/somewhere", []), ("/somewhere", ["--home", str(home)])):
+        monkeypatch.setenv(HOME_VARIABLE, variable)
+        command(arguments, standalone_mode=False)
+    assert homes[0].path.name == "localai-node"
+    assert homes[1:] == [Home(Path("/somewhere").absolute()), Home(home)]
+
+
+def test_a_configuration_does_not_show_its_secrets(configure: Configure) -> None:
+    assert "sesame" not in repr(configure("--api-key", "sesame"))
 
 
 def test_a_key_that_no_flag_is_called_is_named(configure: Configure, home: Path) -> None:

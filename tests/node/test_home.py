@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from node.errors import HomeDamaged, HomeLocked, NodeError
-from node.home import HOME_VARIABLE, Home, NodeState, default_home, write_private
+from node.home import Home, NodeState, write_private
 from p2p.identity import Identity
 from p2p.peer import PeerAddress
 
@@ -159,10 +159,3 @@ def test_a_home_that_forgets_its_swarm_keeps_its_key_and_models(home: Home) -> N
     home.forget_swarm()
     home.forget_swarm()
     assert [path for path in (*kept, *gone) if path.exists()] == kept
-
-
-def test_the_environment_says_where_a_home_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(HOME_VARIABLE, "/somewhere")
-    assert default_home() == Path("/somewhere")
-    monkeypatch.setenv(HOME_VARIABLE, "")
-    assert default_home().name == "localai-node"
