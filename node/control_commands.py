@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import trio
 from ledger.records import ModelName
 from node.control_server import Handler
 from node.errors import NodeError
+from node.models.errors import UnknownModel
 from node.parts import Parts
 from node.place import shareable
 from node.worker import Worker
@@ -27,7 +29,8 @@ class ControlCommands:
         self._network = network
         self._api = api
         self._leave_swarm = leave
-        self._catalog_turn = trio.Lock()
+        self._models_turn = trio.Lock()
+        """One command at a time changes models: what one takes away, another must not be adding."""
 
     def handlers(self) -> dict[str, Handler]:
         """By the name a command asks with."""
@@ -50,16 +53,20 @@ class ControlCommands:
     async def _add_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         worker = self._worker()
         add = partial(self._parts.catalog.add, str(arguments["source"]), copy=bool(arguments["copy"]))
-        async with self._catalog_turn:
+        async with self._models_turn:
             definition = await trio.to_thread.run_sync(add)
-        worker.add_model(definition)
+            worker.add_model(definition)
         return definition.name
 
     async def _remove_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        name = ModelName(str(arguments["name"]))
-        await self._worker().remove_model(name)
-        async with self._catalog_turn:
-            deleted = await trio.to_thread.run_sync(self._parts.catalog.remove, name)
+        name, worker = ModelName(str(arguments["name"])), self._worker()
+        async with self._models_turn:
+            # Its file could not be deleted the last time, and it is asked for again.
+            with suppress(UnknownModel):
+                await worker.remove_model(name)
+            # Not to be interrupted: a model that is not served any more must not be there after a restart.
+            with trio.CancelScope(shield=True):
+                deleted = await trio.to_thread.run_sync(self._parts.catalog.remove, name)
         return [str(path) for path in deleted]
 
     async def _drain(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
