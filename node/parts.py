@@ -72,7 +72,11 @@ class Parts:
     def readiness(self) -> str | None:
         """Why nothing can be served now, or None."""
         online = [row for row in self.view.nodes() if row.state == "online"]
-        return why_not_ready(self.front.models(), nodes_online=len(online))
+        return why_not_ready(
+            self.front.models(),
+            nodes_online=len(online),
+            is_draining=self.publisher.presence != "here",
+        )
 
     async def drain(self, grace: float) -> int:
         """Take nothing new from now on; returns how many answers still ran after `grace` seconds."""

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from federation.backend import ModelInfo
 
 
-def why_not_ready(models: Sequence[ModelInfo], *, nodes_online: int) -> str | None:
-    """Why no request could be served now, or None if one could.
+def why_not_ready(models: Sequence[ModelInfo], *, nodes_online: int, is_draining: bool) -> str | None:
+    """Why this node should be sent no request now, or None if it may.
 
     Args:
       models: of all nodes that are online, ourselves included.
+      is_draining: this node is about to stop. It still passes on what others could serve, but
+        whoever asks whether it is ready had better ask somebody else from now on.
     """
+    if is_draining:
+        return "this node is draining: it finishes what runs and takes nothing new"
     if any(model.state in ("loaded", "cold") for model in models):
         return None
     if any(model.state in ("loading", "fetching") for model in models):
