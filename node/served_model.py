@@ -104,12 +104,12 @@ class ServedModel:
             context_size=self._context_size,
             size_bytes=self.definition.size_bytes,
             sha256=self.sha256,
-            slots=self._slots,
+            slots=self._slots_total,
             reason=self.reason,
         )
 
     def load(self) -> Load:
-        return Load(self._slots, self._engine.slots_busy if self._engine else 0, self._waiting)
+        return Load(self._slots_total, self._engine.slots_busy if self._engine else 0, self._waiting)
 
     def want(self) -> None:
         """Load it, if that has not begun."""
@@ -162,6 +162,11 @@ class ServedModel:
     async def wait_ended(self) -> None:
         """Wait until `run` has ended, and nothing of ours holds its file."""
         await self._ended.wait()
+
+    @property
+    def _slots_total(self) -> int:
+        """Those it will have count too: a cold model is loaded when it is asked for, a failed one is not."""
+        return 0 if self.state == "failed" else self._slots
 
     @property
     def _context_size(self) -> int:

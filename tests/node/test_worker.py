@@ -249,6 +249,7 @@ def test_a_failed_model_refuses_with_its_reason_and_others_go_on() -> None:
                 await ask(worker, completion(name))
             assert caught.value.reason == "model_failed"
             assert state_of(worker, name) == ("failed", reason)
+            assert worker.load()[ModelName(name)].slots_total == 0
         assert await ask(worker, completion("good")) == "ab"
 
     run(
