@@ -57,6 +57,12 @@ Not shorter, because a machine that swaps while it loads a model stalls for seco
 TIMEOUT_MAX = 86_400.0
 """Seconds. Nobody waits longer than a day, and a front that froze must not hold a slot for ever."""
 
+COUNT_MAX = 2**31 - 1
+"""Of anything that is counted and has no limit of its own: it fits every integer type there is."""
+
+NAME_LENGTH_MAX = 256
+"""Characters of a model's name, a request's id, a parameter's name."""
+
 TOKENS_MAX = 2**24
 """Tokens in one request or answer: sixteen times the longest context there is."""
 

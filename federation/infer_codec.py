@@ -13,9 +13,10 @@ from typing import Any, get_args
 
 from federation.backend import Chunk, Done, FinishReason, Progress, Timings, Usage
 from federation.errors import RefusalReason
-from federation.fields import COUNT_MAX, NAME_LENGTH_MAX, Fields
 from federation.infer import (
+    COUNT_MAX,
     CREDIT_MAX,
+    NAME_LENGTH_MAX,
     TIMEOUT_MAX,
     TOKEN_ID_MAX,
     TOKENS_MAX,
@@ -30,6 +31,7 @@ from federation.infer import (
 from federation.request_codec import decode_request_untrusted, encode_request
 from ledger.records import Load
 from p2p.errors import BadFrame
+from p2p.fields import Fields
 
 _MESSAGE_LENGTH_MAX = 4096
 """Characters of a text for a person."""

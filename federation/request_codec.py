@@ -10,9 +10,9 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from federation.backend import InferenceRequest, RequestId, RequestKind, Sampling
-from federation.fields import COUNT_MAX, NAME_LENGTH_MAX, Fields
-from federation.infer import FRAME_SIZE_MAX, TIMEOUT_MAX, TOKEN_ID_MAX, TOKENS_MAX
+from federation.infer import COUNT_MAX, FRAME_SIZE_MAX, NAME_LENGTH_MAX, TIMEOUT_MAX, TOKEN_ID_MAX, TOKENS_MAX
 from ledger.records import ModelName
+from p2p.fields import Fields
 
 _MESSAGES_MAX = 16_384
 """Messages of one chat; each takes some tokens of a context that has at most millions."""

@@ -29,7 +29,8 @@ from typing import Any, TypeAlias
 from ledger.records import Load, ModelName
 from ledger.rumour import INCARNATION_MAX, Claim, Rumour, Status
 from p2p.errors import BadFrame
-from p2p.peer import PeerId
+from p2p.fields import Fields
+from p2p.peer import PEER_ID_TEXT_MAX, PeerId
 
 PROTOCOL_ID = "/localai-node/probe/1"
 
@@ -52,8 +53,11 @@ _SEQUENCE_MAX = 2**62
 _COUNT_MAX = 2**20
 """Slots and queue lengths; a larger one is a lie or a defect."""
 
-_PEER_ID_LENGTH_MAX = 64
-"""Text of an Ed25519 peer id is 52 characters."""
+_KIND_MAX = 255
+"""More kinds than there will ever be."""
+
+_CLAIM = ("incarnation", "status")
+_LOAD = ("slots_total", "slots_busy", "queued")
 
 
 class Kind(IntEnum):
@@ -134,21 +138,21 @@ def to_frame(message: Message, loads: Loads) -> dict[str, Any]:
     frame: dict[str, Any]
     match message:
         case Ping(sequence, incarnation, about_you):
-            frame = {"kind": Kind.PING, "sequence": sequence, "incarnation": incarnation}
+            frame = {"kind": Kind.PING.value, "sequence": sequence, "incarnation": incarnation}
             frame |= _claim_field("about_you", about_you) | _loads_field(loads)
         case Ack(sequence, incarnation):
-            frame = {"kind": Kind.ACK, "sequence": sequence, "incarnation": incarnation}
+            frame = {"kind": Kind.ACK.value, "sequence": sequence, "incarnation": incarnation}
             frame |= _loads_field(loads)
         case PingRequest(sequence, target, held_against):
-            frame = {"kind": Kind.PING_REQUEST, "sequence": sequence, "target": target}
+            frame = {"kind": Kind.PING_REQUEST.value, "sequence": sequence, "target": target}
             frame |= _claim_field("held_against", held_against)
         case RelayedAck(sequence, target, incarnation):
-            frame = {"kind": Kind.RELAYED_ACK, "sequence": sequence}
+            frame = {"kind": Kind.RELAYED_ACK.value, "sequence": sequence}
             frame |= {"target": target, "incarnation": incarnation}
         case Nack(sequence):
-            frame = {"kind": Kind.NACK, "sequence": sequence}
+            frame = {"kind": Kind.NACK.value, "sequence": sequence}
         case Gossip():
-            frame = {"kind": Kind.GOSSIP}
+            frame = {"kind": Kind.GOSSIP.value}
     return frame | _rumours_field(message.rumours)
 
 
@@ -158,126 +162,96 @@ def from_frame_untrusted(frame: Mapping[str, Any]) -> tuple[Message, dict[ModelN
     Raises:
       BadFrame: and nothing else, whatever the map holds.
     """
-    reader = _Reader(frame)
-    rumours = reader.rumours()
+    fields = Fields(frame)
+    rumours = _rumours(fields)
     message: Message
-    match reader.kind():
+    match fields.whole("kind", 0, _KIND_MAX):
         case Kind.PING:
-            about_you = reader.claim("about_you")
-            message = Ping(reader.sequence(), reader.incarnation(), about_you, rumours)
+            about_you = _complaint(fields, "about_you")
+            message = Ping(_sequence(fields), _incarnation(fields), about_you, rumours)
         case Kind.ACK:
-            message = Ack(reader.sequence(), reader.incarnation(), rumours)
+            message = Ack(_sequence(fields), _incarnation(fields), rumours)
         case Kind.PING_REQUEST:
-            held_against = reader.claim("held_against")
-            message = PingRequest(reader.sequence(), reader.target(), held_against, rumours)
+            held_against = _complaint(fields, "held_against")
+            message = PingRequest(_sequence(fields), _peer(fields, "target"), held_against, rumours)
         case Kind.RELAYED_ACK:
-            message = RelayedAck(reader.sequence(), reader.target(), reader.incarnation(), rumours)
+            message = RelayedAck(_sequence(fields), _peer(fields, "target"), _incarnation(fields), rumours)
         case Kind.NACK:
-            message = Nack(reader.sequence(), rumours)
+            message = Nack(_sequence(fields), rumours)
         case Kind.GOSSIP:
             message = Gossip(rumours)
-    return message, reader.loads()
+        case kind:
+            raise BadFrame(f"a probe frame of kind {kind}")
+    return message, _loads(fields)
 
 
 def _claim_field(key: str, claim: Claim | None) -> dict[str, Any]:
-    return {} if claim is None else {key: [claim.incarnation, claim.status]}
+    return {} if claim is None else {key: [claim.incarnation, claim.status.value]}
 
 
 def _rumours_field(rumours: tuple[Rumour, ...]) -> dict[str, Any]:
     if not rumours:
         return {}
-    return {"rumours": [[rumour.peer, rumour.claim.incarnation, rumour.claim.status] for rumour in rumours]}
+    return {"rumours": [[each.peer, each.claim.incarnation, each.claim.status.value] for each in rumours]}
 
 
 def _loads_field(loads: Loads) -> dict[str, Any]:
-    sayable = [
-        item for item in loads.items() if len(item[0].encode(errors="replace")) <= MODEL_NAME_BYTES_MAX
-    ]
+    sayable = [item for item in loads.items() if _is_sayable(item[0])]
     busiest = heapq.nlargest(
         MODELS_MAX, sayable, key=lambda item: (item[1].slots_busy, item[1].queued, item[0])
     )
     return {"loads": {name: [load.slots_total, load.slots_busy, load.queued] for name, load in busiest}}
 
 
-class _Reader:
-    """Takes fields out of a map that somebody else wrote."""
-
-    def __init__(self, frame: Mapping[str, Any]) -> None:
-        self._frame = frame
-
-    def kind(self) -> Kind:
-        try:
-            return Kind(_integer(self._frame.get("kind"), "kind", 255))
-        except ValueError as error:
-            raise BadFrame("a probe frame of an unknown kind") from error
-
-    def sequence(self) -> int:
-        return _integer(self._frame.get("sequence"), "sequence", _SEQUENCE_MAX)
-
-    def incarnation(self) -> int:
-        return _integer(self._frame.get("incarnation"), "incarnation", INCARNATION_MAX)
-
-    def target(self) -> PeerId:
-        return _peer_id(self._frame.get("target"))
-
-    def claim(self, key: str) -> Claim | None:
-        fields = self._frame.get(key)
-        return None if fields is None else _claim(_list(fields, key, 2))
-
-    def rumours(self) -> tuple[Rumour, ...]:
-        rumours = self._frame.get("rumours", [])
-        if not isinstance(rumours, list) or len(rumours) > RUMOURS_MAX:
-            raise BadFrame(f"rumours are not a list of at most {RUMOURS_MAX}")
-        return tuple(_rumour(_list(fields, "rumour", 3)) for fields in rumours)
-
-    def loads(self) -> dict[ModelName, Load] | None:
-        loads = self._frame.get("loads")
-        if loads is None:
-            return None
-        if not isinstance(loads, dict) or len(loads) > MODELS_MAX:
-            raise BadFrame(f"loads are not a map of at most {MODELS_MAX}")
-        return {_model_name(name): _load(_list(fields, "load", 3)) for name, fields in loads.items()}
+def _sequence(fields: Fields) -> int:
+    return fields.whole("sequence", 0, _SEQUENCE_MAX)
 
 
-def _integer(value: object, name: str, largest: int) -> int:
-    # A bool is an int to Python, and nothing we count.
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
-        raise BadFrame(f"{name} is not an integer from 0 to {largest}")
-    return value
+def _incarnation(fields: Fields) -> int:
+    return fields.whole("incarnation", 0, INCARNATION_MAX)
 
 
-def _list(value: object, name: str, length: int) -> list[Any]:
-    """The first `length` items of a list; a newer version may append more."""
-    if not isinstance(value, list) or len(value) < length:
-        raise BadFrame(f"{name} is not a list of {length} or more")
-    return value[:length]
-
-
-def _peer_id(value: object) -> PeerId:
+def _peer(fields: Fields, name: str) -> PeerId:
     # Not decoded: what is said of a peer that we do not know is dropped anyway.
-    if not isinstance(value, str) or not 0 < len(value) <= _PEER_ID_LENGTH_MAX:
-        raise BadFrame("a peer id that is none")
-    return PeerId(value)
+    peer = fields.text(name, PEER_ID_TEXT_MAX)
+    if not peer:
+        raise BadFrame(f"{name} is empty")
+    return PeerId(peer)
 
 
-def _model_name(value: object) -> ModelName:
-    if not isinstance(value, str) or not 0 < len(value.encode(errors="replace")) <= MODEL_NAME_BYTES_MAX:
-        raise BadFrame(f"a model name that is not text of at most {MODEL_NAME_BYTES_MAX} bytes")
-    return ModelName(value)
+def _claim(fields: Fields) -> Claim:
+    # From 1: nobody says that it knows nothing.
+    return Claim(_incarnation(fields), Status(fields.whole("status", Status.ALIVE, Status.OFFLINE)))
 
 
-def _claim(fields: list[Any]) -> Claim:
-    incarnation = _integer(fields[0], "incarnation", INCARNATION_MAX)
-    status = _integer(fields[1], "status", Status.OFFLINE)
-    if status == Status.UNKNOWN:
-        raise BadFrame("a claim that says nothing")
-    return Claim(incarnation, Status(status))
+def _complaint(fields: Fields, name: str) -> Claim | None:
+    return _claim(fields.row(name, _CLAIM)) if name in fields else None
 
 
-def _rumour(fields: list[Any]) -> Rumour:
-    return Rumour(_peer_id(fields[0]), _claim(fields[1:]))
+def _rumours(fields: Fields) -> tuple[Rumour, ...]:
+    if "rumours" not in fields:
+        return ()
+    rows = fields.rows("rumours", RUMOURS_MAX, ("peer", *_CLAIM))
+    return tuple(Rumour(_peer(row, "peer"), _claim(row)) for row in rows)
 
 
-def _load(fields: list[Any]) -> Load:
-    slots_total, slots_busy, queued = (_integer(field, "load", _COUNT_MAX) for field in fields)
+def _loads(fields: Fields) -> dict[ModelName, Load] | None:
+    if "loads" not in fields:
+        return None
+    loads = fields.fields("loads")
+    return {_model_name(name): _load(loads.row(name, _LOAD)) for name in loads.names(MODELS_MAX)}
+
+
+def _model_name(name: str) -> ModelName:
+    if not _is_sayable(name):
+        raise BadFrame(f"a model's name is not of 1 to {MODEL_NAME_BYTES_MAX} bytes")
+    return ModelName(name)
+
+
+def _load(fields: Fields) -> Load:
+    slots_total, slots_busy, queued = (fields.whole(column, 0, _COUNT_MAX) for column in _LOAD)
     return Load(slots_total, slots_busy, queued)
+
+
+def _is_sayable(name: str) -> bool:
+    return 0 < len(name.encode(errors="replace")) <= MODEL_NAME_BYTES_MAX

@@ -2,6 +2,9 @@
 
 Values come signed, not checked: an owner may put anything into its own. Whatever is
 not as expected is a `BadRecord`, which costs that one entry and nothing else.
+
+Unlike the fields of a message (`p2p/fields.py`) those of a record have defaults, and
+what this version does not know must survive being read.
 """
 
 from __future__ import annotations

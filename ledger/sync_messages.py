@@ -20,7 +20,7 @@ Frames are msgpack maps with a `kind`. Owners travel as raw public keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -28,6 +28,7 @@ from ledger.entry import DIGEST_SIZE
 from ledger.state import BUCKETS
 from ledger.version import Version
 from p2p.errors import BadFrame
+from p2p.fields import Fields
 from p2p.identity import PUBLIC_KEY_SIZE
 from p2p.peer import PeerId, peer_id_of, public_key_of
 
@@ -36,6 +37,15 @@ LEDGER_PROTOCOL = "/localai-node/ledger/1"
 FRAME_SIZE_MAX = 256 * 1024
 """Holds, at the limits in `state.py`, the holdings of one owner (1024 keys of 205 bytes) or
 the list of all owners (4096 of 53 bytes). Everything that can be split is split far smaller."""
+
+_COUNT_MAX = FRAME_SIZE_MAX
+"""Items of a list; no frame has room for more. What one owner may have is for `state.py` to say."""
+
+_VERSION_PART_MAX = 2**64 - 1
+"""What an entry has room for. Which versions are believed is for `state.py` to say."""
+
+_KIND_LENGTH_MAX = 40
+"""Characters; more is not worth quoting in an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,100 +142,58 @@ def decode_message_untrusted(frame: Mapping[str, Any]) -> Message:
     Raises:
       BadFrame: it is of no kind we know, or not what its kind promises.
     """
-    kind = frame.get("kind")
-    decode = _DECODERS.get(kind) if isinstance(kind, str) else None
-    if decode is None:
-        raise BadFrame(f"no ledger message is of the kind {kind!r:.40}")
-    try:
-        return decode(frame)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadFrame(f"a ledger message of kind {kind} with wrong content") from error
+    fields = Fields(frame)
+    match fields.text("kind", _KIND_LENGTH_MAX):
+        case "root":
+            return Root(_digest(fields))
+        case "buckets":
+            joined = fields.data("digests", DIGEST_SIZE * BUCKETS)
+            return Buckets(tuple(joined[i : i + DIGEST_SIZE] for i in range(0, len(joined), DIGEST_SIZE)))
+        case "owners":
+            buckets = fields.wholes("buckets", BUCKETS, BUCKETS - 1)
+            return Owners(buckets, {_owner(row): _digest(row) for row in _owners(fields, "digest")})
+        case "holdings":
+            return Holdings({_owner(row): _held(row) for row in _owners(fields, "entries")})
+        case "wanted":
+            return Wanted({_owner(row): _keys(row) for row in _owners(fields, "keys")})
+        case "entries":
+            return Entries(fields.datas("entries", _COUNT_MAX))
+        case "news":
+            return News(fields.datas("entries", _COUNT_MAX))
+        case kind:
+            raise BadFrame(f"no ledger message is of the kind {kind!r}")
 
 
 def _encode_held(entries: tuple[Held, ...]) -> list[list[Any]]:
     return [[e.key, e.version.epoch, e.version.counter, e.digest] for e in entries]
 
 
-def _decode_root(frame: Mapping[str, Any]) -> Root:
-    return Root(_digest(frame["digest"]))
+def _owners(fields: Fields, what: str) -> Iterator[Fields]:
+    """Owners, and `what` is said of each."""
+    return fields.rows("owners", _COUNT_MAX, ("owner", what))
 
 
-def _decode_buckets(frame: Mapping[str, Any]) -> Buckets:
-    joined = _bytes(frame["digests"], DIGEST_SIZE * BUCKETS)
-    return Buckets(tuple(joined[i : i + DIGEST_SIZE] for i in range(0, len(joined), DIGEST_SIZE)))
+def _owner(fields: Fields) -> PeerId:
+    return peer_id_of(fields.data("owner", PUBLIC_KEY_SIZE))
 
 
-def _decode_owners(frame: Mapping[str, Any]) -> Owners:
-    buckets = tuple(_number(bucket, BUCKETS - 1) for bucket in _list(frame["buckets"]))
-    return Owners(buckets, {_owner(owner): _digest(digest) for owner, digest in _list(frame["owners"])})
+def _digest(fields: Fields) -> bytes:
+    return fields.data("digest", DIGEST_SIZE)
 
 
-def _decode_holdings(frame: Mapping[str, Any]) -> Holdings:
-    return Holdings({_owner(owner): _decode_held(entries) for owner, entries in _list(frame["owners"])})
+def _keys(fields: Fields) -> tuple[str, ...]:
+    return fields.texts("keys", _COUNT_MAX, FRAME_SIZE_MAX)
 
 
-def _decode_held(entries: object) -> tuple[Held, ...]:
+def _held(fields: Fields) -> tuple[Held, ...]:
+    rows = fields.rows("entries", _COUNT_MAX, ("key", "epoch", "counter", "digest"))
     return tuple(
-        Held(_text(key), Version(_number(epoch), _number(counter)), _digest(digest))
-        for key, epoch, counter, digest in _list(entries)
+        Held(
+            row.text("key", FRAME_SIZE_MAX), Version(_part(row, "epoch"), _part(row, "counter")), _digest(row)
+        )
+        for row in rows
     )
 
 
-def _decode_wanted(frame: Mapping[str, Any]) -> Wanted:
-    owners = _list(frame["owners"])
-    return Wanted({_owner(owner): tuple(_text(key) for key in _list(keys)) for owner, keys in owners})
-
-
-def _decode_entries(frame: Mapping[str, Any]) -> Entries:
-    return Entries(_all_bytes(frame["entries"]))
-
-
-def _decode_news(frame: Mapping[str, Any]) -> News:
-    return News(_all_bytes(frame["entries"]))
-
-
-_DECODERS: dict[str, Callable[[Mapping[str, Any]], Message]] = {
-    "root": _decode_root,
-    "buckets": _decode_buckets,
-    "owners": _decode_owners,
-    "holdings": _decode_holdings,
-    "wanted": _decode_wanted,
-    "entries": _decode_entries,
-    "news": _decode_news,
-}
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError("not a list")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a text")
-    return value
-
-
-def _number(value: object, largest: int = 2**64 - 1) -> int:
-    if not isinstance(value, int) or not 0 <= value <= largest:
-        raise ValueError("not a number in range")
-    return value
-
-
-def _bytes(value: object, size: int | None = None) -> bytes:
-    if not isinstance(value, bytes) or (size is not None and len(value) != size):
-        raise TypeError("not bytes of that size")
-    return value
-
-
-def _all_bytes(value: object) -> tuple[bytes, ...]:
-    return tuple(_bytes(each) for each in _list(value))
-
-
-def _digest(value: object) -> bytes:
-    return _bytes(value, DIGEST_SIZE)
-
-
-def _owner(value: object) -> PeerId:
-    return peer_id_of(_bytes(value, PUBLIC_KEY_SIZE))
+def _part(fields: Fields, name: str) -> int:
+    return fields.whole(name, 0, _VERSION_PART_MAX)

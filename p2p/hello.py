@@ -25,7 +25,8 @@ from typing import Any, TypeAlias
 
 from p2p.credential import Credential
 from p2p.errors import BadFrame, BadPeerId, NotAdmitted
-from p2p.peer import PeerAddress, PeerId, parse_peer_id
+from p2p.fields import Fields
+from p2p.peer import PEER_ID_TEXT_MAX, PeerAddress, PeerId, parse_peer_id
 
 PROTOCOL_ID = "/localai-node/hello/1"
 
@@ -46,6 +47,9 @@ NAME_LENGTH_MAX = 64
 
 BYE_TEXT_LENGTH_MAX = 256
 """One line for a person."""
+
+_KIND_MAX = 255
+"""More kinds than there will ever be."""
 
 # Words of BYE. Append only. A word that is not known is no error: it means goodbye all the same.
 LEAVE = "leave"  # It gave its place up.
@@ -139,14 +143,17 @@ def from_wire_untrusted(frame: Mapping[str, Any]) -> Message:
     Raises:
       BadFrame: and nothing else, whatever it holds.
     """
-    match frame:
-        case {"kind": Kind.HELLO}:
-            return _hello(frame)
-        case {"kind": Kind.ADDRESSES, "peers": list(groups)} if len(groups) <= ADDRESS_PEERS_MAX:
+    fields = Fields(frame)
+    match fields.whole("kind", 0, _KIND_MAX):
+        case Kind.HELLO:
+            return _hello(fields, frame.get("credential"))
+        case Kind.ADDRESSES:
+            groups = fields.rows("peers", ADDRESS_PEERS_MAX, ("peer", "addresses"))
             return Addresses(tuple(address for group in groups for address in _peer_addresses(group)))
-        case {"kind": Kind.BYE, "reason": reason, "text": text}:
-            return Bye(_line(reason, NAME_LENGTH_MAX), _line(text, BYE_TEXT_LENGTH_MAX))
-    raise BadFrame("a hello frame of an unknown kind, or one that lacks what its kind needs")
+        case Kind.BYE:
+            return Bye(_line(fields, "reason", NAME_LENGTH_MAX), _line(fields, "text", BYE_TEXT_LENGTH_MAX))
+        case kind:
+            raise BadFrame(f"a hello frame of kind {kind}")
 
 
 def in_frames(members: Iterable[tuple[PeerId, tuple[str, ...]]]) -> Iterable[Addresses]:
@@ -156,43 +163,35 @@ def in_frames(members: Iterable[tuple[PeerId, tuple[str, ...]]]) -> Iterable[Add
         yield Addresses(tuple(PeerAddress(peer, place) for peer, places in group for place in places))
 
 
-def _hello(frame: Mapping[str, Any]) -> Hello:
+def _hello(fields: Fields, credential: object) -> Hello:
     try:
-        credential = Credential.from_wire_untrusted(frame.get("credential"))
+        checked = Credential.from_wire_untrusted(credential)
     except NotAdmitted as error:
         raise BadFrame(str(error)) from error
-    return Hello(
-        _line(frame.get("name"), NAME_LENGTH_MAX),
-        _line(frame.get("version"), NAME_LENGTH_MAX),
-        _line(frame.get("boot_id"), NAME_LENGTH_MAX),
-        credential,
-        _multiaddrs(frame.get("addresses")),
-    )
+    name, version, boot_id = (_line(fields, each, NAME_LENGTH_MAX) for each in ("name", "version", "boot_id"))
+    return Hello(name, version, boot_id, checked, _multiaddrs(fields))
 
 
-def _peer_addresses(group: object) -> list[PeerAddress]:
-    match group:
-        case [str(text), places]:
-            try:
-                peer = parse_peer_id(text)
-            except BadPeerId as error:
-                raise BadFrame(str(error)) from error
-            return [PeerAddress(peer, multiaddr) for multiaddr in _multiaddrs(places)]
-    raise BadFrame("an ADDRESSES frame with an entry that is not a peer and its addresses")
+def _peer_addresses(group: Fields) -> list[PeerAddress]:
+    try:
+        peer = parse_peer_id(group.text("peer", PEER_ID_TEXT_MAX))
+    except BadPeerId as error:
+        raise BadFrame(str(error)) from error
+    return [PeerAddress(peer, multiaddr) for multiaddr in _multiaddrs(group)]
 
 
-def _multiaddrs(value: object) -> tuple[str, ...]:
+def _multiaddrs(fields: Fields) -> tuple[str, ...]:
     """Texts that may be multiaddrs: whether one can be dialled is found out by dialling."""
-    if not isinstance(value, list) or len(value) > ADDRESSES_PER_PEER_MAX:
-        raise BadFrame(f"addresses that are not a list of at most {ADDRESSES_PER_PEER_MAX}")
-    for text in value:
-        if not _line(text, MULTIADDR_LENGTH_MAX).startswith("/") or "/p2p/" in text:
+    multiaddrs = fields.texts("addresses", ADDRESSES_PER_PEER_MAX, MULTIADDR_LENGTH_MAX)
+    for text in multiaddrs:
+        if not text.startswith("/") or "/p2p/" in text or not text.isprintable():
             raise BadFrame("an address that is not a multiaddr")
-    return tuple(value)
+    return multiaddrs
 
 
-def _line(value: object, length_max: int) -> str:
+def _line(fields: Fields, name: str, length_max: int) -> str:
     """Text that can be logged and shown in a terminal as it is."""
-    if not isinstance(value, str) or len(value) > length_max or not value.isprintable():
-        raise BadFrame(f"text that is not one printable line of at most {length_max} characters")
-    return value
+    text = fields.text(name, length_max)
+    if not text.isprintable():
+        raise BadFrame(f"{name} is not one printable line")
+    return text

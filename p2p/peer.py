@@ -24,7 +24,7 @@ PeerId = NewType("PeerId", str)
 # Ed25519 key in: field 1 (type) = 1, field 2 (data) = 32 bytes. libp2p peer-ids spec.
 _ED25519_PREFIX = bytes.fromhex("0024080112 20".replace(" ", ""))
 _PEER_ID_LENGTH = len(_ED25519_PREFIX) + 32
-_PEER_ID_TEXT_MAX = 64
+PEER_ID_TEXT_MAX = 64
 """Base58 of 38 bytes is 52 characters; decoding is quadratic, so longer text is refused first."""
 
 
@@ -40,7 +40,7 @@ def public_key_of(peer: PeerId) -> bytes:
     Raises:
       BadPeerId: it is not the id of an Ed25519 key.
     """
-    if len(peer) > _PEER_ID_TEXT_MAX:
+    if len(peer) > PEER_ID_TEXT_MAX:
         raise BadPeerId(f"a peer id of {len(peer)} characters is too long")
     try:
         raw = base58.b58decode(peer)

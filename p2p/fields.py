@@ -1,8 +1,8 @@
 """Typed fields out of a map that a peer sent.
 
 Every accessor returns a value of the promised type and range or raises `BadFrame`,
-so a decoder written with them needs no checks of its own. Fields nobody asks for
-are ignored: that is how messages grow.
+so a decoder written with them needs few checks of its own. Fields nobody asks for
+are ignored, and so are items beyond those of a row: that is how messages grow.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from p2p.errors import BadFrame
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
 
-COUNT_MAX = 2**31 - 1
-"""Of anything that is counted: it fits every integer type there is."""
-NAME_LENGTH_MAX = 256
-"""Characters of a model's name, a request's id, a field's name."""
+_WORD_LENGTH_MAX = 256
+"""Characters of a word that may be one of those we know: more is not worth quoting in an error."""
 
 
 class Fields:
@@ -70,6 +68,20 @@ class Fields:
             raise BadFrame(f"{name} is not a map with text keys")
         return Fields(value)
 
+    def names(self, count_max: int) -> tuple[str, ...]:
+        """The names of all fields, at most `count_max`."""
+        if len(self._values) > count_max:
+            raise BadFrame(f"a map has {len(self._values)} fields, {count_max} are allowed")
+        return tuple(self._values)
+
+    def row(self, name: str, columns: Sequence[str]) -> Fields:
+        """The items of a list within this map, the first of them called `columns`."""
+        return _row(name, self._of_type(name, list), columns)
+
+    def rows(self, name: str, count_max: int, columns: Sequence[str]) -> Iterator[Fields]:
+        """At most `count_max` lists, the first items of each called `columns`."""
+        return (_row(name, items, columns) for items in self._list_of(name, list, count_max))
+
     def texts(self, name: str, count_max: int, length_max: int) -> tuple[str, ...]:
         """At most `count_max` texts of at most `length_max` characters."""
         values = tuple(self._list_of(name, str, count_max))
@@ -84,6 +96,10 @@ class Fields:
             raise BadFrame(f"{name} has a number that is not from 0 to {high}")
         return values
 
+    def datas(self, name: str, count_max: int) -> tuple[bytes, ...]:
+        """At most `count_max` pieces of data, each of any size."""
+        return tuple(self._list_of(name, bytes, count_max))
+
     def maps(self, name: str, count_max: int) -> tuple[dict[str, Any], ...]:
         """At most `count_max` maps with text keys; what is in them is not looked at."""
         values = tuple(self._list_of(name, dict, count_max))
@@ -93,11 +109,11 @@ class Fields:
 
     def word(self, name: str, allowed: Sequence[Word]) -> Word:
         """One of the `allowed` words."""
-        return _known(name, self.text(name, NAME_LENGTH_MAX), allowed)
+        return _known(name, self.text(name, _WORD_LENGTH_MAX), allowed)
 
     def words(self, name: str, allowed: Sequence[Word], count_max: int) -> tuple[Word, ...]:
         """At most `count_max` of the `allowed` words."""
-        return tuple(_known(name, text, allowed) for text in self.texts(name, count_max, NAME_LENGTH_MAX))
+        return tuple(_known(name, text, allowed) for text in self.texts(name, count_max, _WORD_LENGTH_MAX))
 
     def is_list(self, name: str) -> bool:
         """Whether the field is a list, where two types are allowed."""
@@ -118,6 +134,12 @@ class Fields:
             if type(value) is not kind:
                 raise BadFrame(f"{name} has an item that is not of type {kind.__name__}")
             yield value
+
+
+def _row(name: str, items: list[Any], columns: Sequence[str]) -> Fields:
+    if len(items) < len(columns):
+        raise BadFrame(f"{name} has {len(items)} items where {', '.join(columns)} are needed")
+    return Fields(dict(zip(columns, items, strict=False)))
 
 
 def _known(name: str, text: str, allowed: Sequence[Word]) -> Word:
