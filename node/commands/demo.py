@@ -23,6 +23,8 @@ def demo(*, once: bool) -> None:
         run_trio(main)
     except KeyboardInterrupt:
         click.echo("\nthe swarm is gone", err=True)
+        if once:
+            raise click.Abort from None
 
 
 def _write(text: str) -> None:

@@ -77,6 +77,7 @@ def test_commands_of_a_home_ask_its_node_whatever_goes_wrong(nodes: NodeProcesse
     assert f"/tcp/{port}: our node listens there" in findings
     assert node.command("status").stdout.startswith("swarm home: 1 node\n")
     assert "nothing new is taken" in node.command("drain").stdout
+    assert "is draining" in node.get("/readyz").json()["error"]["message"]
     node.command("leave")
     assert node.wait() == 0
     assert run_program("status", "--home", str(node.home)).returncode == 1
