@@ -147,9 +147,9 @@ def test_a_node_that_is_not_ready_in_time_is_not_left_behind(
 def test_what_goes_wrong_with_a_node_is_one_line(tmp_path: Path) -> None:
     async def main() -> None:
         never_started = DemoNode("alpha", tmp_path, cast("trio.Process", None), api="http://127.0.0.1:1")
-        with pytest.raises(NodeError, match="node alpha shows no token: .*is in no swarm yet"):
+        with pytest.raises(NodeError, match=r"node alpha shows no token: .*is in no swarm yet"):
             await never_started.token()
-        with pytest.raises(NodeError, match="node alpha did not answer: ."):
+        with pytest.raises(NodeError, match=r"node alpha did not answer: ."):
             await node.demo._swarm(never_started)
 
     trio.run(main)
