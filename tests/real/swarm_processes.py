@@ -6,7 +6,7 @@
         alpha.wait_until(lambda rows: is_online(rows, "beta"))
 
 Each has a home of its own in the folder, which the next node of that name comes back to.
-They listen on loopback only and hold the read end of a pipe from here
+They listen on loopback only, unless told otherwise, and hold the read end of a pipe from here
 (`--exit-with-stdin`), so none outlives the test, however that ends.
 """
 
@@ -35,6 +35,8 @@ CHANGE_TIMEOUT = 30.0
 """Seconds for the swarm to notice something, unless a test claims less."""
 STOP_TIMEOUT = 30.0
 """Seconds for a node to say away. It has twenty for answers that still run."""
+LOOPBACK_ONLY = ("--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0")
+"""Flags: tests must not be heard outside of this machine."""
 LOOK_INTERVAL = 0.02
 """Seconds between two looks at a view, which sends no events yet."""
 LOG_LINES_SHOWN = 20
@@ -166,9 +168,16 @@ class NodeProcesses:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def run(self, command: str, name: str, *flags: str, token: str | None = None) -> NodeProcess:
+    def run(
+        self,
+        command: str,
+        name: str,
+        *flags: str,
+        token: str | None = None,
+        network: tuple[str, ...] = LOOPBACK_ONLY,
+    ) -> NodeProcess:
         """A node of that name, once it answers. `command`: start, join or front."""
-        node = NodeProcess(command, name, self._folder / name, flags, token)
+        node = NodeProcess(command, name, self._folder / name, (*network, *flags), token)
         self._stack.callback(node.close)
         return node.wait_until_ready()
 
@@ -210,8 +219,7 @@ def _spawn(
     command: str, name: str, home: Path, flags: tuple[str, ...], token: str | None
 ) -> subprocess.Popen[str]:
     arguments = [
-        *(command, "--home", str(home), "--name", name, "--no-mdns"),
-        *("--listen", "/ip4/127.0.0.1/tcp/0", "--api", "127.0.0.1:0"),
+        *(command, "--home", str(home), "--name", name, "--api", "127.0.0.1:0"),
         *("--log-format", "json", "--exit-with-stdin"),
         *flags,
     ]

@@ -26,7 +26,7 @@ def in_own_network(command: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
 
@@ -48,3 +48,10 @@ def test_members_find_each_other_and_no_stranger() -> None:
         "first found second /ip4/10.9.9.1/tcp/4747",
         "second found first /ip4/10.9.9.1/tcp/4747",
     }
+
+
+def test_nodes_find_each_other_where_their_token_leads_nowhere(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("mdns_nodes.py")
+    result = in_own_network(f"exec {sys.executable} {script} {tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["founder sees both", "joiner sees both"]
