@@ -86,7 +86,7 @@ class Prober:
 
     def report_failure(self, peer: PeerId, reason: str) -> None:
         """Say that `peer` could not be reached: it is suspect from now on, and asked at once."""
-        logger.info("%s could not be reached: %s", peer, reason)
+        logger.debug("%s could not be reached: %s", peer, reason)
         self._handle(FailureReported(peer))
 
     async def run(self) -> None:
@@ -115,7 +115,7 @@ class Prober:
             logger.debug("%s does not read: a probe message is dropped", link.peer)
 
     def _note_status(self, peer: PeerId, status: Status) -> None:
-        logger.info("%s is %s", peer, status.name.lower())
+        logger.debug("%s is %s", peer, status.name.lower())
         if status is Status.OFFLINE:
             self._loads.pop(peer, None)
         self.revision.rise()

@@ -70,7 +70,9 @@ class ControlCommands:
         return [str(path) for path in deleted]
 
     async def _drain(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        return await self._parts.drain(float(arguments["grace"]))
+        with trio.move_on_after(float(arguments["grace"])):
+            await self._parts.drain()
+        return self._parts.running()
 
     async def _leave(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         await self._leave_swarm(float(arguments["grace"]))

@@ -22,7 +22,6 @@ from random import SystemRandom
 from typing import Any
 
 import psutil
-import trio
 
 import node
 from federation.balancer import POLICIES
@@ -78,14 +77,15 @@ class Parts:
             is_draining=self.publisher.presence != "here",
         )
 
-    async def drain(self, grace: float) -> int:
-        """Take nothing new from now on; returns how many answers still ran after `grace` seconds."""
+    async def drain(self) -> None:
+        """Take nothing new from now on, and wait until nothing runs here. Cancelled: still nothing new."""
         self.publisher.set_presence("draining")
-        if self.worker is None:
-            return 0
-        with trio.move_on_after(grace):
+        if self.worker is not None:
             await self.worker.drain()
-        return sum(load.slots_busy for load in self.worker.load().values())
+
+    def running(self) -> int:
+        """How many answers this node's own worker gives now."""
+        return sum(load.slots_busy for load in self.worker.load().values()) if self.worker else 0
 
 
 def wire(

@@ -77,7 +77,8 @@ def join(home: Home, token: Token, unix_time: float) -> SwarmMembership:
     if place is not None and not place.is_of_same_swarm(token):
         raise ForeignSwarm(
             f"{home.path} belongs to swarm {_describe(place.swarm, place.founder_public_key)}, the token to "
-            f"{_describe(token.swarm, token.invite.founder_public_key)}; use another --home"
+            f"{_describe(token.swarm, token.invite.founder_public_key)}; use another --home "
+            f"(deleting {home.path} gives its swarm up for good)"
         )
     token.require_unexpired(unix_time)
     if place is not None and _is_worth_more(place, token, unix_time):

@@ -10,6 +10,7 @@ run_node        home, ledger and network, opened in this order and closed in the
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -24,13 +25,14 @@ from api.app import create_app
 from api.serve import ServerAddress, serve
 from api.settings import ApiSettings
 from ledger.ledger import Ledger
-from ledger.records import NODE_KEY, Presence
+from ledger.records import NODE_KEY, ModelRecord, Presence
 from node.config import NodeConfig
 from node.control_commands import ControlCommands
 from node.control_server import serve_control
 from node.hardware import describe_machine, machine_names
 from node.home import NodeState
 from node.listening import listen_attempts
+from node.news import tell_changes, warn_if_alone
 from node.parts import Parts, wire
 from node.place import node_identity, shareable
 from p2p.address_book import Origin
@@ -47,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_GRACE = 20.0
 """Seconds that running answers get after SIGTERM: service managers kill after 90, people sooner."""
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+"""SIGHUP: the terminal was closed. Windows has none."""
 _LAST_WORDS_TIMEOUT = 1.0
 """Seconds for the entry that says so to be on its way to all; who reads nothing for longer is frozen."""
 _STATE_INTERVAL = 60.0
@@ -62,6 +66,8 @@ class Ready:
     api: str
     peer_id: PeerId
     addresses: tuple[PeerAddress, ...]
+    models: tuple[ModelRecord, ...]
+    """What this node serves, or would if it could be loaded."""
 
 
 async def run_node(config: NodeConfig, place: SwarmMembership, on_ready: Callable[[Ready], None]) -> None:
@@ -82,7 +88,7 @@ async def run_node(config: NodeConfig, place: SwarmMembership, on_ready: Callabl
         parts = wire(config, place, network, ledger, hardware)
         parts.members.add_addresses(state.peers, Origin.KEPT)
         running = Node(config, place, network, parts)
-        await running.run(on_ready)
+        await running.run(on_ready, known=(*place.bootstrap, *state.peers))
     if running.has_left and place.invite is None:
         # The founder and admins keep their place: without it nobody could be invited ever again.
         home.forget_swarm()
@@ -96,14 +102,18 @@ async def _open_network(
     Raises:
       ListenFailed: none does; says why for the last.
     """
-    failure = ListenFailed("there is nothing to listen on")
+    failure: ListenFailed | None = None
     for listen in attempts:
         opening = Libp2pNetwork.open(identity, derive_psk(place.secret), listen=listen)
         try:
-            return await stack.enter_async_context(opening)
+            network = await stack.enter_async_context(opening)
         except ListenFailed as error:
-            logger.info("%s", error)
             failure = error
+            continue
+        if failure is not None:
+            logger.info("listening on %s instead: %s", ", ".join(network.bound_multiaddrs), failure)
+        return network
+    assert failure is not None, "there is always something to listen on"
     raise failure
 
 
@@ -119,26 +129,36 @@ class Node:
         self._parts = parts
         self._stop = trio.Event()
         self._http_stop = trio.Event()
+        self._http_ended = trio.Event()
         self.has_left = False
         """Its place was given up: it will not come back by itself."""
 
-    async def run(self, on_ready: Callable[[Ready], None]) -> None:
-        """Run until told to stop, then say goodbye. Cancelled: every part ends at once."""
+    async def run(self, on_ready: Callable[[Ready], None], known: Sequence[PeerAddress]) -> None:
+        """Run until told to stop, then say goodbye. Cancelled: every part ends at once.
+
+        `known`: where members should be found.
+        """
         async with trio.open_nursery() as nursery:
             await self._start_parts(nursery)
+            await nursery.start(self._tell_news, known)
             nursery.start_soon(self._stop_on_signals, nursery.cancel_scope)
             if self._config.exit_with_stdin:
                 nursery.start_soon(self._stop_with_stdin)
-            address = await self._start_http(nursery)
+            address: ServerAddress = await nursery.start(self._serve_http)
             commands = ControlCommands(self._parts, self._network, address.url, self.leave)
             await nursery.start(serve_control, self._config.home, commands.handlers())
             nursery.start_soon(self._keep_state)
-            on_ready(Ready(address.url, self._network.me, tuple(shareable(self._network.listen_addresses))))
+            on_ready(self._ready(address.url))
             await self._stop.wait()
             if not self.has_left:
                 await self._say_goodbye("away", AWAY, _DRAIN_GRACE)
-            self._save_state()
+            self._config.home.save_state(self._state())
             nursery.cancel_scope.cancel()
+
+    def _ready(self, api: str) -> Ready:
+        worker = self._parts.worker
+        models = tuple(worker.model_records()) if worker is not None else ()
+        return Ready(api, self._network.me, tuple(shareable(self._network.listen_addresses)), models)
 
     async def leave(self, grace: float) -> None:
         """Finish what runs, for at most `grace` seconds, give the place up, and stop."""
@@ -165,32 +185,38 @@ class Node:
                 partial(parts.members.add_addresses, origin=Origin.NEARBY),
             )
 
-    async def _start_http(self, nursery: trio.Nursery) -> ServerAddress:
+    async def _serve_http(self, *, task_status: trio.TaskStatus[ServerAddress]) -> None:
         config = self._config
         settings = ApiSettings(node.__version__, config.api_keys, config.api.host, machine_names())
         app = create_app(self._parts.front, settings, self._parts)
-        address: ServerAddress = await nursery.start(
-            partial(serve, app, config.api.host, config.api.port, stop=self._http_stop, grace=_DRAIN_GRACE)
-        )
-        return address
+        # How long running answers get is decided in one place, by whoever says goodbye.
+        serving = partial(serve, app, config.api.host, config.api.port, stop=self._http_stop, grace=math.inf)
+        await serving(task_status=task_status)
+        self._http_ended.set()
 
     async def _say_goodbye(self, presence: Presence, word: str, grace: float) -> None:
         """Take nothing new, finish what runs, and tell everybody: in their ledgers and in person."""
         self._http_stop.set()
-        unfinished = await self._parts.drain(grace)
-        if unfinished:
-            logger.warning("%s answers did not finish within %s s", unfinished, grace)
+        with trio.move_on_after(grace) as patience:
+            # Those we serve to others, and those others serve to clients of ours.
+            await self._parts.drain()
+            await self._http_ended.wait()
+        if patience.cancelled_caught:
+            logger.warning("answers that did not finish within %g s are cut off", grace)
         self._parts.publisher.set_presence(presence)
         with trio.move_on_after(_LAST_WORDS_TIMEOUT):
             await self._parts.replicator.spread(NODE_KEY)
         await self._parts.members.say_bye(word)
 
     async def _stop_on_signals(self, everything: trio.CancelScope) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
             async for _ in signals:
                 if self._stop.is_set():
                     everything.cancel()  # A second signal: whoever sends it does not want to wait.
-                logger.info("stopping: finishing what runs; once more to stop at once")
+                    return
+                logger.info(
+                    "stopping: what runs gets %g s to finish; once more to stop at once", _DRAIN_GRACE
+                )
                 self._stop.set()
 
     async def _stop_with_stdin(self) -> None:
@@ -203,11 +229,20 @@ class Node:
         """Note where peers are as soon as they are met: after a power cut there is no other way back."""
         with self._parts.members.subscribe() as events:
             while True:
-                self._save_state()
+                # In a thread: it waits for the disk.
+                await trio.to_thread.run_sync(self._config.home.save_state, self._state())
                 await trio.sleep(_STATE_PAUSE)
                 with trio.move_on_after(_STATE_INTERVAL):
                     await events.receive()
 
-    def _save_state(self) -> None:
-        peers = tuple(self._parts.members.known_addresses())
-        self._config.home.save_state(NodeState(tuple(self._network.bound_multiaddrs), peers))
+    def _state(self) -> NodeState:
+        return NodeState(tuple(self._network.bound_multiaddrs), tuple(self._parts.members.known_addresses()))
+
+    async def _tell_news(self, known: Sequence[PeerAddress], *, task_status: trio.TaskStatus[None]) -> None:
+        """Until we stop: what happens to our connections then is our own doing, and no news."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell_changes, self._parts.view, self._network.me)
+            nursery.start_soon(warn_if_alone, self._parts.members, known)
+            task_status.started()
+            await self._stop.wait()
+            nursery.cancel_scope.cancel()

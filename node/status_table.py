@@ -39,11 +39,12 @@ def _row(node: Mapping[str, Any], name: str, *, is_self: bool) -> tuple[str, ...
         f"{node['slots_busy']}/{node['slots_total']}",
         "-" if node["rtt_ms"] is None else f"{node['rtt_ms']:.1f} ms",
         "-" if seen is None or is_self else f"{seen:.1f} s ago",
-        ", ".join(_model_text(model) for model in node["models"]) or "-",
+        ", ".join(model_text(model) for model in node["models"]) or "-",
     )
 
 
-def _model_text(model: Mapping[str, Any]) -> str:
+def model_text(model: Mapping[str, Any]) -> str:
+    """A model of `/api/swarm` in a line: its name, and what keeps it from answering."""
     reason = f": {model['reason']}" if model.get("reason") else ""
     return model["name"] if model["state"] == "loaded" else f"{model['name']} ({model['state']}{reason})"
 

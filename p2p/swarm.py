@@ -191,11 +191,11 @@ class Swarm:
                 what = "we did not admit" if by_us else "we were not admitted by"
                 logger.warning("%s %s: %s", what, peer, reason)
             case PeerAdmitted(peer):
-                logger.info("peer admitted: %s (%s)", peer, self._admission.members[peer].name)
+                logger.debug("peer admitted: %s (%s)", peer, self._admission.members[peer].name)
                 self._gate.decided(peer)
                 self._publish(effect)
             case PeerLost(peer, announced, reason):
-                logger.info(
+                logger.debug(
                     "peer lost: %s (%s, %s)", peer, reason, "announced" if announced else "unannounced"
                 )
                 self._publish(effect)

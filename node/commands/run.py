@@ -15,6 +15,8 @@ from node.home import Home
 from node.log import LogFormat, announcements, setup_logging
 from node.place import found, load_place
 from node.place import join as join_swarm
+from node.status_table import model_text
+from p2p.interfaces import own_addresses
 from p2p.membership import SwarmMembership
 from p2p.token import Token
 
@@ -29,7 +31,13 @@ _TOKEN_READ_MAX = 64 * 1024
 @run_options(worker=True)
 def start(*, home: Home, **options: Any) -> None:  # noqa: ANN401 (the flags of `node/config.py`)
     """Start this machine's node. The first time it founds a swarm; then it comes back to it."""
-    _run(home, options, lambda: load_place(home) or found(home))
+    _run(home, options, lambda: load_place(home) or _found(home))
+
+
+def _found(home: Home) -> SwarmMembership:
+    place = found(home)
+    click.echo(f"founded a new swarm, {place.swarm}; it lives in {home.path}", err=True)
+    return place
 
 
 @click.command(epilog="Example: localai-node join --token lnode1... --model ~/models/qwen.gguf")
@@ -103,7 +111,13 @@ def _tell(ready: Ready, config: NodeConfig, place: SwarmMembership, log_format: 
         return
     click.echo(f"node {config.name} is up in swarm {place.swarm}", err=True)
     click.echo(f"  OpenAI endpoint   {ready.api}/v1", err=True)
-    if config.worker and not config.models and not any(config.home.models.iterdir()):
+    if config.api.host == "0.0.0.0":  # noqa: S104 (compared, not bound)
+        outside = next((address for address in own_addresses() if address.version == 4), "")
+        click.echo(f"  from elsewhere    http://{outside}:{ready.api.rpartition(':')[2]}/v1", err=True)
+    for model in ready.models:
+        text = model_text({"name": model.name, "state": model.state, "reason": model.reason})
+        click.echo(f"  model             {text}", err=True)
+    if config.worker and not ready.models:
         click.echo("  no model yet      localai-node models add FILE   (or --model demo)", err=True)
     if place.invite is not None:
         token = place.token(place.invite, ready.addresses).encode()
