@@ -239,10 +239,10 @@ class Node:
         return NodeState(tuple(self._network.bound_multiaddrs), tuple(self._parts.members.known_addresses()))
 
     async def _tell_news(self, known: Sequence[PeerAddress], *, task_status: trio.TaskStatus[None]) -> None:
-        """Until we stop: what happens to our connections then is our own doing, and no news."""
+        """Until the goodbye: what happens to our connections then is our own doing, and no news."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tell_changes, self._parts.view, self._network.me)
             nursery.start_soon(warn_if_alone, self._parts.members, known)
             task_status.started()
-            await self._stop.wait()
+            await self._http_stop.wait()
             nursery.cancel_scope.cancel()
