@@ -28,6 +28,9 @@ _FAILURES_MAX = 3
 _ASKED_MAX = 10
 """A refusal takes a millisecond or two; ten of them in a row say that the swarm is full."""
 
+_NAMED_MAX = 10
+"""Reasons or models that one error names: who has more of them asks `status`."""
+
 
 @dataclass(slots=True)
 class Attempts:
@@ -54,11 +57,21 @@ class Attempts:
             return []
         return [candidate for candidate in candidates if candidate.peer not in self._refusals]
 
-    def verdict(self, remaining: Sequence[Candidate], obstacles: Sequence[str]) -> FederationError:
-        """What to tell the client: all that remain are full, and `obstacles` keep the other nodes from it."""
+    def verdict(
+        self, remaining: Sequence[Candidate], obstacles: Sequence[str], models: Sequence[ModelName]
+    ) -> FederationError:
+        """What to tell the client: all that remain are full, `obstacles` keep the other nodes from it,
+        and it might rather ask for one of the `models` there are."""
         reasons = {refusal.reason for refusal in self._refusals.values()}
         if remaining or "busy" in reasons:
             return Busy(f"every slot for {self.model} is taken")
         if obstacles or reasons - {"no_such_model"}:
-            return ModelUnavailable(f"{self.model} cannot run now: {'; '.join([*self._said, *obstacles])}")
-        return ModelNotFound(f"no node of the swarm serves {self.model}")
+            return ModelUnavailable(f"{self.model} cannot run now: {_some([*self._said, *obstacles], '; ')}")
+        instead = f"; there is {_some(models, ', ')}" if models else ""
+        return ModelNotFound(f"no node of the swarm serves {self.model}{instead}")
+
+
+def _some(texts: Sequence[str], separator: str) -> str:
+    """`texts` in one line that can still be read."""
+    more = len(texts) - _NAMED_MAX
+    return separator.join(texts[:_NAMED_MAX]) + (f"{separator}and {more} more" if more > 0 else "")

@@ -35,10 +35,11 @@ def candidates(nodes: Iterable[NodeView], model: ModelName, leases: Leases, me: 
 
 
 def obstacles(nodes: Iterable[NodeView], model: ModelName) -> list[str]:
-    """Of each node that has `model` and cannot serve it now: why, for a person."""
+    """Of each node that has `model` and cannot serve it now: why, for a person. Who is offline comes last."""
+    there_first = sorted(nodes, key=lambda node: node.state == "offline")
     return [
         f"{node.name} {_obstacle(node, record)}"
-        for node, record in _holders(nodes, model)
+        for node, record in _holders(there_first, model)
         if not _is_open(node) or record.state not in _SERVABLE
     ]
 
@@ -58,8 +59,6 @@ def _is_open(node: NodeView) -> bool:
 def _holders(nodes: Iterable[NodeView], model: ModelName) -> Iterator[tuple[NodeView, ModelRecord]]:
     wanted = ModelReference.parse(model)
     for node in nodes:
-        if node.state == "offline":
-            continue
         for record in node.models:
             if wanted.is_met_by(record.name, record.sha256):
                 yield node, record
@@ -82,6 +81,8 @@ def _candidate(node: NodeView, record: ModelRecord, leases: Leases, me: PeerId) 
 
 def _obstacle(node: NodeView, record: ModelRecord) -> str:
     match node.state, record.state:
+        case "offline", _:
+            return "has it and is offline"
         case "draining", _:
             return "is about to stop"
         case "suspect", _:

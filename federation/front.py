@@ -152,7 +152,9 @@ class Front:
         remaining = attempts.remaining(self.candidates(attempts.model))
         chosen = pick(remaining, self._policy, self._rng)
         if chosen is None:
-            raise attempts.verdict(remaining, directory.obstacles(self._view.nodes(), attempts.model))
+            obstacles = directory.obstacles(self._view.nodes(), attempts.model)
+            models = [model.name for model in self.models() if model.state != "failed"]
+            raise attempts.verdict(remaining, obstacles, models)
         return chosen
 
     def _backend(self, candidate: Candidate) -> Infers:

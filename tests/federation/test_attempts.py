@@ -55,24 +55,24 @@ def test_refusals_do_not_count_as_failures_but_have_a_bound_too() -> None:
 
 
 def test_nobody_has_it() -> None:
-    assert type(Attempts(TINY).verdict([], [])) is ModelNotFound
+    assert type(Attempts(TINY).verdict([], [], [])) is ModelNotFound
 
 
 def test_whoever_had_it_has_it_no_more() -> None:
-    assert type(after(Refused("no_such_model", "gone")).verdict([], [])) is ModelNotFound
+    assert type(after(Refused("no_such_model", "gone")).verdict([], [], [])) is ModelNotFound
 
 
 def test_all_that_remain_are_full() -> None:
-    assert type(Attempts(TINY).verdict(MANY, [])) is Busy
+    assert type(Attempts(TINY).verdict(MANY, [], [])) is Busy
 
 
 def test_one_that_is_busy_makes_it_worth_trying_later() -> None:
-    assert type(after(Refused("busy", "full"), Failed("died")).verdict([], [])) is Busy
+    assert type(after(Refused("busy", "full"), Failed("died")).verdict([], [], [])) is Busy
 
 
 def test_failures_are_told_with_their_reasons() -> None:
     verdict = after(Failed("the engine died"), Refused("draining", "going")).verdict(
-        [], ["b is still fetching it"]
+        [], ["b is still fetching it"], []
     )
     assert type(verdict) is ModelUnavailable
     assert str(verdict) == (
@@ -81,4 +81,15 @@ def test_failures_are_told_with_their_reasons() -> None:
 
 
 def test_nodes_that_have_it_and_cannot_serve_it_make_it_unavailable_not_unknown() -> None:
-    assert type(Attempts(TINY).verdict([], ["b is about to stop"])) is ModelUnavailable
+    assert type(Attempts(TINY).verdict([], ["b is about to stop"], [])) is ModelUnavailable
+
+
+def test_who_asks_for_what_nobody_has_is_told_what_there_is() -> None:
+    said = str(Attempts(TINY).verdict([], [], [ModelName("huge"), ModelName("large")]))
+    assert said == "no node of the swarm serves tiny; there is huge, large"
+
+
+def test_an_error_names_ten_of_a_kind_and_counts_the_others() -> None:
+    names = [ModelName(f"model{number:02}") for number in range(13)]
+    assert str(Attempts(TINY).verdict([], [], names)).endswith("model08, model09, and 3 more")
+    assert str(Attempts(TINY).verdict([], names, [])).endswith("model08; model09; and 3 more")

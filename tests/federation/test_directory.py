@@ -112,18 +112,20 @@ def test_a_failed_model_is_listed_with_its_reason() -> None:
     assert (listed.state, listed.reason) == ("failed", "not GGUF")
 
 
-def test_obstacles_say_why_and_offline_nodes_are_none() -> None:
+def test_obstacles_say_why_and_who_is_offline_comes_last() -> None:
     nodes = [
+        node("0", tiny(), state="offline"),
         node("a", tiny(state="failed", reason="not GGUF")),
         node("b", tiny(state="fetching")),
         node("c", tiny(), state="draining"),
         node("d", tiny(), state="suspect"),
-        node("e", tiny(), state="offline"),
-        node("f", tiny()),
+        node("e", tiny()),
+        node("f", state="offline"),
     ]
     assert directory.obstacles(nodes, TINY) == [
         "a could not load it: not GGUF",
         "b is still fetching it",
         "c is about to stop",
         "d does not answer",
+        "0 has it and is offline",
     ]

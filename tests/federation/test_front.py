@@ -143,21 +143,27 @@ def test_a_bad_request_is_not_tried_elsewhere(error: BadRequest, stage: Stage) -
 def test_a_model_nobody_has_is_not_found(stage: Stage) -> None:
     async def main() -> None:
         async with stage.swarm("a") as swarm:
-            with pytest.raises(ModelNotFound, match="large"):
+            with pytest.raises(ModelNotFound, match="serves large; there is tiny"):
                 await stage.read(swarm.front, stage.request(model=ModelName("large")))
 
     stage.run(main)
 
 
 @pytest.mark.parametrize(
-    ("state", "error"),
-    [("draining", ModelUnavailable), ("suspect", ModelUnavailable), ("offline", ModelNotFound)],
+    ("state", "reason"),
+    [
+        ("draining", "a is about to stop"),
+        ("suspect", "a does not answer"),
+        ("offline", "a has it and is offline"),
+    ],
 )
-def test_only_online_peers_are_asked(state: NodeState, error: type[Exception], stage: Stage) -> None:
+def test_only_online_peers_are_asked_and_the_client_hears_of_the_others(
+    state: NodeState, reason: str, stage: Stage
+) -> None:
     async def main() -> None:
         async with stage.swarm("a") as swarm:
             swarm.view.show("a", state)
-            with pytest.raises(error):
+            with pytest.raises(ModelUnavailable, match=reason):
                 await stage.read(swarm.front, stage.request())
             assert swarm.workers["a"].served == []
             assert list(swarm.front.models()) == []
