@@ -30,7 +30,7 @@ from node.engine.errors import EngineBusy, EngineFailed, EngineUnavailable, Prom
 from node.engine.wire import GenerateRequest
 from node.engine_request import completion_prompt, engine_request, require_servable
 from node.models.definition import ModelDefinition
-from node.models.errors import ModelNameTaken, UnknownModel
+from node.models.errors import UnknownModel
 from node.models.hashing import FileHasher
 from node.served_model import MakeEngine, ServedModel, make_engine
 from p2p.peer import PeerId
@@ -93,23 +93,19 @@ class Worker:
         return {name: model.load() for name, model in self._models.items()}
 
     def add_model(self, definition: ModelDefinition) -> None:
-        """Serve one more model, and load it now. One that failed under the same name is replaced.
+        """Serve one more model, and load it now.
 
-        Raises:
-          ModelNameTaken: another file is served under that name.
+        One of that name that failed, or whose file lies elsewhere now, is replaced once nothing runs on it;
+        new requests wait for that.
         """
-        model = self._models.get(definition.name)
-        if model is not None and model.state != "failed":
-            if model.definition.path != definition.path:
-                raise ModelNameTaken(f"{model.definition.path} is called {definition.name} already")
-            model.want()
+        former = self._models.get(definition.name)
+        if former is not None and former.state != "failed" and former.definition.path == definition.path:
+            former.want()
             return
-        if model is not None:
-            model.stop()
         model = self._models[definition.name] = self._served(definition)
         model.want()
         if self._nursery is not None:
-            self._nursery.start_soon(model.run)
+            self._nursery.start_soon(self._run_after, former, model)
         self.on_change()
 
     async def remove_model(self, name: ModelName) -> None:
@@ -124,12 +120,7 @@ class Worker:
         if model is None:
             raise UnknownModel(f"this node has no model {name}")
         self.on_change()
-        try:
-            while self._running[model]:
-                await self._request_ended.park()
-        finally:
-            model.stop()
-        await model.wait_ended()
+        await self._end(model)
 
     async def drain(self) -> None:
         """Refuse new requests from now on, and wait until none runs. Bound it with a timeout.
@@ -183,6 +174,21 @@ class Worker:
             request.messages, engine.facts, template=settings.chat_template, renderer=self._renderer
         )
         return engine_request(request, settings, prompt.parts, prompt.stops)
+
+    async def _run_after(self, former: ServedModel | None, model: ServedModel) -> None:
+        # Not both at once: the memory may hold one only.
+        if former is not None:
+            await self._end(former)
+        await model.run()
+
+    async def _end(self, model: ServedModel) -> None:
+        """End a model that gets no new requests, once nothing runs on it. Cancelled: at once."""
+        try:
+            while self._running[model]:
+                await self._request_ended.park()
+        finally:
+            model.stop()
+        await model.wait_ended()
 
     @contextmanager
     def _at_work(self, model: ServedModel) -> Iterator[None]:

@@ -21,7 +21,7 @@ from node.engine.engine import Engine
 from node.engine.errors import EngineBusy, EngineFailed, EngineUnavailable, PromptRefused, PromptTooLong
 from node.engine.wire import EngineParams, GenerateRequest, ModelFacts, PromptPart
 from node.models.definition import ModelDefinition
-from node.models.errors import ModelFileChanged, ModelNameTaken, UnknownModel
+from node.models.errors import ModelFileChanged, UnknownModel
 from node.models.hashing import FileHasher
 from node.models.model_yaml import ModelSettings
 from node.worker import Worker
@@ -70,7 +70,6 @@ class FakeEngine:
         self.state = "starting"
         self.reason = ""
         self.slots_busy = 0
-        self.has_run = False
         self._behaviour = behaviour
         self._on_change = on_change
         self._loaded = trio.Event()
@@ -481,12 +480,44 @@ def test_a_model_can_be_added_and_one_that_failed_replaced() -> None:
         worker.add_model(definition("new"))
         assert state_of(worker, "new") == ("loading", "")
         worker.add_model(definition("new"))
-        with pytest.raises(ModelNameTaken):
-            worker.add_model(replace(definition("new"), path=Path("/elsewhere/new.gguf")))
         worker.add_model(definition("tiny"))
         assert await ask(worker, completion("tiny")) == "ab"
 
     run(test, definition(problem="was not there yet"))
+
+
+def test_a_model_whose_file_was_copied_moves_there_and_no_answer_breaks_off() -> None:
+    behaviour = Behaviour()
+    copy = replace(definition(), path=Path("/home/models/copy.gguf"))
+
+    async def test(worker: Worker) -> None:
+        async with trio.open_nursery() as nursery, worker.infer(completion()) as answer:
+            worker.add_model(copy)
+            nursery.start_soon(ask, worker, completion())
+            await trio.sleep(10 * LOAD_TIME)
+            assert behaviour.engines["copy"].state == "starting", "the memory may hold one only"
+            assert [event async for event in answer.events][-1] == DONE
+        assert behaviour.engines["tiny"].state == "failed"
+        assert behaviour.engines["copy"].state == "ready"
+        assert [record.name for record in worker.model_records()] == [TINY]
+
+    run(test, behaviour=behaviour)
+
+
+def test_a_model_may_be_replaced_and_removed_before_its_time_has_come() -> None:
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        async with trio.open_nursery() as nursery, worker.infer(completion()) as answer:
+            for stem in ("one", "two"):
+                worker.add_model(replace(definition(), path=Path(f"/models/{stem}.gguf")))
+            nursery.start_soon(worker.remove_model, TINY)
+            await trio.testing.wait_all_tasks_blocked()
+            assert worker.models() == []
+            assert [event async for event in answer.events][-1] == DONE
+        assert {engine.state for engine in behaviour.engines.values()} == {"starting", "failed"}
+
+    run(test, behaviour=behaviour)
 
 
 def test_a_model_is_known_by_its_hash_as_soon_as_there_is_one() -> None:
