@@ -2,7 +2,7 @@
 
 `httpx.ASGITransport` runs the app to its end before the first byte can be seen; here
 a stream can be watched piece by piece, and leaving the block early is a client that
-hangs up. Loaded by path (`tests/` is no package); see `tests/api/conftest.py`.
+hangs up.
 """
 
 from __future__ import annotations

@@ -1,15 +1,11 @@
-"""What the tests of api/ share, loaded by path because `tests/` is no package."""
+"""What the tests of api/ share: an app over a stub backend, and how to call it."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import trio
@@ -18,26 +14,8 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.settings import ApiSettings
-
-if TYPE_CHECKING:
-    from tests.api.stub_backend import StubBackend
-    from tests.asgi import Exchange, Reply
-
-HERE = Path(__file__).parent
-
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"_loaded_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # Where dataclasses look their annotations up.
-    spec.loader.exec_module(module)
-    return module
-
-
-_asgi = _load(HERE.parent / "asgi.py")
-_stub = _load(HERE / "stub_backend.py")
+from tests.api.stub_backend import StubBackend
+from tests.asgi import Exchange, Reply, open_request
 
 
 @dataclass
@@ -64,8 +42,7 @@ class Bench:
 
     def open(self, method: str, path: str, **options: Any) -> AbstractAsyncContextManager[Exchange]:
         """A request under way; leaving the block hangs up."""
-        opened: AbstractAsyncContextManager[Exchange] = _asgi.open_request(self.app, method, path, **options)
-        return opened
+        return open_request(self.app, method, path, **options)
 
     def call(self, method: str, path: str, json_body: Any = None, **options: Any) -> Reply:
         """A whole request, from a test that is not async itself."""
@@ -96,12 +73,6 @@ def run(main: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @pytest.fixture
-def stub() -> ModuleType:
-    """The module with `StubBackend`, `words` and `Hang`."""
-    return _stub
-
-
-@pytest.fixture
 def smallest_chat() -> dict[str, Any]:
     """The smallest body of a chat completion there is."""
     return dict(SMALLEST_CHAT)
@@ -118,7 +89,7 @@ def new_bench() -> Callable[..., Bench]:
     """Makes a `Bench`: settings and the stub's script by keyword."""
 
     def new(settings: Mapping[str, Any] | None = None, **script: Any) -> Bench:
-        backend = _stub.StubBackend(**script)
+        backend = StubBackend(**script)
         status = StubStatus()
         return Bench(
             backend, status, create_app(backend, ApiSettings(version="1.2.3", **(settings or {})), status)

@@ -8,10 +8,10 @@ import pytest
 import trio
 
 from federation.backend import Chunk, Done, Progress, Timings, Usage
+from tests.api.stub_backend import SERVED_BY, Hang, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from tests.api.conftest import Bench
 
@@ -72,8 +72,8 @@ def test_a_completion_stream_has_only_texts(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("text", ['"quoted"\n', "日本語", "👩‍👩‍👧", "\u2028\u2029\x85", "\0", "</script>"])
-def test_any_text_arrives_as_it_is(new_bench: Callable[..., Bench], stub: ModuleType, text: str) -> None:
-    bench = new_bench(script=stub.words(text))
+def test_any_text_arrives_as_it_is(new_bench: Callable[..., Bench], text: str) -> None:
+    bench = new_bench(script=words(text))
     assert bench.chat().json()["choices"][0]["message"]["content"] == text
     streamed = [
         event["choices"][0]["delta"].get("content", "") for event in bench.chat(stream=True).events()[:-1]
@@ -82,11 +82,9 @@ def test_any_text_arrives_as_it_is(new_bench: Callable[..., Bench], stub: Module
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_every_answer_says_who_gave_it(
-    new_bench: Callable[..., Bench], stub: ModuleType, stream: bool
-) -> None:
+def test_every_answer_says_who_gave_it(new_bench: Callable[..., Bench], stream: bool) -> None:
     headers = new_bench(attempts=2).chat(stream=stream).headers
-    assert headers["x-localai-peer"] == stub.SERVED_BY
+    assert headers["x-localai-peer"] == SERVED_BY
     assert headers["x-localai-attempts"] == "2"
     assert headers["x-request-id"].startswith("req-")
     assert ";dur=" in headers["server-timing"]
@@ -109,38 +107,35 @@ def test_an_odd_request_id_is_replaced(bench: Bench, smallest_chat: dict[str, An
     assert reply.headers["x-request-id"].startswith("req-")
 
 
-def test_a_token_without_text_is_no_event(new_bench: Callable[..., Bench], stub: ModuleType) -> None:
+def test_a_token_without_text_is_no_event(new_bench: Callable[..., Bench]) -> None:
     half_a_character = Chunk(0, (7,), "")
-    bench = new_bench(script=[half_a_character, *stub.words("é")])
+    bench = new_bench(script=[half_a_character, *words("é")])
     contents = [
         event["choices"][0]["delta"].get("content") for event in bench.chat(stream=True).events()[:-1]
     ]
     assert contents == ["", "é", None]
 
 
-def test_a_long_prefill_keeps_the_connection_warm(new_bench: Callable[..., Bench], stub: ModuleType) -> None:
+def test_a_long_prefill_keeps_the_connection_warm(new_bench: Callable[..., Bench]) -> None:
     slow = [step for tenth in range(30) for step in (1.0, Progress(tenth * 100, 3000))]
-    bench = new_bench(script=[*slow, *stub.words("Paris")])
+    bench = new_bench(script=[*slow, *words("Paris")])
     lines = bench.chat(stream=True).body.decode().splitlines()
     comments = [line for line in lines if line.startswith(":")]
     assert comments == [": prefill 900/3000", ": prefill 1900/3000", ": prefill 2900/3000"]
     assert '"content":"Paris"' in "".join(lines)
 
 
-def test_a_short_prefill_sends_nothing_before_the_first_token(
-    new_bench: Callable[..., Bench], stub: ModuleType
-) -> None:
-    bench = new_bench(script=[1.0, Progress(10, 20), *stub.words("Paris")])
+def test_a_short_prefill_sends_nothing_before_the_first_token(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench(script=[1.0, Progress(10, 20), *words("Paris")])
     assert b"prefill" not in bench.chat(stream=True).body
 
 
 def test_a_streams_head_comes_with_the_first_token_and_tells_how_long_that_took(
     new_bench: Callable[..., Bench],
-    stub: ModuleType,
     smallest_chat: dict[str, Any],
     run_mocked: Callable[..., Any],
 ) -> None:
-    bench = new_bench(script=[5.0, *stub.words("Paris"), stub.Hang()])
+    bench = new_bench(script=[5.0, *words("Paris"), Hang()])
 
     async def main() -> None:
         started_at = trio.current_time()

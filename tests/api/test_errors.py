@@ -21,10 +21,10 @@ from federation.errors import (
     ModelUnavailable,
     Refused,
 )
+from tests.api.stub_backend import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from tests.api.conftest import Bench
 
@@ -75,10 +75,8 @@ def test_a_failure_after_acceptance_and_before_the_first_token_is_502(
     assert new_bench(script=[Failed("the engine died")]).chat(stream=stream).status == 502
 
 
-def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(
-    new_bench: Callable[..., Bench], stub: ModuleType
-) -> None:
-    bench = new_bench(script=[stub.words("Par")[0], Failed("the peer went away")])
+def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench(script=[words("Par")[0], Failed("the peer went away")])
     reply = bench.chat(stream=True)
     assert reply.status == 200
     assert reply.events()[-1]["error"]["message"] == "the peer went away"
@@ -91,18 +89,16 @@ def test_a_failure_after_a_long_prefill_is_the_streams_only_event(new_bench: Cal
     assert "[DONE]" not in reply.events()
 
 
-def test_a_failure_in_the_middle_of_a_whole_answer_is_502(
-    new_bench: Callable[..., Bench], stub: ModuleType
-) -> None:
-    bench = new_bench(script=[stub.words("Par")[0], Failed("the peer went away")])
+def test_a_failure_in_the_middle_of_a_whole_answer_is_502(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench(script=[words("Par")[0], Failed("the peer went away")])
     assert bench.chat().status == 502
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_without_an_end_is_not_passed_off_as_complete(
-    new_bench: Callable[..., Bench], stub: ModuleType, stream: bool
+    new_bench: Callable[..., Bench], stream: bool
 ) -> None:
-    reply = new_bench(script=stub.words("Par", "is")[:-1]).chat(stream=stream)
+    reply = new_bench(script=words("Par", "is")[:-1]).chat(stream=stream)
     told = reply.events()[-1] if stream else reply.json()
     assert told["error"]["code"] == "worker_failed"
 
@@ -123,9 +119,9 @@ def test_a_bug_is_logged_once_and_tells_the_client_nothing(
 
 
 def test_a_bug_in_the_middle_of_a_stream_is_its_last_event(
-    new_bench: Callable[..., Bench], stub: ModuleType, caplog: pytest.LogCaptureFixture
+    new_bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
 ) -> None:
-    reply = new_bench(script=[stub.words("Par")[0], ZeroDivisionError("secret")]).chat(stream=True)
+    reply = new_bench(script=[words("Par")[0], ZeroDivisionError("secret")]).chat(stream=True)
     assert reply.events()[-1]["error"]["code"] == "internal_error"
     assert len(caplog.records) == 1
 

@@ -8,9 +8,10 @@ import pytest
 import trio
 import trio.testing
 
+from tests.api.stub_backend import Hang, words
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from tests.api.conftest import Bench
 
@@ -19,17 +20,16 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_hang_up_cancels_the_backend(
     new_bench: Callable[..., Bench],
-    stub: ModuleType,
     run_mocked: Callable[..., Any],
     phase: str,
     stream: bool,
 ) -> None:
-    script: dict[str, Any] = {
-        "waiting": {"on_enter": stub.Hang()},
-        "prefill": {"script": [stub.Hang()]},
-        "decode": {"script": [stub.words("Par")[0], stub.Hang()]},
-    }[phase]
-    bench = new_bench(**script)
+    scripts: dict[str, dict[str, Any]] = {
+        "waiting": {"on_enter": Hang()},
+        "prefill": {"script": [Hang()]},
+        "decode": {"script": [words("Par")[0], Hang()]},
+    }
+    bench = new_bench(**scripts[phase])
 
     async def main() -> None:
         body = {"model": "stub", "prompt": "Hi", "stream": stream}
@@ -47,11 +47,10 @@ def test_a_hang_up_cancels_the_backend(
 
 def test_a_hang_up_before_the_answer_counts_as_499(
     new_bench: Callable[..., Bench],
-    stub: ModuleType,
     smallest_chat: dict[str, Any],
     run_mocked: Callable[..., Any],
 ) -> None:
-    bench = new_bench(on_enter=stub.Hang())
+    bench = new_bench(on_enter=Hang())
 
     async def main() -> None:
         async with bench.open("POST", "/v1/chat/completions", json_body=smallest_chat):
@@ -63,14 +62,13 @@ def test_a_hang_up_before_the_answer_counts_as_499(
 
 def test_a_client_that_does_not_read_holds_the_backend_back(
     new_bench: Callable[..., Bench],
-    stub: ModuleType,
     smallest_chat: dict[str, Any],
     run_mocked: Callable[..., Any],
 ) -> None:
     taken = []
 
     def tokens() -> Any:
-        for chunk in stub.words(*["word"] * 100):
+        for chunk in words(*["word"] * 100):
             taken.append(chunk)
             yield chunk
 
@@ -90,11 +88,10 @@ def test_a_client_that_does_not_read_holds_the_backend_back(
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_does_not_read_the_end_holds_no_slot(
     new_bench: Callable[..., Bench],
-    stub: ModuleType,
     run_mocked: Callable[..., Any],
     stream: bool,
 ) -> None:
-    bench = new_bench(script=stub.words("Paris"))
+    bench = new_bench(script=words("Paris"))
 
     async def main() -> None:
         body = {"model": "stub", "prompt": "Hi", "stream": stream}

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -26,30 +22,16 @@ from api.errors import AddressInUse, ListenFailed
 from api.serve import ServerAddress, serve
 from api.settings import ApiSettings
 from federation.errors import BadRequest, Busy, ContextTooLong, Failed, ModelNotFound, ModelUnavailable
+from tests.api.stub_backend import SERVED_BY, Hang, StubBackend, words
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from openai.types.chat import ChatCompletionMessageParam
 
-    from tests.api.stub_backend import StubBackend
-
 pytestmark = pytest.mark.real
 
 
-def _load_stub() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "_real_stub_backend", Path(__file__).parents[1] / "api" / "stub_backend.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-stub = _load_stub()
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Capital of France?"}]
 
 
@@ -105,11 +87,11 @@ async def ask(address: ServerAddress, use: Callable[[openai.OpenAI], Any], timeo
 
 
 def test_the_official_client_streams_and_reads_whole_answers() -> None:
-    backend = stub.StubBackend()
+    backend = StubBackend()
 
     def use(client: openai.OpenAI) -> None:
         whole = client.chat.completions.with_raw_response.create(model="stub", messages=MESSAGES)
-        assert whole.headers["x-localai-peer"] == stub.SERVED_BY
+        assert whole.headers["x-localai-peer"] == SERVED_BY
         assert whole.parse().choices[0].message.content == "Paris"
         stream = client.chat.completions.create(
             model="stub", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
@@ -132,7 +114,7 @@ def test_the_official_client_streams_and_reads_whole_answers() -> None:
 
 def test_langchain_streams_and_reads_whole_answers() -> None:
     async def main() -> None:
-        async with server(app_over(stub.StubBackend())) as (address, _):
+        async with server(app_over(StubBackend())) as (address, _):
 
             def use() -> None:
                 model = ChatOpenAI(
@@ -166,14 +148,14 @@ def test_errors_are_the_official_clients_own(
         assert raised.value.code == code
 
     async def main() -> None:
-        async with server(app_over(stub.StubBackend(on_enter=error))) as (address, _):
+        async with server(app_over(StubBackend(on_enter=error))) as (address, _):
             await ask(address, use)
 
     run(main)
 
 
 def test_a_stream_that_breaks_raises_in_the_official_client() -> None:
-    backend = stub.StubBackend(script=[stub.words("Par")[0], Failed("the peer went away")])
+    backend = StubBackend(script=[words("Par")[0], Failed("the peer went away")])
 
     def use(client: openai.OpenAI) -> None:
         stream = client.chat.completions.create(model="stub", messages=MESSAGES, stream=True)
@@ -189,7 +171,7 @@ def test_a_stream_that_breaks_raises_in_the_official_client() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_hangs_up_frees_the_backend(stream: bool) -> None:
-    backend = stub.StubBackend(script=[*stub.words("Par")[:1], stub.Hang()])
+    backend = StubBackend(script=[*words("Par")[:1], Hang()])
 
     def use(client: openai.OpenAI) -> None:
         if stream:
@@ -211,7 +193,7 @@ def test_a_client_that_hangs_up_frees_the_backend(stream: bool) -> None:
 
 def test_a_large_body_gets_its_413_although_it_is_not_read() -> None:
     async def main() -> None:
-        async with server(app_over(stub.StubBackend())) as (address, _), httpx.AsyncClient() as client:
+        async with server(app_over(StubBackend())) as (address, _), httpx.AsyncClient() as client:
             reply = await client.post(
                 f"{address.url}/v1/chat/completions",
                 content=b"x" * 100_000_000,
@@ -224,7 +206,7 @@ def test_a_large_body_gets_its_413_although_it_is_not_read() -> None:
 
 
 def test_stopping_lets_a_running_answer_finish() -> None:
-    backend = stub.StubBackend(script=[*stub.words("Par")[:1], 0.5, *stub.words("is")])
+    backend = StubBackend(script=[*words("Par")[:1], 0.5, *words("is")])
 
     async def main() -> None:
         async with server(app_over(backend)) as (address, stop):
@@ -251,13 +233,13 @@ async def deaf_client(address: ServerAddress) -> AsyncIterator[trio.SocketStream
 
 
 def more_than_any_buffer() -> list[Any]:
-    pieces: list[Any] = stub.words(*["x" * 10_000] * 5_000)
+    pieces: list[Any] = words(*["x" * 10_000] * 5_000)
     return pieces
 
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])
 def test_a_client_that_stopped_reading_cannot_keep_the_server_alive(how: str) -> None:
-    backend = stub.StubBackend(script=more_than_any_buffer())
+    backend = StubBackend(script=more_than_any_buffer())
 
     async def main() -> None:
         scope = trio.CancelScope()
@@ -277,7 +259,7 @@ def test_a_client_that_stopped_reading_cannot_keep_the_server_alive(how: str) ->
 
 def test_a_client_that_stopped_reading_loses_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.serve.WRITE_TIMEOUT", 0.2)
-    backend = stub.StubBackend(script=more_than_any_buffer())
+    backend = StubBackend(script=more_than_any_buffer())
 
     async def main() -> None:
         async with server(app_over(backend)) as (address, _), deaf_client(address):
@@ -291,7 +273,7 @@ def test_one_connection_too_many_is_closed_at_once(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("api.serve.CONNECTIONS_MAX", 1)
 
     async def main() -> None:
-        async with server(app_over(stub.StubBackend())) as (address, _), httpx.AsyncClient() as client:
+        async with server(app_over(StubBackend())) as (address, _), httpx.AsyncClient() as client:
             assert (await client.get(f"{address.url}/healthz")).status_code == 200
             async with await trio.open_tcp_stream(address.host, address.port) as second:
                 assert await second.receive_some() == b""
@@ -303,7 +285,7 @@ def test_one_connection_too_many_is_closed_at_once(monkeypatch: pytest.MonkeyPat
 def test_idle_connections_do_not_delay_a_stop() -> None:
     async def main() -> None:
         async with httpx.AsyncClient() as client:
-            async with server(app_over(stub.StubBackend()), grace=20) as (address, stop):
+            async with server(app_over(StubBackend()), grace=20) as (address, stop):
                 assert (await client.get(f"{address.url}/healthz")).status_code == 200
                 started_at = trio.current_time()
                 stop.set()
@@ -317,7 +299,7 @@ def test_a_taken_port_is_named() -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             with pytest.raises(AddressInUse, match=f"127.0.0.1:{port}"):
-                await serve(app_over(stub.StubBackend()), "127.0.0.1", port, stop=trio.Event())
+                await serve(app_over(StubBackend()), "127.0.0.1", port, stop=trio.Event())
 
     run(main)
 
@@ -326,7 +308,7 @@ def test_a_taken_port_is_named() -> None:
 def test_a_host_that_is_not_ours_cannot_be_listened_on(host: str) -> None:
     async def main() -> None:
         with pytest.raises(ListenFailed, match=re.escape(host)):
-            await serve(app_over(stub.StubBackend()), host, 0, stop=trio.Event())
+            await serve(app_over(StubBackend()), host, 0, stop=trio.Event())
 
     run(main)
 
@@ -345,7 +327,7 @@ def test_the_printed_url_can_be_opened(address: ServerAddress, url: str) -> None
 
 def test_what_is_not_http_closes_only_its_own_connection(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with server(app_over(stub.StubBackend())) as (address, _), httpx.AsyncClient() as client:
+        async with server(app_over(StubBackend())) as (address, _), httpx.AsyncClient() as client:
             for noise in (
                 b"\x16\x03\x01\x02\x00\x01",
                 b"GET /\r\n\r\n",
