@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -38,23 +42,29 @@ CORE_MUST_NOT_IMPORT = {
     "secrets": "a core is given its randomness",
 }
 CORES = (
+    "p2p/fields.py",
     "p2p/framing.py",
     "p2p/hello.py",
     "p2p/address_book.py",
     "p2p/admission.py",
     "p2p/admission_events.py",
     "p2p/boot_ids.py",
+    "p2p/guest.py",
     "p2p/connection_table.py",
+    "p2p/peer.py",
+    "p2p/secret.py",
     "p2p/tcp_address.py",
     "p2p/yamux_frames.py",
     "p2p/token.py",
     "p2p/credential.py",
     "ledger/version.py",
     "ledger/entry.py",
+    "ledger/record_fields.py",
     "ledger/records.py",
     "ledger/state.py",
     "ledger/sync.py",
     "ledger/failure_detector.py",
+    "ledger/liveness_events.py",
     "ledger/sync_messages.py",
     "ledger/probe.py",
     "ledger/beliefs.py",
@@ -68,18 +78,26 @@ CORES = (
     "federation/attempts.py",
     "federation/infer_codec.py",
     "federation/request_codec.py",
+    "node/engine/load_problem.py",
+    "node/engine/step_loop.py",
+    "node/engine/wire.py",
     "node/engine/text_stream.py",
     "node/engine/scheduler.py",
     "node/engine/supervisor.py",
     "node/chat/template.py",
     "node/chat/messages.py",
     "node/chat/plain_prompt.py",
+    "node/models/yaml_reader.py",
+    "node/openai_stream.py",
     "node/engine_request.py",
     "node/listening.py",
     "node/readiness.py",
     "node/status.py",
     "node/status_table.py",
     "api/access.py",
+    "api/schema.py",
+    "api/shapes.py",
+    "api/sse.py",
 )
 
 
@@ -144,6 +162,26 @@ def test_a_package_of_one_folder_stays_there(package: str) -> None:
         if module.split(".")[0] == package and not name_of(path).startswith(f"{folder}/")
     ]
     assert not strays, reason
+
+
+def distribution_name(requirement: str) -> str:
+    """The name in `requirement`, spelt as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[=<>~; ]", requirement)[0]).lower()
+
+
+def test_what_is_imported_is_declared() -> None:
+    """A package that is only there because another one needs it is gone the day that one does not."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {distribution_name(requirement) for requirement in project["dependencies"]}
+    providers = packages_distributions()
+    undeclared = [
+        f"{name_of(path)}:{line} imports {module}"
+        for path in sources()
+        for line, module in imports_of(path)
+        if (package := module.split(".")[0]) not in ORDER and package not in sys.stdlib_module_names
+        if declared.isdisjoint(distribution_name(name) for name in providers.get(package, ()))
+    ]
+    assert not undeclared
 
 
 @pytest.mark.parametrize("core", CORES)
