@@ -3,17 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench interop clean
+.PHONY: setup demo test lint bench clean
 
 setup: $(STAMP)
 
-# constraints.txt names every package with its version, so nothing is resolved and `--no-deps` is safe.
-# llama-cpp-python is compiled from source (about five minutes on two cores); pip caches the wheel it built.
-# GGML_RPC puts llama.cpp's RPC backend into that build. libp2p needs trio-typing, whose stubs describe an
-# older trio and would hide trio's own types from mypy: they go.
+# constraints.txt names every package with its version, so `--no-deps` is safe.
+# llama-cpp-python is compiled from source (about five minutes on two cores), with your own CMAKE_ARGS and with
+# GGML_RPC, which puts llama.cpp's RPC backend into that build. pip caches the wheel whatever it was built with:
+# `pip cache remove llama_cpp_python` comes before a build with other arguments. libp2p needs trio-typing, whose
+# stubs describe an older trio and would hide trio's own types from mypy: they go.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	CMAKE_ARGS="-DGGML_RPC=on" $(BIN)/python -m pip install --quiet --no-deps -r constraints.txt
+	CMAKE_ARGS="$$CMAKE_ARGS -DGGML_RPC=on" $(BIN)/python -m pip install --quiet --no-deps -r constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/python -c "import shutil, sysconfig; shutil.rmtree(sysconfig.get_path('purelib') + '/trio-stubs', ignore_errors=True)"
 	touch $(STAMP)
