@@ -1,6 +1,6 @@
 """We speak libp2p, not a dialect of it: a js-libp2p peer from npm understands us.
 
-Runs where node and npm are; the packages are installed once, beside the script.
+Runs where Node.js 20 or newer and npm are; the packages are installed once, beside the script.
 """
 
 from __future__ import annotations
@@ -31,34 +31,49 @@ NPM = shutil.which("npm") or ""
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(not (NODE and NPM), reason="node and npm are not installed"),
+    # The first test also waits for the packages.
+    pytest.mark.timeout(300),
 ]
 
 SCRIPTS = Path(__file__).parent.parent / "interop_js"
 PSK = bytes(range(32))
 OTHER_PSK = bytes(32)
 ECHO = "/echo/1"
-INSTALL_TIME_MAX = 100.0
+NODE_VERSION_MIN = 20
+"""js-libp2p wants 22; `node20.mjs` has what 20 lacks."""
+INSTALL_TIME_MAX = 180.0
 """Seconds; it takes 16 with an empty cache."""
+REGISTRY_TIME_MAX = 30.0
+"""Seconds for the registry's first answer; it takes one."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def packages() -> None:
     """The packages of package.json, installed unless they are there already."""
+    version = finished([NODE, "--version"], within=REGISTRY_TIME_MAX).stdout.strip()
+    if int(version.removeprefix("v").split(".")[0]) < NODE_VERSION_MIN:
+        pytest.skip(f"Node.js is {version}, js-libp2p needs {NODE_VERSION_MIN} or newer")
     wanted = hashlib.sha256((SCRIPTS / "package.json").read_bytes()).hexdigest()
     stamp = SCRIPTS / "node_modules" / ".installed"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return
-    install = subprocess.run(
-        [NPM, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"],
-        cwd=SCRIPTS,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_TIME_MAX,
-        check=False,
-    )
+    if finished([NPM, "view", "libp2p", "name", "--fetch-retries=0"], within=REGISTRY_TIME_MAX).returncode:
+        pytest.skip("js-libp2p is not installed, and the npm registry cannot be reached")
+    quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
+    install = finished([NPM, "install", *quiet], within=INSTALL_TIME_MAX)
     if install.returncode:
-        pytest.skip(f"npm could not install js-libp2p: {install.stderr.strip()[-300:]}")
+        pytest.fail(f"npm could not install js-libp2p: {install.stderr.strip()[-500:]}", pytrace=False)
     stamp.write_text(wanted, encoding="utf-8")
+
+
+def finished(command: list[str], *, within: float) -> subprocess.CompletedProcess[str]:
+    """What became of `command`; one that takes longer than `within` seconds has failed."""
+    try:
+        return subprocess.run(
+            command, cwd=SCRIPTS, capture_output=True, text=True, timeout=within, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"it took over {within:.0f} s")
 
 
 class JsPeer:
