@@ -26,7 +26,7 @@ import platformdirs
 
 from node.child_environment import SETTINGS_PREFIX
 from node.errors import HomeDamaged
-from node.flag_types import HostPort, HostPortType, MultiaddrType, NameType
+from node.flag_types import ApiKeyType, HostPort, HostPortType, MultiaddrType, NameType
 from node.home import Home
 from node.listening import PORT_DEFAULT
 
@@ -34,6 +34,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 HOME_VARIABLE = f"{SETTINGS_PREFIX}HOME"
 TOKEN_VARIABLE = f"{SETTINGS_PREFIX}TOKEN"
+API_KEY_VARIABLE = f"{SETTINGS_PREFIX}API_KEY"
 LISTEN_DEFAULT = f"/ip4/0.0.0.0/tcp/{PORT_DEFAULT}"
 API_DEFAULT = "127.0.0.1:8080"
 SLOTS_DEFAULT = 4
@@ -144,7 +145,11 @@ listen_option = _setting(
     help=f"Where peers connect to: {LISTEN_DEFAULT}, or the next free port, if not given. Repeatable.",
 )
 api_key_option = _setting(
-    "--api-key", multiple=True, metavar="KEY", help="What HTTP clients must show. Repeatable."
+    "--api-key",
+    multiple=True,
+    type=ApiKeyType(),
+    metavar="KEY",
+    help="What HTTP clients must show. Repeatable.",
 )
 
 _RUN_SETTINGS = (

@@ -78,6 +78,19 @@ class NameType(click.ParamType[str]):
         return name
 
 
+class ApiKeyType(click.ParamType[str]):
+    """What can stand in a header. An empty one, from a variable that is not set, would lock everybody out."""
+
+    name = "key"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        key = str(value)
+        if not key or key != key.strip() or not key.isascii() or not key.isprintable():
+            # Without the key itself: what is told here may end up in a log.
+            self.fail("a key is printable ASCII, not empty, without space at its ends", param, ctx)
+        return key
+
+
 class DurationType(click.ParamType[int]):
     """`30m`, `1h`, `7d`, as seconds."""
 

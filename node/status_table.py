@@ -15,14 +15,25 @@ def render_status(status: Mapping[str, Any]) -> str:
     """`status` as `localai-node status` prints it: one line per node, ours first."""
     nodes = sorted(status["nodes"], key=lambda node: (node["id"] != status["self"], node["name"]))
     rows: list[Sequence[str]] = [("NODE", "STATE", "ROLE", "SLOTS", "RTT", "SEEN", "MODELS")]
-    names = Counter(node["name"] for node in nodes)
-    for node in nodes:
-        # Machines of one name are told apart by the end of their id.
-        name = node["name"] if names[node["name"]] == 1 else f"{node['name']} ...{node['id'][-6:]}"
-        rows.append(_row(node, name, is_self=node["id"] == status["self"]))
+    names = node_names(nodes)
+    rows += [_row(node, names[node["id"]], is_self=node["id"] == status["self"]) for node in nodes]
     lines = [f"swarm {status['swarm']}: {_count(nodes)}", "", *_columns(rows)]
-    lines += [f"warning: {_printable(warning)}" for node in nodes for warning in node["warnings"]]
+    lines += [f"warning: {printable(warning)}" for node in nodes for warning in node["warnings"]]
     return "\n".join(lines)
+
+
+def node_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What to call each node of `/api/swarm`, by its id: machines of one name are told apart by its end."""
+    count = Counter(node["name"] for node in nodes)
+    return {
+        node["id"]: node["name"] if count[node["name"]] == 1 else f"{node['name']} ...{node['id'][-6:]}"
+        for node in nodes
+    }
+
+
+def printable(text: str) -> str:
+    """`text` without what a terminal would obey: names and reasons come from other machines."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _count(nodes: Sequence[Mapping[str, Any]]) -> str:
@@ -50,13 +61,8 @@ def model_text(model: Mapping[str, Any]) -> str:
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    rows = [[_printable(cell) for cell in row] for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-
-
-def _printable(text: str) -> str:
-    """`text` without what a terminal would obey: names and reasons come from other machines."""
-    return "".join(character if character.isprintable() else "?" for character in text)

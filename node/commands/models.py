@@ -11,7 +11,9 @@ from node.config import home_option
 from node.control import ask
 from node.errors import NotRunning, WrongUse
 from node.home import Home
+from node.models.errors import UnknownModel
 from node.models.portable_text import is_portable
+from node.status_table import node_names, printable
 
 if TYPE_CHECKING:
     from node.models.catalog import Catalog
@@ -41,13 +43,14 @@ def ls(*, home: Home) -> None:
             click.echo(f"{model.name}  {model.problem}" if model.problem else model.name)
         return
     holders: dict[str, list[str]] = {}
+    names = node_names(swarm["nodes"])
     for node in swarm["nodes"]:
         for model in node["models"] if node["state"] != "offline" else ():
-            holders.setdefault(model["name"], []).append(f"{node['name']} ({_state(model)})")
+            holders.setdefault(model["name"], []).append(f"{names[node['id']]} ({_state(model)})")
     if not holders:
         click.echo("no models yet; add one with `localai-node models add FILE`", err=True)
     for name, nodes in sorted(holders.items()):
-        click.echo(f"{name}  {', '.join(nodes)}")
+        click.echo(printable(f"{name}  {', '.join(nodes)}"))
 
 
 @models.command(epilog="Example: localai-node models add ~/models/qwen.gguf")
@@ -77,8 +80,12 @@ def rm(*, home: Home, name: str) -> None:
     except NotRunning:
         from ledger.records import ModelName
 
+        catalog = _catalog(home)
+        if name not in catalog.definitions:
+            # Before the lock, which would make a home of a mistyped path.
+            raise UnknownModel(f"the home {home.path} has no model {name}") from None
         with home.lock():
-            deleted = [str(path) for path in _catalog(home).remove(ModelName(name))]
+            deleted = [str(path) for path in catalog.remove(ModelName(name))]
     click.echo("\n".join([f"{name} is not served any more", *(f"deleted {path}" for path in deleted)]))
 
 

@@ -120,6 +120,67 @@ def test_an_answer_that_fails_says_why(
     assert words in capsys.readouterr().err
 
 
+def test_a_question_in_the_place_of_a_model_is_told_from_one(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["chat", "What is the capital of France?"]) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert "serves tiny" in told.err
+    assert 'localai-node chat tiny "..."' in told.err
+    assert node.requests == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_who_stops_an_answer_keeps_the_conversation(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(line: str) -> str:
+        text = text_of_event(line)
+        if text == "is.":
+            raise KeyboardInterrupt
+        return text
+
+    monkeypatch.setattr("node.commands.chat.text_of_event", read)
+    monkeypatch.setattr(sys, "stdin", Terminal("Capital of France?\nAnd why?\n"))
+    assert main(["chat"]) == 0
+    assert capsys.readouterr().err.count("(stopped)") == 2
+    assert [message["content"] for message in node.requests[1]["messages"]] == [
+        "Capital of France?",
+        "Par",
+        "And why?",
+    ]
+
+
+def test_a_person_whose_question_failed_may_ask_another(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.status, node.body = 503, b'{"error": {"message": "tiny is loading"}}'
+    monkeypatch.setattr(sys, "stdin", Terminal("Capital of France?\nAnd now?\n"))
+    assert main(["chat", "tiny"]) == 0
+    assert capsys.readouterr().err.count("tiny is loading") == 2
+    assert [message["content"] for message in node.requests[1]["messages"]] == ["And now?"]
+
+
+def test_a_script_whose_question_failed_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.status = 503
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Capital of France?\nAnd now?\n"))
+    assert main(["chat"]) == 1
+    assert len(node.requests) == 1
+
+
+def test_a_key_that_is_missing_is_asked_for_by_its_flag(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.status, node.body = 401, b'{"error": {"message": "this node wants an API key"}}'
+    assert main(["chat", "tiny", "Hello?"]) == 1
+    assert "wants an API key; give --api-key KEY, or set LOCALAI_NODE_API_KEY" in capsys.readouterr().err
+
+
 def test_a_key_of_the_homes_own_settings_is_shown(node: Node, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('api_key = ["one", "two"]\n')
     main(["chat", "tiny", "Hello?"])

@@ -422,3 +422,32 @@ def test_a_file_whose_path_is_no_text_is_refused(run: Run, home: Home) -> None:
     told = run("models", "add", "caf\udce9.gguf", "--home", home.path)
     assert told.exit_code == 2
     assert told.is_one_line("rename the file")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("status", "chat", "drain", "leave", "doctor", "models ls", "models rm tiny"),
+        *("token show", "token invite", "join", "join --token nonsense"),
+    ],
+)
+def test_a_mistyped_home_is_not_made(run: Run, home: Home, command: str) -> None:
+    run(*command.split(), "--home", home.path)
+    assert not home.path.exists()
+
+
+def test_an_empty_key_is_refused(run: Run, home: Home) -> None:
+    told = run("start", "--home", home.path, "--api-key", "")
+    assert told.exit_code == 2
+    assert told.is_one_line("--api-key", "not empty")
+    assert not home.path.exists()
+
+
+def test_models_of_nodes_with_one_name_are_told_apart(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = {"name": "tiny", "state": "loaded"}
+    nodes = [
+        {"id": f"12D3KooW{end}", "name": "laptop\x1b", "state": "online", "models": [model]}
+        for end in ("aaaaaa", "bbbbbb")
+    ]
+    monkeypatch.setattr("node.commands.models.ask", lambda *_: {"nodes": nodes})
+    assert run("models", "ls").out == "tiny  laptop? ...aaaaaa (loaded), laptop? ...bbbbbb (loaded)\n"
