@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -62,11 +62,11 @@ async def run_demo(write: Write, *, once: bool) -> None:
             async with demo_nodes(Path(folder)) as nodes:
                 write("starting three nodes on this machine ...\n")
                 three = await _start_three(nodes)
-                _say_endpoint(three[0], write)
+                _say_endpoint(three, write)
                 if once:
                     await _show_a_death(three, write)
                 else:
-                    await trio.sleep_forever()
+                    await _watch(three, write)
         nursery.cancel_scope.cancel()
     if running.cancelled_caught:
         raise KeyboardInterrupt
@@ -124,14 +124,38 @@ def _is_complete(status: dict[str, Any]) -> bool:
     return len(serving) == 3
 
 
-def _say_endpoint(node: DemoNode, write: Write) -> None:
+def _say_endpoint(nodes: Sequence[DemoNode], write: Write) -> None:
+    api = nodes[0].api
     body = json.dumps({"model": DEMO_MODEL_NAME, "messages": [{"role": "user", "content": _QUESTIONS[0]}]})
-    write(f"three nodes, one endpoint: {node.api}/v1\n")
-    write(f"\n  curl {node.api}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'\n")
-    write(f"  {node.api}/docs shows the rest; Ctrl-C ends the swarm\n\n")
+    write(f"three nodes, one endpoint: {api}/v1\n")
+    write(f"\n  curl {api}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'\n")
+    write(f"  {api}/docs shows the rest; Ctrl-C ends the swarm\n\n")
+    write("kill one and ask again; `localai-node status --home HOME` shows what is left\n")
+    for node in nodes:
+        write(f"  {node.name:<6} process {node.process.pid:<7} home {node.home}\n")
+    write("\n")
 
 
-async def _show_a_death(nodes: list[DemoNode], write: Write) -> None:
+async def _watch(nodes: Sequence[DemoNode], write: Write) -> None:
+    """Say who ends, as long as there is somebody left.
+
+    Raises:
+      NodeError: there is not.
+    """
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(_tell_its_end, node, nodes, write)
+    raise NodeError("every node of the demo has ended")
+
+
+async def _tell_its_end(node: DemoNode, nodes: Sequence[DemoNode], write: Write) -> None:
+    await node.process.wait()
+    left = [other for other in nodes if other.process.returncode is None]
+    if left:
+        write(f"{node.name} has ended; the swarm goes on, for example at {left[0].api}/v1\n")
+
+
+async def _show_a_death(nodes: Sequence[DemoNode], write: Write) -> None:
     """An answer, a death, another answer, and what the swarm looks like then."""
     await _show_answer(nodes[0], _QUESTIONS[0], write)
     victim = nodes[-1]
@@ -164,7 +188,8 @@ async def _show_answer(node: DemoNode, question: str, write: Write) -> None:
             text += piece
     if not text.strip():
         raise NodeError("the answer was empty")
-    write(f"\n  (answered by {peer})\n\n")
+    names = {row["id"]: row["name"] for row in (await _swarm(node))["nodes"]}
+    write(f"\n  (answered by {names[peer]})\n\n")
 
 
 async def _show_who_is_left(node: DemoNode, victim: DemoNode, write: Write) -> None:

@@ -87,7 +87,9 @@ def test_a_demo_shows_two_answers_and_a_death_between_them(tmp_path: Path) -> No
         assert demo.returncode == 0, err
     assert "The capital of France is Paris." in out
     assert re.search(r"> Name three colours\.\n.*\w.*\n", out)
-    assert len(re.findall(r"\(answered by 12D3Koo\w+\)", out)) == 2
+    first, second = re.findall(r"\(answered by (\w+)\)", out)
+    assert first in ("alpha", "beta", "gamma")
+    assert second in ("alpha", "beta")
     [row] = re.findall(r"^gamma .*$", out, re.MULTILINE)
     assert "online" not in row
     assert homes_in(tmp_path) == []
@@ -117,6 +119,19 @@ def test_a_demo_that_was_to_show_something_fails_if_it_is_interrupted(tmp_path: 
         assert demo.returncode == 130
     assert homes_in(tmp_path) == []
     assert processes_of(tmp_path) == []
+
+
+def test_a_demo_tells_which_of_its_nodes_end_and_ends_with_the_last(tmp_path: Path) -> None:
+    with running_demo(tmp_path) as demo:
+        rows = [read_until(demo, f"  {name} ").split() for name in ("alpha", "beta", "gamma")]
+        for name, _, pid, _, home in rows:
+            assert Path(home).is_relative_to(tmp_path)
+            psutil.Process(int(pid)).kill()
+            if name != "gamma":
+                read_until(demo, f"{name} has ended; the swarm goes on")
+        _, err = demo.communicate(timeout=PATIENCE)
+        assert (demo.returncode, err) == (1, "localai-node: every node of the demo has ended\n")
+    assert homes_in(tmp_path) == []
 
 
 @needs_signals
