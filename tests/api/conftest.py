@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import trio
-import trio.testing
 from fastapi import FastAPI
 
 from api.app import create_app
 from api.settings import ApiSettings
 from tests.api.stub_backend import StubBackend
 from tests.asgi import Exchange, Reply, open_request
+from tests.mock_time import run
 
 
 @dataclass
@@ -60,16 +59,6 @@ class Bench:
 
 
 SMALLEST_CHAT = {"model": "stub", "messages": [{"role": "user", "content": "Hi"}]}
-
-
-def run(main: Callable[[], Awaitable[Any]]) -> Any:
-    """Run `main` on a clock that jumps over every wait, at most an hour of it."""
-
-    async def bounded() -> Any:
-        with trio.fail_after(3600):
-            return await main()
-
-    return trio.run(bounded, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @pytest.fixture

@@ -19,14 +19,9 @@ from p2p.network import Connected, Disconnected, PeerStream, Rerouted
 from p2p.peer import PeerAddress, PeerId
 from p2p.yamux_stream import YamuxStream
 from tests.contract.conftest import OTHER_SECRET, Claim, World
+from tests.echo import ECHO, echo
 
-ECHO = "/echo/1"
 SMALLER, LARGER = sorted((Identity(bytes([n]) * 32) for n in (1, 2)), key=lambda identity: identity.peer_id)
-
-
-async def echo(stream: PeerStream) -> None:
-    while data := await stream.receive_some():
-        await stream.send_all(data)
 
 
 async def receive_all(stream: trio.abc.ReceiveStream) -> bytes:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from random import Random
 
 import trio
-from trio.testing import MockClock
 
 from ledger.ledger import Ledger
 from ledger.replicate import Replicator
@@ -19,11 +18,6 @@ from p2p.peer_events import PeerAdmitted, PeerEvents, PeerLost
 
 IDENTITIES = sorted((Identity(bytes([number]) * 32) for number in range(1, 13)), key=lambda one: one.peer_id)
 """By peer id, so that of two the first opens the stream."""
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run `main` under a clock that jumps to whatever is waited for."""
-    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 class EverybodyIsAMember:

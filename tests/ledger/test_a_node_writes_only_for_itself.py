@@ -18,7 +18,7 @@ from ledger.records import ModelName, ModelRecord, NodeRecord
 from ledger.state import Applied, LedgerLimits, Refused
 from ledger.version import Version
 from p2p.identity import Identity
-from tests.ledger.replicas import run
+from tests.mock_time import run
 
 ME = Identity(bytes([9]) * 32)
 ALICE = Identity(bytes([1]) * 32)

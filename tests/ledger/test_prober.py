@@ -15,8 +15,8 @@ from ledger.view import NodeView
 from p2p.framing import encode_frame
 from p2p.hello import AWAY, LEAVE
 from p2p.memory_network import MemoryHub
-from tests.ledger.replicas import run
 from tests.ledger.whole_nodes import WholeNode, all_see, until_shown, whole_nodes
+from tests.mock_time import run
 
 SIZES = [2, 3, 6]
 

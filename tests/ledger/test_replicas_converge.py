@@ -28,7 +28,8 @@ from p2p.frame_stream import FrameStream
 from p2p.framing import encode_frame
 from p2p.memory_link import LinkQuality
 from p2p.memory_network import MemoryHub
-from tests.ledger.replicas import IDENTITIES, Replica, are_equal, replicas, run, until
+from tests.ledger.replicas import IDENTITIES, Replica, are_equal, replicas, until
+from tests.mock_time import run
 
 ROUND_TRIPS = 0.05
 """Seconds: dozens of round trips on the default cable, and far from the next round."""

@@ -17,8 +17,8 @@ from ledger.rumour import UNKNOWN, Claim, Status
 from ledger.view import NodeState, NodeView, SwarmView
 from p2p.identity import Identity
 from p2p.peer import PeerId
-from tests.ledger.replicas import run
 from tests.ledger.whole_nodes import until_shown
+from tests.mock_time import run
 
 ME, BOB, CAROL = (Identity(bytes([number]) * 32) for number in (1, 2, 3))
 MODEL = ModelName("smollm2")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -24,10 +24,6 @@ from tests.p2p.people import FOUNDER, invite
 SECRET = bytes(16)
 UNIX_TIME = 1_800_000_000.0
 ECHO = "/test/echo/1"
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def token(*addresses: PeerAddress, expires_at: int = 0, founder: Identity = FOUNDER) -> Token:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from p2p.errors import BadFrame, FrameTooLarge
 from p2p.frame_stream import FrameStream
 from p2p.framing import FrameDecoder, encode_frame
+from tests.mock_time import run
 
 SIZE_MAX = 4096
 
@@ -127,10 +128,6 @@ def frame_streams() -> tuple[FrameStream, FrameStream, trio.testing.MemorySendSt
     """Two ends, and the first one's raw sending side."""
     left, right = trio.testing.memory_stream_pair()
     return FrameStream(left, SIZE_MAX), FrameStream(right, SIZE_MAX), left.send_stream
-
-
-def run(main: Any) -> None:
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def test_frames_cross_a_stream_in_order_up_to_its_end() -> None:

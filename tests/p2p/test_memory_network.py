@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,18 +15,10 @@ from p2p.memory_link import LinkQuality
 from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.network import Connected, Disconnected, PeerStream
 from p2p.peer import PeerId
+from tests.echo import ECHO, echo
+from tests.mock_time import run
 
 A, B = PeerId("a"), PeerId("b")
-ECHO = "/echo/1"
-
-
-async def echo(stream: PeerStream) -> None:
-    while data := await stream.receive_some():
-        await stream.send_all(data)
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @asynccontextmanager

@@ -21,8 +21,9 @@ from p2p.memory_network import MemoryHub
 from p2p.network import PeerStream
 from p2p.peer import PeerAddress
 from p2p.peer_events import PeerAdmitted, PeerLost
+from tests.mock_time import run
 from tests.p2p.people import ALICE, BOB, CAROL, DAVE, identity
-from tests.p2p.small_swarm import ECHO, SECRET, UNIX_TIME, node, run, swarm_on, token, until
+from tests.p2p.small_swarm import ECHO, SECRET, UNIX_TIME, node, swarm_on, token, until
 
 
 def hub_of(seed: int = 1) -> MemoryHub:

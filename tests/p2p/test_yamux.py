@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,12 +18,9 @@ from p2p.peer import PeerId
 from p2p.yamux import STREAMS_MAX, YamuxSession
 from p2p.yamux_frames import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_INITIAL, WINDOW_UPDATE
 from p2p.yamux_stream import YamuxStream
+from tests.mock_time import run
 
 PEER = PeerId("peer")
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 class Wild:

@@ -9,17 +9,12 @@ import trio
 
 from p2p.identity import Identity
 from p2p.libp2p_network import Libp2pNetwork
-from p2p.network import PeerStream
-
-
-async def echo(stream: PeerStream) -> None:
-    while data := await stream.receive_some():
-        await stream.send_all(data)
+from tests.echo import ECHO, echo
 
 
 async def main(psk: bytes) -> None:
     async with Libp2pNetwork.open(Identity.generate(), psk, listen=["/ip4/127.0.0.1/tcp/0"]) as network:
-        network.on_stream("/echo/1", echo)
+        network.on_stream(ECHO, echo)
         print(network.listen_addresses[0], flush=True)
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
 

@@ -22,8 +22,9 @@ from p2p.errors import Unreachable
 from p2p.frame_stream import FrameStream
 from p2p.identity import Identity
 from p2p.libp2p_network import Libp2pNetwork
-from p2p.network import Connected, Disconnected, PeerStream
+from p2p.network import Connected, Disconnected
 from p2p.peer import PeerAddress
+from tests.echo import ECHO, echo
 
 NODE = shutil.which("node") or ""
 NPM = shutil.which("npm") or ""
@@ -38,7 +39,6 @@ pytestmark = [
 SCRIPTS = Path(__file__).parent.parent / "interop_js"
 PSK = bytes(range(32))
 OTHER_PSK = bytes(32)
-ECHO = "/echo/1"
 NODE_VERSION_MIN = 20
 """js-libp2p wants 22; `node20.mjs` has what 20 lacks."""
 INSTALL_TIME_MAX = 180.0
@@ -114,11 +114,6 @@ async def js_peer(psk: bytes) -> AsyncIterator[JsPeer]:
         peer.address = PeerAddress.parse((await peer.next_fact())["listen"])
         yield peer
         nursery.cancel_scope.cancel()
-
-
-async def echo(stream: PeerStream) -> None:
-    while data := await stream.receive_some():
-        await stream.send_all(data)
 
 
 def run(test: Callable[[Libp2pNetwork], Awaitable[None]]) -> None:

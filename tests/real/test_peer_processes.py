@@ -18,12 +18,12 @@ from p2p.identity import Identity
 from p2p.libp2p_network import Libp2pNetwork
 from p2p.network import Connected, Disconnected
 from p2p.peer import PeerAddress
+from tests.echo import ECHO
 
 pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parent.parent.parent
 PSK = bytes(range(32))
-ECHO = "/echo/1"
 
 
 @asynccontextmanager
