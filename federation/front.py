@@ -52,7 +52,7 @@ from ledger.records import ModelName
 from ledger.view import NodeView
 from p2p.peer import PeerId
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _UNSEEN_MAX = 64
 """Chunks without text that are held back: a character takes a few tokens, a stop string some dozens, and a
@@ -132,7 +132,7 @@ class Front:
                     begun = await _undelivered(answer.events, is_streamed=request.is_streamed)
                 except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
                     # `%r`, because a peer's own words must not look like other lines of the log.
-                    _log.info(
+                    logger.info(
                         "request %s: %s did not serve it: %r", request.request_id, candidate.peer, error
                     )
                     self._note_evidence(candidate, error)
