@@ -14,6 +14,7 @@ setup: $(STAMP)
 # stubs describe an older trio and would hide trio's own types from mypy: they go.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	@echo "installing; the first time llama.cpp is compiled, which takes about five minutes ..."
 	CMAKE_ARGS="$$CMAKE_ARGS -DGGML_RPC=on" $(BIN)/python -m pip install --quiet --no-deps -r constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/python -c "import shutil, sysconfig; shutil.rmtree(sysconfig.get_path('purelib') + '/trio-stubs', ignore_errors=True)"
