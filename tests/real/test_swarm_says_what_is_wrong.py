@@ -22,6 +22,9 @@ LONG_AGO = 1_000_000_000
 
 
 def test_a_taken_port_is_named(living_swarm: LivingSwarm, tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create()
+    found(home)
     taken = urlsplit(living_swarm.front.api).netloc
     arguments = ["--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--api", taken]
     assert_one_line(1, taken, "start", "--home", str(tmp_path), *arguments)
