@@ -75,6 +75,7 @@ CORES = (
     "federation/directory.py",
     "federation/balancer.py",
     "federation/lease.py",
+    "federation/model_reference.py",
     "federation/attempts.py",
     "federation/infer_codec.py",
     "federation/request_codec.py",
