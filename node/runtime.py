@@ -1,6 +1,6 @@
 """One node, from start to goodbye.
 
-run_node        home, ledger and network, opened in this order and closed in the other
+run_node        network and ledger, opened in this order and closed in the other
   Node.run      every part in one nursery (`node/parts.py` wires them)
     ready       it listens, it answers: only now is anybody told where
     stop        SIGTERM, Ctrl-C, `leave`, or the end of stdin
@@ -29,6 +29,7 @@ from ledger.records import NODE_KEY, ModelRecord, Presence
 from node.config import NodeConfig
 from node.control_commands import ControlCommands
 from node.control_server import serve_control
+from node.errors import NodeError
 from node.hardware import describe_machine, machine_names
 from node.home import NodeState
 from node.listening import listen_attempts
@@ -85,6 +86,7 @@ async def run_node(config: NodeConfig, place: SwarmMembership, on_ready: Callabl
     async with AsyncExitStack() as stack:
         network = await _open_network(stack, identity, place, listen_attempts(config.listen, state.listen))
         ledger = Ledger.open(home.ledger_file, identity)
+        stack.callback(ledger.close)
         parts = wire(config, place, network, ledger, hardware)
         parts.members.add_addresses(state.peers, Origin.KEPT)
         running = Node(config, place, network, parts)
@@ -128,6 +130,8 @@ class Node:
         self._network = network
         self._parts = parts
         self._stop = trio.Event()
+        self._grace = _DRAIN_GRACE
+        self._goodbye_said = trio.Event()
         self._http_stop = trio.Event()
         self._http_ended = trio.Event()
         self.has_left = False
@@ -150,8 +154,10 @@ class Node:
             nursery.start_soon(self._keep_state)
             on_ready(self._ready(address.url))
             await self._stop.wait()
-            if not self.has_left:
-                await self._say_goodbye("away", AWAY, _DRAIN_GRACE)
+            if self.has_left:
+                await self._say_goodbye("left", LEAVE)
+            else:
+                await self._say_goodbye("away", AWAY)
             self._config.home.save_state(self._state())
             nursery.cancel_scope.cancel()
 
@@ -161,10 +167,19 @@ class Node:
         return Ready(api, self._network.me, tuple(shareable(self._network.listen_addresses)), models)
 
     async def leave(self, grace: float) -> None:
-        """Finish what runs, for at most `grace` seconds, give the place up, and stop."""
+        """Finish what runs, for at most `grace` seconds, give the place up, and stop.
+
+        Returns when the others were told. Cancelled: the node goes on with it.
+
+        Raises:
+          NodeError: it is stopping already.
+        """
+        if self._stop.is_set():
+            raise NodeError("this node is stopping already")
         self.has_left = True
-        await self._say_goodbye("left", LEAVE, grace)
+        self._grace = grace
         self._stop.set()
+        await self._goodbye_said.wait()
 
     async def _start_parts(self, nursery: trio.Nursery) -> None:
         parts = self._parts
@@ -194,25 +209,26 @@ class Node:
         await serving(task_status=task_status)
         self._http_ended.set()
 
-    async def _say_goodbye(self, presence: Presence, word: str, grace: float) -> None:
+    async def _say_goodbye(self, presence: Presence, word: str) -> None:
         """Take nothing new, finish what runs, and tell everybody: in their ledgers and in person."""
         self._http_stop.set()
-        with trio.move_on_after(grace) as patience:
+        with trio.move_on_after(self._grace) as patience:
             # Those we serve to others, and those others serve to clients of ours.
             await self._parts.drain()
             await self._http_ended.wait()
         if patience.cancelled_caught:
-            logger.warning("answers that did not finish within %g s are cut off", grace)
+            logger.warning("answers that did not finish within %g s are cut off", self._grace)
         self._parts.publisher.set_presence(presence)
         with trio.move_on_after(_LAST_WORDS_TIMEOUT):
             await self._parts.replicator.spread(NODE_KEY)
         await self._parts.members.say_bye(word)
+        self._goodbye_said.set()
 
     async def _stop_on_signals(self, everything: trio.CancelScope) -> None:
         with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
             async for _ in signals:
                 if self._stop.is_set():
-                    everything.cancel()  # A second signal: whoever sends it does not want to wait.
+                    everything.cancel()  # Told a second time: whoever does that does not want to wait.
                     return
                 logger.info(
                     "stopping: what runs gets %g s to finish; once more to stop at once", _DRAIN_GRACE
