@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import filelock
@@ -158,10 +158,18 @@ class Home:
         write_private(self.state_file, text.encode())
 
     def forget_swarm(self) -> None:
-        """Give up this home's place in its swarm, and the ledger that came with it."""
+        """Give up this home's place in its swarm, its ledger, and where its peers were.
+
+        Its own addresses stay: tokens that name them are still about.
+
+        Raises:
+          HomeDamaged, NodeError: the state cannot be read or written; the place is gone all the same.
+        """
         for path in (self.swarm_file, self.ledger_file):
             for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
                 file.unlink(missing_ok=True)
+        # A swarm that is founded here later must not look for strangers.
+        self.save_state(replace(self.load_state(), peers=()))
 
 
 def write_private(path: Path, data: bytes) -> None:

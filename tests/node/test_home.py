@@ -159,3 +159,10 @@ def test_a_home_that_forgets_its_swarm_keeps_its_key_and_models(home: Home) -> N
     home.forget_swarm()
     home.forget_swarm()
     assert [path for path in (*kept, *gone) if path.exists()] == kept
+
+
+def test_a_home_that_forgets_its_swarm_keeps_its_port_and_no_peers(home: Home) -> None:
+    home.create()
+    home.save_state(STATE)
+    home.forget_swarm()
+    assert home.load_state() == NodeState(listen=STATE.listen)
