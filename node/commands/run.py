@@ -112,8 +112,9 @@ def _tell(ready: Ready, config: NodeConfig, place: SwarmMembership, log_format: 
     click.echo(f"node {config.name} is up in swarm {place.swarm}", err=True)
     click.echo(f"  OpenAI endpoint   {ready.api}/v1", err=True)
     if config.api.host == "0.0.0.0":  # noqa: S104 (compared, not bound)
-        outside = next((address for address in own_addresses() if address.version == 4), "")
-        click.echo(f"  from elsewhere    http://{outside}:{ready.api.rpartition(':')[2]}/v1", err=True)
+        outside = next((own for own in own_addresses() if own.version == 4 and not own.is_loopback), None)
+        if outside is not None:
+            click.echo(f"  from elsewhere    http://{outside}:{ready.api.rpartition(':')[2]}/v1", err=True)
     for model in ready.models:
         text = model_text({"name": model.name, "state": model.state, "reason": model.reason})
         click.echo(f"  model             {text}", err=True)
