@@ -32,7 +32,7 @@ def drain(*, home: Home, timeout: float) -> None:
     """
     unfinished = ask(home, "drain", timeout=timeout + _GRACE, grace=timeout)
     if unfinished:
-        click.echo(f"drained; {unfinished} answers did not finish within {timeout:g} s and go on")
+        click.echo(f"nothing new is taken; answers that still run after {timeout:g} s: {unfinished}")
     else:
         click.echo("drained: nothing runs here, and nothing new is taken")
 
