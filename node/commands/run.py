@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from p2p.token import Token
 if TYPE_CHECKING:
     from node.runtime import Ready
 
+logger = logging.getLogger(__name__)
+
 _TOKEN_READ_MAX = 64 * 1024
 """Characters. Far more than a token has: what is longer is some other file, and is called so."""
 
@@ -36,7 +39,7 @@ def start(*, home: Home, **options: Any) -> None:  # noqa: ANN401 (the flags of 
 
 def _found(home: Home) -> SwarmMembership:
     place = found(home)
-    click.echo(f"founded a new swarm, {place.swarm}; it lives in {home.path}", err=True)
+    logger.info("founded a new swarm, %s, in %s", place.swarm, home.path)
     return place
 
 
