@@ -90,10 +90,13 @@ def _use_home(context: click.Context, parameter: click.Parameter, value: Path | 
             f"{home.config_file} sets {', '.join(unknown)}, which no flag is called; "
             "see `localai-node start --help`"
         )
+    # No argument is a setting: `chat MODEL` asks for one, `--model` serves one.
+    flags = {parameter.name for parameter in context.command.params if isinstance(parameter, click.Option)}
     # One value of a flag that may be repeated needs no brackets.
     context.default_map = {
         name: [value] if _is_repeatable[name] and not isinstance(value, list) else value
         for name, value in settings.items()
+        if name in flags
     }
     return home
 

@@ -95,6 +95,19 @@ def test_one_value_of_a_repeatable_flag_needs_no_brackets(configure: Configure, 
     assert (config.models, config.listen) == (("demo",), ("/ip4/0.0.0.0/tcp/5000",))
 
 
+def test_a_setting_of_the_file_fills_no_argument_of_its_name(home: Path) -> None:
+    (home / "config.toml").write_text('name = "desktop"\n')
+
+    @click.command
+    @click.argument("name")
+    @home_option
+    def command(*, home: Home, name: str) -> None:
+        raise AssertionError(name)
+
+    with pytest.raises(click.MissingParameter):
+        command(["--home", str(home)], standalone_mode=False)
+
+
 def test_every_kind_of_setting_can_stand_in_the_environment(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
