@@ -24,7 +24,7 @@ from node import doctor
 from node.child_environment import child_environment
 from node.control import ask
 from node.doctor import Build, Finding
-from node.errors import HomeDamaged, NoAnswer, NotRunning
+from node.errors import CommandRefused, HomeDamaged, NoAnswer, NotRunning
 from node.flag_types import HostPort
 from node.hardware import gpu_names, nvidia_names
 from node.home import Home, NodeState
@@ -75,7 +75,7 @@ def examine(home: Home, api: HostPort, listen: Sequence[str]) -> Iterator[Findin
         yield from _examine_running_node(home)
     except NotRunning:
         yield from _examine_ports(api, listen, state.listen)
-    except NoAnswer as error:
+    except (NoAnswer, CommandRefused) as error:
         yield Finding("problem", "node", str(error), "look at its log, and start it anew")
     yield _examine_known_addresses((*state.peers, *known))
     yield from doctor.defaults_chosen(build)
@@ -141,7 +141,7 @@ def _examine_running_node(home: Home) -> Iterator[Finding]:
 
     Raises:
       NotRunning: none runs there.
-      NoAnswer: it is stuck.
+      NoAnswer, CommandRefused: it is stuck, or something in it is broken.
     """
     info, swarm = ask(home, "info"), ask(home, "status")
     yield doctor.judge_api_port(str(info["api"]), is_ours=True, failure="")

@@ -11,6 +11,7 @@ import pytest
 
 from node import doctor
 from node.doctor import Build, Finding
+from node.errors import CommandRefused, NoAnswer, NodeError
 from node.examination import describe_build, examine, why_not_listen
 from node.flag_types import HostPort
 from node.home import Home, NodeState
@@ -223,6 +224,20 @@ def test_damaged_state_does_not_keep_the_doctor_from_the_rest(home: Home) -> Non
     home.state_file.write_text("{")
     findings = findings_of(home)
     assert says(findings["state"], "problem", "delete it")
+    assert "known peers" in findings
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", [NoAnswer("it is silent"), CommandRefused("its log says how")])
+def test_a_sick_node_does_not_keep_the_doctor_from_the_rest(
+    home: Home, monkeypatch: pytest.MonkeyPatch, error: NodeError
+) -> None:
+    def ask(_home: Home, _command: str) -> None:
+        raise error
+
+    monkeypatch.setattr("node.examination.ask", ask)
+    findings = findings_of(home)
+    assert says(findings["node"], "problem", str(error))
     assert "known peers" in findings
 
 
