@@ -12,7 +12,6 @@ something about it: at its end, at Ctrl-C, when it is told to stop.
 from __future__ import annotations
 
 import json
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from node.flag_types import HostPort
 from node.models.demo_model import DEMO_MODEL_NAME
 from node.openai_stream import text_of_event
 from node.status_table import render_status
+from node.stop_signals import STOP_SIGNALS
 
 Write: TypeAlias = Callable[[str], None]
 """Shows a piece of text at once, as it is."""
@@ -42,8 +42,6 @@ _STATUS_TIMEOUT = 10.0
 _LOOK_INTERVAL = 0.1
 """Seconds between two looks at a node that has no event for us to wait on."""
 _QUESTIONS = ("What is the capital of France?", "Name three colours.")
-_INTERRUPTIONS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Ctrl-C, a service manager, a terminal that is closed; Windows has no word for the last."""
 
 
 async def run_demo(write: Write, *, once: bool) -> None:
@@ -76,7 +74,7 @@ async def _cancel_when_interrupted(
     running: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Make of every way to stop a program one that lets us clean up, also if it comes twice."""
-    with trio.open_signal_receiver(*_INTERRUPTIONS) as signals:
+    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
         task_status.started()
         async for _ in signals:
             running.cancel()

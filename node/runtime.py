@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from node.listening import listen_attempts
 from node.news import tell_changes, warn_if_alone
 from node.parts import Parts, wire
 from node.place import node_identity, shareable
+from node.stop_signals import STOP_SIGNALS
 from p2p.address_book import Origin
 from p2p.errors import ListenFailed
 from p2p.hello import AWAY, LEAVE
@@ -50,8 +50,6 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_GRACE = 20.0
 """Seconds that running answers get after SIGTERM: service managers kill after 90, people sooner."""
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-"""SIGHUP: the terminal was closed. Windows has none."""
 _LAST_WORDS_TIMEOUT = 1.0
 """Seconds for the entry that says so to be on its way to all; who reads nothing for longer is frozen."""
 _STATE_INTERVAL = 60.0
@@ -225,7 +223,7 @@ class Node:
         self._goodbye_said.set()
 
     async def _stop_on_signals(self, everything: trio.CancelScope) -> None:
-        with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
+        with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
             async for _ in signals:
                 if self._stop.is_set():
                     everything.cancel()  # Told a second time: whoever does that does not want to wait.
