@@ -69,6 +69,12 @@ class Load:
     slots_total: int
     slots_busy: int
     queued: int = 0
+    prefill_speed: float = 0.0
+    """Tokens of prompts per second; 0 until one was measured."""
+    decode_speed: float = 0.0
+    """Tokens per second that one answer gets, at the concurrency of late; 0 until one was measured."""
+    is_loaded: bool = False
+    """Its engine is ready: no load time comes on top."""
 
 
 Record: TypeAlias = NodeRecord | ModelRecord
