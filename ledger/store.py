@@ -1,10 +1,15 @@
-"""The ledger's file: the entries we hold, in SQLite.
-
-    entries(owner, key, encoded)      one row per place; `encoded` as it travels
+"""The ledger's file: the entries we hold and a log of what happened, in SQLite.
 
 Our own version needs no row of its own: it is the largest of our own entries, and
-deletions stay. Whatever is lost with the file comes back from the peers, and
-what we wrote and had not stored yet is met again as unremembered (`ledger.py`).
+what deleted something stays. Whatever is lost with the file comes back from the peers, and
+what we wrote and had not stored yet is met again as unremembered (`replica.py`).
+
+So a file that is damaged is moved aside and begun anew, at the start or in the middle of a
+run, with one line in the log; it never keeps a node from going on. What only a person can
+mend, a full disk or a file that may not be written, raises.
+
+What is stored is not judged here: entries come back as they are, one that was damaged, or
+is of an older version's format, included, and the ledger refuses what proves nothing.
 
 Every call blocks on the disk, for a long time when it is a slow one: call `write`
 from a thread. One thread at a time.
@@ -14,34 +19,32 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
-from ledger.entry import Entry
-from ledger.errors import StoreFull, StoreTooNew, StoreUnusable
+from ledger.entry import Entry, Place
+from ledger.errors import StoreUnusable
+from ledger.store_log import LOG_ROWS_MAX, LogRow, append, newest_first
+from ledger.store_schema import SCHEMA_VERSION, Damaged, errors_mapped, migrate, require_header, require_whole
+from p2p.peer import PeerId
+
+__all__ = ["LedgerFile", "LogRow", "Store", "open_store", "read_ledger_file"]
 
 logger = logging.getLogger(__name__)
-
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-    CREATE TABLE entries (
-        owner TEXT NOT NULL,
-        key TEXT NOT NULL,
-        encoded BLOB NOT NULL,
-        PRIMARY KEY (owner, key)
-    ) WITHOUT ROWID
-"""
-
-_DAMAGE_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _BUSY_TIMEOUT = 5.0
 """Seconds we wait for somebody who inspects the file. A node writes alone: the home's lock sees to it."""
 
+_JOURNAL_SIZE_MAX = 8 * 1024 * 1024
+"""Bytes that SQLite's journal keeps on the disk when a burst is over: twice what it grows to by itself."""
 
-class _Damaged(StoreUnusable):
-    """The file is not, or no longer, a database."""
+_Row: TypeAlias = tuple[PeerId, str, bytes]
+
+_ALL_ENTRIES = "SELECT CAST(encoded AS BLOB) FROM entries ORDER BY owner, key"
+"""The cast: a flipped bit can make a text of it, which would be no text in UTF-8."""
 
 
 class Store:
@@ -50,31 +53,41 @@ class Store:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
+        self.has_begun_anew = False
+        """The file was lost and begun anew while it was open: whoever holds all entries can write them
+        again, and set this back. If nobody does, the peers refill it after the next start."""
 
     def load(self) -> list[bytes]:
-        """All entries as they travel.
+        """All entries as they travel; none if the file turns out to be damaged.
 
         Raises:
           StoreUnusable: the file cannot be read.
         """
-        with _errors_mapped(self._path):
-            rows = self._connection.execute("SELECT encoded FROM entries ORDER BY owner, key")
-            return [encoded for (encoded,) in rows]
+        try:
+            with errors_mapped(self._path):
+                return _entries(self._connection)
+        except Damaged as error:
+            self._begin_anew(error)
+            return []
 
-    def write(self, entries: Iterable[Entry]) -> None:
-        """Keep `entries` instead of what stood in their places: all of them, or after an error none.
+    def write(self, kept: Iterable[Entry], dropped: Iterable[Place], log: Iterable[LogRow]) -> None:
+        """Keep `kept` instead of what stood in their places, forget `dropped`, and note `log`, oldest
+        first: all of it, or after an error nothing. What is in both is kept.
 
-        Once this returns they outlive our process, however it ends. A power cut may undo the last
+        Once this returns it outlives our process, however that ends. A power cut may undo the last
         writes and nothing else: syncing each would cost a disk's seek, and our peers have them.
 
         Raises:
           StoreFull: no room on the disk.
           StoreUnusable: the file cannot be written.
         """
-        rows = [(entry.owner, entry.key, entry.encoded) for entry in entries]
-        with _errors_mapped(self._path), self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("REPLACE INTO entries VALUES (?, ?, ?)", rows)
+        entries: list[_Row] = [(entry.owner, entry.key, entry.encoded) for entry in kept]
+        places, rows = list(dropped), list(log)
+        try:
+            self._write(entries, places, rows)
+        except Damaged as error:
+            self._begin_anew(error)
+            self._write(entries, places, rows)
 
     def close(self) -> None:
         """Close the file. Harmless a second time."""
@@ -86,9 +99,22 @@ class Store:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def _write(self, entries: list[_Row], places: list[Place], rows: list[LogRow]) -> None:
+        with errors_mapped(self._path), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("DELETE FROM entries WHERE owner = ? AND key = ?", places)
+            self._connection.executemany("REPLACE INTO entries VALUES (?, ?, ?)", entries)
+            append(self._connection, rows)
+
+    def _begin_anew(self, error: Damaged) -> None:
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        self._connection = _replace_damaged(self._path, error)
+        self.has_begun_anew = True
+
 
 def open_store(path: Path) -> Store:
-    """The store in `path`, made if there is none. A damaged file is moved aside and started anew.
+    """The store in `path`, made if there is none. A damaged file is moved aside and begun anew.
 
     Raises:
       StoreTooNew: a newer version of the program wrote it.
@@ -96,14 +122,62 @@ def open_store(path: Path) -> Store:
     """
     try:
         return Store(path, _connect(path))
-    except _Damaged as error:
-        aside = _move_aside(path)
-        logger.warning("%s: moved to %s, peers refill it", error, aside)
-        return Store(path, _connect(path))
+    except Damaged as error:
+        return Store(path, _replace_damaged(path, error))
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFile:
+    """What a file held when it was read."""
+
+    schema_version: int
+    entries: list[bytes]
+    """As they travel, not proved."""
+    log: list[LogRow]
+    """Newest first."""
+
+
+def read_ledger_file(path: Path, log_limit: int = LOG_ROWS_MAX) -> LedgerFile:
+    """What is in the file at `path`, with the newest `log_limit` rows of its log.
+
+    Changes nothing, and makes no file beside it. A node may be writing to it: what it has
+    committed is seen, all of it as of one moment.
+
+    Raises:
+      StoreTooNew: a newer version of the program wrote it.
+      StoreUnusable: it is not there, cannot be read, or is damaged.
+    """
+    if not path.is_file():
+        raise StoreUnusable(f"there is no ledger at {path}")
+    journal = _beside(path, "-wal")
+    if not journal.exists():
+        # Nobody has it open: SQLite need not leave a journal of its own there, or be able to. Unless
+        # a node started this very moment, and the file changed under our eyes.
+        try:
+            return _read(path, "immutable=1", log_limit)
+        except Damaged:
+            if not journal.exists():
+                raise
+    return _read(path, "mode=ro", log_limit)
+
+
+def _read(path: Path, how: str, log_limit: int) -> LedgerFile:
+    uri = f"{path.absolute().as_uri()}?{how}"
+    with (
+        errors_mapped(path, is_opening=True),
+        closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)) as connection,
+    ):
+        connection.text_factory = _text
+        connection.execute("BEGIN")
+        version = require_whole(connection, path)
+        entries = _entries(connection) if version >= 1 else []
+        log = newest_first(connection, log_limit) if version >= 2 else []
+        return LedgerFile(version, entries, log)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    with _errors_mapped(path):
+    with errors_mapped(path, is_opening=True):
+        require_header(path)
         connection = sqlite3.connect(
             path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
@@ -116,45 +190,50 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.text_factory = _text
+    # Before anything is changed, so that what is damaged, or a newer version's, is left as it was found.
+    version = require_whole(connection, path)
     # WAL and NORMAL: a commit is safe against our own death without waiting for the disk.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
-    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if finding != "ok":
-        raise _Damaged(f"{path} is damaged: {finding}")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > _SCHEMA_VERSION:
-        raise StoreTooNew(f"{path} was written by a newer version (schema {version}): update this node")
-    if version == 0:
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_SIZE_MAX}")
+    if version < SCHEMA_VERSION:
+        migrate(connection, version)
+
+
+def _entries(connection: sqlite3.Connection) -> list[bytes]:
+    return [encoded or b"" for (encoded,) in connection.execute(_ALL_ENTRIES)]
+
+
+def _text(data: bytes) -> str:
+    """Text of a column. A flipped bit in it is no reason to give up the rest."""
+    return data.decode(errors="replace")
+
+
+def _replace_damaged(path: Path, error: Damaged) -> sqlite3.Connection:
+    aside = _move_aside(path)
+    connection = _connect(path)
+    logger.warning("%s: it was moved to %s and begun anew, the peers refill it", error, aside)
+    return connection
 
 
 def _move_aside(path: Path) -> Path:
     """Rename the database and its journal. What was moved aside before goes: one is enough to look into."""
-    aside = path.with_name(f"{path.name}.damaged")
-    for suffix in ("-wal", "-shm", ""):
-        part = path.with_name(path.name + suffix)
+    aside = _beside(path, ".damaged")
+    # The journal first: were it left behind by a crash, SQLite would play it into the next database.
+    for suffix in ("-wal", "-shm", "-journal", ""):
+        part = _beside(path, suffix)
         try:
-            part.replace(aside.with_name(aside.name + suffix))
+            _beside(aside, suffix).unlink(missing_ok=True)
+            part.replace(_beside(aside, suffix))
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise StoreUnusable(f"{part} is damaged and cannot be moved aside: {error}") from error
+            raise StoreUnusable(
+                f"{part} is damaged and cannot be moved aside ({error.strerror}); delete it"
+            ) from error
     return aside
 
 
-@contextmanager
-def _errors_mapped(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours, so that they say what a person can do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte of an extended code
-        if code == sqlite3.SQLITE_FULL:
-            raise StoreFull(f"no room on the disk for {path}; nothing was damaged") from error
-        if code in _DAMAGE_CODES:
-            raise _Damaged(f"{path} is damaged: {error}") from error
-        raise StoreUnusable(f"{path} cannot be used: {error}") from error
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

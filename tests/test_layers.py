@@ -25,7 +25,10 @@ ONLY_IN = {
         "it may crash the process it is loaded in: only an engine may load it",
     ),
     "zeroconf": ({"p2p/mdns.py"}, "it runs threads of its own"),
-    "sqlite3": ({"ledger/store.py"}, "one owner of the disk"),
+    "sqlite3": (
+        {"ledger/store.py", "ledger/store_schema.py", "ledger/store_log.py"},
+        "one owner of the disk",
+    ),
 }
 ONLY_UNDER = {
     "fastapi": ("api", "HTTP is api/'s: every other folder can be used without it"),
