@@ -56,8 +56,14 @@ _COUNT_MAX = 2**20
 _KIND_MAX = 255
 """More kinds than there will ever be."""
 
+_SPEED_MAX = 10_000_000
+"""Tokens per second; a larger one is a lie or a defect."""
+
 _CLAIM = ("incarnation", "status")
 _LOAD = ("slots_total", "slots_busy", "queued")
+_SPEEDS = ("prefill_speed", "decode_speed")
+_LOAD_LATER = (*_SPEEDS, "is_loaded")
+"""Columns of a load that came later, append only: an older node neither says nor reads them."""
 
 
 class Kind(IntEnum):
@@ -200,7 +206,18 @@ def _loads_field(loads: Loads) -> dict[str, Any]:
     busiest = heapq.nlargest(
         MODELS_MAX, sayable, key=lambda item: (item[1].slots_busy, item[1].queued, item[0])
     )
-    return {"loads": {name: [load.slots_total, load.slots_busy, load.queued] for name, load in busiest}}
+    return {"loads": {name: _load_row(load) for name, load in busiest}}
+
+
+def _load_row(load: Load) -> list[int | float | bool]:
+    speeds = (_rounded(speed) for speed in (load.prefill_speed, load.decode_speed))
+    return [load.slots_total, load.slots_busy, load.queued, *speeds, load.is_loaded]
+
+
+def _rounded(speed: float) -> int | float:
+    """Three digits: nobody chooses by the fourth, and a whole number takes a third of a float's bytes."""
+    rounded = float(f"{min(speed, _SPEED_MAX):.3g}")
+    return int(rounded) if rounded.is_integer() else rounded
 
 
 def _sequence(fields: Fields) -> int:
@@ -239,7 +256,8 @@ def _loads(fields: Fields) -> dict[ModelName, Load] | None:
     if "loads" not in fields:
         return None
     loads = fields.fields("loads")
-    return {_model_name(name): _load(loads.row(name, _LOAD)) for name in loads.names(MODELS_MAX)}
+    rows = {name: loads.row(name, _LOAD, _LOAD_LATER) for name in loads.names(MODELS_MAX)}
+    return {_model_name(name): _load(row) for name, row in rows.items()}
 
 
 def _model_name(name: str) -> ModelName:
@@ -250,7 +268,9 @@ def _model_name(name: str) -> ModelName:
 
 def _load(fields: Fields) -> Load:
     slots_total, slots_busy, queued = (fields.whole(column, 0, _COUNT_MAX) for column in _LOAD)
-    return Load(slots_total, slots_busy, queued)
+    prefill, decode = (fields.number(name, 0, _SPEED_MAX) if name in fields else 0.0 for name in _SPEEDS)
+    is_loaded = "is_loaded" in fields and fields.flag("is_loaded")
+    return Load(slots_total, slots_busy, queued, prefill, decode, is_loaded)
 
 
 def _is_sayable(name: str) -> bool:

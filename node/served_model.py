@@ -27,6 +27,7 @@ from node.engine.wire import EngineParams, ModelFacts
 from node.models.definition import ModelDefinition
 from node.models.errors import ModelError
 from node.models.hashing import FileHasher
+from node.speeds import Speeds
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ class ServedModel:
     ) -> None:
         self.definition = definition
         self.sha256 = ""
+        self.speeds = Speeds()
+        """As its answers showed; kept over restarts of its engine."""
         self._slots = slots
         self._hasher = hasher
         self._on_change = on_change
@@ -109,7 +112,14 @@ class ServedModel:
         )
 
     def load(self) -> Load:
-        return Load(self._slots_total, self._engine.slots_busy if self._engine else 0, self._waiting)
+        return Load(
+            self._slots_total,
+            self._engine.slots_busy if self._engine else 0,
+            self._waiting,
+            self.speeds.prefill,
+            self.speeds.decode,
+            is_loaded=self.state == "loaded",
+        )
 
     def want(self) -> None:
         """Load it, if that has not begun."""

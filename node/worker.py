@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
-from federation.backend import Answer, AnswerEvent, InferenceRequest, ModelInfo
+from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceRequest, ModelInfo
 from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Failed, Refused
 from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord
@@ -33,6 +33,7 @@ from node.models.definition import ModelDefinition
 from node.models.errors import UnknownModel
 from node.models.hashing import FileHasher
 from node.served_model import MakeEngine, ServedModel, make_engine
+from node.speeds import Speeds
 from p2p.peer import PeerId
 
 
@@ -158,7 +159,7 @@ class Worker:
                     served_by=self._me,
                     prompt_sha256=generation.prompt_sha256,
                     prompt_tokens=generation.prompt_tokens,
-                    events=_Events(generation.events, deadline),
+                    events=_Events(generation.events, deadline, model.speeds),
                 )
         if patience.cancelled_caught:
             raise DeadlineExceeded("the request's time was over before it was accepted")
@@ -229,23 +230,36 @@ class Worker:
 
 
 class _Events:
-    """What an engine generates, as long as somebody wants it."""
+    """What an engine generates, as long as somebody wants it. Its end tells how fast that was."""
 
-    def __init__(self, events: AsyncIterator[AnswerEvent], deadline: float) -> None:
+    def __init__(self, events: AsyncIterator[AnswerEvent], deadline: float, speeds: Speeds) -> None:
         self._events = events
         self._deadline = deadline
+        self._speeds = speeds
+        self._has_begun = False
+        self._waited = 0.0
+        """Seconds our reader spent waiting here since the first token."""
 
     def __aiter__(self) -> AsyncIterator[AnswerEvent]:
         return self
 
     async def __anext__(self) -> AnswerEvent:
+        asked_at = trio.current_time()
         try:
             with trio.fail_at(self._deadline):
-                return await anext(self._events)
+                event = await anext(self._events)
         except trio.TooSlowError as error:
             raise DeadlineExceeded("the request's time is over") from error
         except EngineFailed as error:
             raise Failed(str(error)) from error
+        if self._has_begun:
+            self._waited += trio.current_time() - asked_at
+        match event:
+            case Chunk():
+                self._has_begun = True
+            case Done():
+                self._speeds.answered(event, self._waited)
+        return event
 
 
 @contextmanager

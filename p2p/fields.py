@@ -74,9 +74,12 @@ class Fields:
             raise BadFrame(f"a map has {len(self._values)} fields, {count_max} are allowed")
         return tuple(self._values)
 
-    def row(self, name: str, columns: Sequence[str]) -> Fields:
-        """The items of a list within this map, the first of them called `columns`."""
-        return _row(name, self._of_type(name, list), columns)
+    def row(self, name: str, columns: Sequence[str], later: Sequence[str] = ()) -> Fields:
+        """The items of a list within this map, the first called `columns`, those after them `later`.
+
+        `later` are columns that an older sender does not know: they may be absent.
+        """
+        return _row(name, self._of_type(name, list), columns, later)
 
     def rows(self, name: str, count_max: int, columns: Sequence[str]) -> Iterator[Fields]:
         """At most `count_max` lists, the first items of each called `columns`."""
@@ -136,10 +139,10 @@ class Fields:
             yield value
 
 
-def _row(name: str, items: list[Any], columns: Sequence[str]) -> Fields:
+def _row(name: str, items: list[Any], columns: Sequence[str], later: Sequence[str] = ()) -> Fields:
     if len(items) < len(columns):
         raise BadFrame(f"{name} has {len(items)} items where {', '.join(columns)} are needed")
-    return Fields(dict(zip(columns, items, strict=False)))
+    return Fields(dict(zip((*columns, *later), items, strict=False)))
 
 
 def _known(name: str, text: str, allowed: Sequence[Word]) -> Word:

@@ -96,6 +96,7 @@ CORES = (
     "node/engine_request.py",
     "node/listening.py",
     "node/readiness.py",
+    "node/speeds.py",
     "node/status.py",
     "node/status_table.py",
     "api/access.py",

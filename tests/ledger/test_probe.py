@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -47,11 +48,13 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Gossip, rumours),
 )
 names = st.text(min_size=1, max_size=32).map(ModelName)
+counts = st.integers(0, 64)
+speeds = st.sampled_from([0.0, 0.123, 7.5, 42.0, 1_230.0])
 loads = st.dictionaries(
-    names, st.builds(Load, st.integers(0, 64), st.integers(0, 64), st.integers(0, 1000)), max_size=4
+    names, st.builds(Load, counts, counts, st.integers(0, 1000), speeds, speeds, st.booleans()), max_size=4
 )
 
-SOME_LOADS = {ModelName("smollm2"): Load(4, 1, 2)}
+SOME_LOADS = {ModelName("smollm2"): Load(4, 1, 2, 350.0, 21.5, is_loaded=True)}
 EXAMPLES: list[Message] = [
     Ping(7, 3, Claim(2, Status.SUSPECT), (Rumour(PeerId("bob"), Claim(0, Status.OFFLINE)),)),
     Ack(7, 3, (Rumour(PeerId("bob"), Claim(1, Status.ALIVE)),)),
@@ -77,7 +80,10 @@ def test_the_fullest_frame_fits() -> None:
     rumours = tuple(
         Rumour(PeerId(f"{n:064}"), Claim(INCARNATION_MAX, Status.OFFLINE)) for n in range(RUMOURS_MAX)
     )
-    loads = {ModelName(f"{n:0{MODEL_NAME_BYTES_MAX}}"): Load(2**20, 2**20, 2**20) for n in range(MODELS_MAX)}
+    loads = {
+        ModelName(f"{n:0{MODEL_NAME_BYTES_MAX}}"): Load(2**20, 2**20, 2**20, 1e6 / 7, 1e6 / 7)
+        for n in range(MODELS_MAX)
+    }
     ping = Ping(INCARNATION_MAX, INCARNATION_MAX, Claim(INCARNATION_MAX, Status.OFFLINE), rumours)
     assert from_frame_untrusted(over_the_wire(to_frame(ping, loads))) == (ping, loads)
 
@@ -93,10 +99,33 @@ def test_a_model_with_an_endless_name_is_not_reported() -> None:
     assert from_frame_untrusted(over_the_wire(to_frame(Ping(1, 0), loads)))[1] == SOME_LOADS
 
 
+@pytest.mark.parametrize(
+    ("measured", "said"), [(0.0, 0.0), (0.04321, 0.0432), (1234.5, 1230.0), (0.999999, 1.0), (1e12, 1e7)]
+)
+def test_a_speed_is_said_in_three_digits_and_a_slow_one_is_not_none(measured: float, said: float) -> None:
+    loads = {ModelName("smollm2"): Load(4, 0, 0, measured, measured, is_loaded=True)}
+    _, reported = from_frame_untrusted(over_the_wire(to_frame(Ping(1, 0), loads)))
+    assert reported == {ModelName("smollm2"): Load(4, 0, 0, said, said, is_loaded=True)}
+
+
+def test_a_load_of_an_older_node_has_no_speeds() -> None:
+    frame = to_frame(Ping(1, 0), {}) | {"loads": {"smollm2": [4, 1, 2]}}
+    assert from_frame_untrusted(over_the_wire(frame))[1] == {ModelName("smollm2"): Load(4, 1, 2)}
+
+
+@pytest.mark.parametrize(
+    "later", [[-1.0, 1, True], [1, math.nan, True], [1, math.inf, True], [1e8, 1, True], [1, True], [1, 1, 1]]
+)
+def test_a_speed_that_cannot_be_is_refused(later: list[Any]) -> None:
+    with pytest.raises(BadFrame):
+        from_frame_untrusted(to_frame(Ping(1, 0), {}) | {"loads": {"smollm2": [4, 1, 2, *later]}})
+
+
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
 def test_keys_and_items_of_a_later_version_are_ignored(message: Message) -> None:
     frame = to_frame(message, SOME_LOADS) | {"mood": "fine"}
     frame |= {"rumours": [[*rumour, "more"] for rumour in frame.get("rumours", [])]}
+    frame |= {"loads": {name: [*load, "more"] for name, load in frame.get("loads", {}).items()}}
     assert from_frame_untrusted(over_the_wire(frame))[0] == message
 
 

@@ -53,6 +53,7 @@ class Behaviour:
     """`load`, `accept` or `events`."""
     error_at_accept: Exception | None = None
     error_in_events: Exception | None = None
+    done: Done = DONE
     engines: dict[str, FakeEngine] = field(default_factory=dict)
     asked: list[GenerateRequest] = field(default_factory=list)
 
@@ -116,7 +117,7 @@ class FakeEngine:
         if self._behaviour.error_in_events is not None:
             raise self._behaviour.error_in_events
         yield Chunk(0, (2,), "b")
-        yield DONE
+        yield self._behaviour.done
 
 
 @dataclass
@@ -298,13 +299,34 @@ def test_a_chat_without_a_template_is_a_dialogue_and_none_of_it_a_special_token(
 def test_a_request_beyond_the_slots_is_refused_as_busy() -> None:
     async def test(worker: Worker) -> None:
         async with worker.infer(completion()), worker.infer(completion()):
-            assert worker.load() == {TINY: Load(2, 2, 0)}
+            assert worker.load() == {TINY: Load(2, 2, 0, is_loaded=True)}
             with pytest.raises(Refused) as caught:
                 await ask(worker, completion())
-            assert (caught.value.reason, caught.value.load) == ("busy", Load(2, 2, 0))
-        assert worker.load() == {TINY: Load(2, 0, 0)}
+            assert (caught.value.reason, caught.value.load) == ("busy", Load(2, 2, 0, is_loaded=True))
+        assert worker.load() == {TINY: Load(2, 0, 0, is_loaded=True)}
 
     run(test)
+
+
+def test_a_model_says_how_fast_it_was_and_whether_it_is_in_memory() -> None:
+    async def test(worker: Worker) -> None:
+        assert worker.load()[TINY].is_loaded is False
+        await ask(worker, completion())
+        load = worker.load()[TINY]
+        assert (load.prefill_speed, load.decode_speed, load.is_loaded) == (3 / 0.5, 1 / TOKEN_TIME, True)
+
+    run(test, behaviour=Behaviour(done=Done(("stop",), Usage(3, 2), Timings(0.0, 0.5, TOKEN_TIME))))
+
+
+def test_a_reader_that_takes_its_time_does_not_make_the_model_look_slow() -> None:
+    async def test(worker: Worker) -> None:
+        async with worker.infer(completion()) as answer:
+            async for _ in answer.events:
+                await trio.sleep(100 * TOKEN_TIME)
+        load = worker.load()[TINY]
+        assert (load.prefill_speed, load.decode_speed) == (3 / 0.5, 0.0)
+
+    run(test, behaviour=Behaviour(done=Done(("stop",), Usage(3, 2), Timings(0.0, 0.5, 100 * TOKEN_TIME))))
 
 
 def test_only_so_many_requests_wait_for_a_model() -> None:
@@ -342,7 +364,7 @@ def test_what_keeps_an_engine_from_accepting_is_told_apart(
     async def test(worker: Worker) -> None:
         with pytest.raises(expected, match=str(error)):
             await ask(worker, completion())
-        assert worker.load() == {TINY: Load(2, 0, 0)}
+        assert worker.load() == {TINY: Load(2, 0, 0, is_loaded=True)}
 
     run(test, behaviour=Behaviour(error_at_accept=error))
 
@@ -351,7 +373,7 @@ def test_an_engine_that_dies_in_the_middle_fails_the_answer() -> None:
     async def test(worker: Worker) -> None:
         with pytest.raises(Failed, match="it died"):
             await ask(worker, completion())
-        assert worker.load() == {TINY: Load(2, 0, 0)}
+        assert worker.load() == {TINY: Load(2, 0, 0, is_loaded=True)}
 
     run(test, behaviour=Behaviour(error_in_events=EngineFailed("it died")))
 
@@ -384,7 +406,7 @@ def test_wherever_it_hangs_nothing_is_left(hangs_at: str, how: str, monkeypatch:
             with pytest.raises(DeadlineExceeded):
                 await ask(worker, replace(chat(), timeout=60.0))
         assert trio.current_time() >= 60
-        assert worker.load() == {TINY: Load(2, 0, 0)}
+        assert worker.load() == {TINY: Load(2, 0, 0, is_loaded=hangs_at != "load")}
         await worker.drain()
 
     run(test, behaviour=behaviour)
@@ -410,7 +432,7 @@ def test_draining_refuses_new_requests_and_waits_for_running_ones() -> None:
             start = trio.current_time()
             await worker.drain()
             assert trio.current_time() - start >= LOAD_TIME
-            assert worker.load() == {TINY: Load(2, 0, 0)}
+            assert worker.load() == {TINY: Load(2, 0, 0, is_loaded=True)}
         with pytest.raises(Refused) as caught:
             await ask(worker, completion())
         assert caught.value.reason == "draining"
