@@ -58,7 +58,7 @@ class Speeds:
         return self._decode.value
 
     def answered(self, done: Done, waited: float) -> None:
-        """An answer ended with `done`; its reader waited `waited` seconds for what followed the first token."""
+        """`done` ended an answer; its reader waited `waited` seconds for what followed the first token."""
         self._prefill.measured(done.usage.prompt_tokens - done.usage.cached_tokens, done.timings.prefill)
         if waited >= _WAITED_MIN * done.timings.decode:
             # The first token came with the end of the prefill.

@@ -80,10 +80,8 @@ def test_the_fullest_frame_fits() -> None:
     rumours = tuple(
         Rumour(PeerId(f"{n:064}"), Claim(INCARNATION_MAX, Status.OFFLINE)) for n in range(RUMOURS_MAX)
     )
-    loads = {
-        ModelName(f"{n:0{MODEL_NAME_BYTES_MAX}}"): Load(2**20, 2**20, 2**20, 1e6 / 7, 1e6 / 7)
-        for n in range(MODELS_MAX)
-    }
+    load = Load(2**20, 2**20, 2**20, 0.0123, 0.0123, is_loaded=True)
+    loads = {ModelName(f"{n:0{MODEL_NAME_BYTES_MAX}}"): load for n in range(MODELS_MAX)}
     ping = Ping(INCARNATION_MAX, INCARNATION_MAX, Claim(INCARNATION_MAX, Status.OFFLINE), rumours)
     assert from_frame_untrusted(over_the_wire(to_frame(ping, loads))) == (ping, loads)
 
