@@ -29,6 +29,7 @@ _COMMANDS = {
     "demo": "node.commands.demo:demo",
     "token": "node.commands.token:token",
     "models": "node.commands.models:models",
+    "ledger": "node.commands.ledger:ledger",
     "status": "node.commands.status:status",
     "chat": "node.commands.chat:chat",
     "drain": "node.commands.goodbye:drain",

@@ -99,6 +99,8 @@ CORES = (
     "node/speeds.py",
     "node/status.py",
     "node/status_table.py",
+    "node/ledger_inspection.py",
+    "node/ledger_report.py",
     "api/access.py",
     "api/schema.py",
     "api/shapes.py",

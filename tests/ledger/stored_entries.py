@@ -25,6 +25,11 @@ SQL_OF_VERSION_1 = """
 """
 """As the first release had it: never to be changed."""
 
+IN_FORMAT_1 = (
+    b"\x01" + ALICE.public_key + bytes(7) + b"\1" + bytes(7) + b"\7" + b"\0\0\4\0\0\0\1node\x80" + bytes(64)
+)
+"""An entry as the first release signed them, without a credential."""
+
 
 def entry(key: str, counter: int, value: bytes | None = b"\x80", author: Author = AUTHOR) -> Entry:
     return sign_entry(author, key, Version(1, counter), value)

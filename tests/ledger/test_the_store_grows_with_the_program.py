@@ -11,16 +11,11 @@ import pytest
 from ledger.entry import decode_entry_untrusted
 from ledger.errors import UnknownFormat
 from ledger.store import open_store, read_ledger_file
-from tests.ledger.stored_entries import entry, make_version_1, row, rows_of, stored
+from tests.ledger.stored_entries import IN_FORMAT_1, entry, make_version_1, row, rows_of, stored
 from tests.p2p.people import ALICE
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = [entry(f"model/{number}", number) for number in range(1, 40)]
-
-IN_FORMAT_1 = (
-    b"\x01" + ALICE.public_key + bytes(7) + b"\1" + bytes(7) + b"\7" + b"\0\0\4\0\0\0\1node\x80" + bytes(64)
-)
-"""An entry as the first release signed them, without a credential."""
 
 DIES_BEFORE_THE_END = """
 import os, sys
