@@ -27,11 +27,11 @@ from typing import Self, TypeAlias
 
 from ledger.entry import Entry, Place
 from ledger.errors import StoreUnusable
-from ledger.store_log import LOG_ROWS_MAX, LogRow, append, newest_first
+from ledger.store_log import LOG_ROWS_MAX, LogRow, LogWhat, append, newest_first
 from ledger.store_schema import SCHEMA_VERSION, Damaged, errors_mapped, migrate, require_header, require_whole
 from p2p.peer import PeerId
 
-__all__ = ["LedgerFile", "LogRow", "Store", "open_store", "read_ledger_file"]
+__all__ = ["LedgerFile", "LogRow", "LogWhat", "Store", "open_store", "read_ledger_file"]
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias, get_args
 
 from p2p.peer import PeerId
 
-Happening: TypeAlias = Literal["took", "wrote", "dropped", "refused"]
+LogWhat: TypeAlias = Literal["took", "wrote", "dropped", "refused"]
 
 LOG_ROWS_MAX = 10_000
 """Rows. A node that meets a swarm of a thousand for the first time takes that many entries."""
@@ -27,7 +27,7 @@ _TRIM_EVERY = 1_000
 _TEXT_LENGTH_MAX = 200
 """Characters. Keys that may stand in a ledger have 160 bytes; one that was refused has up to 64 KiB."""
 
-_WORDS: tuple[Happening, ...] = get_args(Happening)
+_WORDS: tuple[LogWhat, ...] = get_args(LogWhat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,9 @@ class LogRow:
     """One thing that happened to one place."""
 
     unix_time: float
-    what: Happening
+    what: LogWhat
     owner: PeerId
+    """Empty, as the key: what was refused could not be read."""
     key: str
     epoch: int
     counter: int

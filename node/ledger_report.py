@@ -179,8 +179,8 @@ def log_table(rows: Iterable[LogRow], labels: Labels, when: Callable[[float], st
             when(row.unix_time),
             row.what,
             label_of(row.owner, labels),
-            row.key,
-            version_text(row.owner, row.epoch, row.counter),
+            row.key or "-",
+            version_text(row.owner, row.epoch, row.counter) if row.owner else "-",
             label_of(row.source, labels),
             row.reason.replace("_", " "),
         )

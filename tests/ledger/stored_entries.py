@@ -8,8 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ledger.entry import Author, Entry, sign_entry
-from ledger.store import LogRow, open_store
-from ledger.store_log import Happening
+from ledger.store import LogRow, LogWhat, open_store
 from ledger.version import Version
 from tests.p2p.people import ALICE, invite
 
@@ -35,7 +34,7 @@ def entry(key: str, counter: int, value: bytes | None = b"\x80", author: Author 
     return sign_entry(author, key, Version(1, counter), value)
 
 
-def row(counter: int, what: Happening = "wrote", key: str = "node", reason: str = "") -> LogRow:
+def row(counter: int, what: LogWhat = "wrote", key: str = "node", reason: str = "") -> LogRow:
     return LogRow(float(counter), what, ALICE.peer_id, key, 1, counter, source="", reason=reason)
 
 

@@ -26,6 +26,7 @@ from node.ledger_inspection import read_contents
 from node.ledger_report import value_of
 from node.place import found
 from p2p.identity import Identity
+from p2p.peer import PeerId
 from tests.ledger.stored_entries import IN_FORMAT_1, make_version_1
 from tests.p2p.people import ALICE, BOB, CAROL, DAVE, FOUNDER, identity, invite
 
@@ -357,6 +358,11 @@ def test_log_tells_the_newest_first(run: Run, home: Home) -> None:
     ]
     assert run("log", "--limit", "2").lines == told.lines[:3]
     assert run("log", "--limit", "0").exit_code == 2
+
+
+def test_what_could_not_be_read_is_in_the_log_without_a_name(run: Run, home: Home) -> None:
+    keep(home, HOUSEHOLD, [LogRow(0.0, "refused", PeerId(""), "", 0, 0, BOB.peer_id, "unknown_format")])
+    assert run("log").lines[1][1:] == ["refused", "-", "-", "-", "cellar", "unknown", "format"]
 
 
 def test_log_tells_a_program_everything(run: Run, home: Home) -> None:

@@ -18,9 +18,11 @@ from pathlib import Path
 import pytest
 
 from ledger.entry import decode_entry_untrusted
+from ledger.ledger import Ledger
 from ledger.record_fields import decode_value_untrusted
 from ledger.store import open_store, read_ledger_file
-from tests.ledger.stored_entries import entry, make_version_1, rows_of
+from tests.ledger.stored_entries import AUTHOR, entry, make_version_1, rows_of
+from tests.p2p.people import FOUNDER
 
 pytestmark = pytest.mark.real
 
@@ -69,6 +71,20 @@ def test_a_kill_at_any_instant_leaves_whole_transactions(tmp_path: Path) -> None
         last = found
     assert last > 0
     assert [each.name for each in tmp_path.glob("*.damaged")] == []
+
+
+def test_a_killed_node_writes_on_from_its_last_version(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write_until_killed(path, 0, random.Random(SEED))
+    with open_store(path) as store:
+        store.write([entry("node", 10_000)], [], [])
+    ledger = Ledger.open(path, AUTHOR, FOUNDER.public_key, "a new life")
+    ledger.put("model/new", {})
+    written = ledger.state.get(ledger.me, "model/new")
+    assert written is not None
+    assert written.version > entry("node", 10_000).version
+    assert written.version.epoch == 1, "it remembers"
+    ledger.close()
 
 
 def write_until_killed(path: Path, last: int, rng: random.Random) -> int:
