@@ -53,6 +53,7 @@ CORES = (
     "p2p/admission_events.py",
     "p2p/boot_ids.py",
     "p2p/guest.py",
+    "p2p/neighbours.py",
     "p2p/connection_table.py",
     "p2p/peer.py",
     "p2p/secret.py",

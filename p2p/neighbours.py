@@ -1,0 +1,124 @@
+"""Neighbours: to how many members a node stays connected, and whom it lets go.
+
+    others there are     up to max            more
+    dial                 all of them          somebody by chance, while below min
+    let go               nobody               somebody by chance for each above max
+    feeler               none                 now and then somebody, whoever it is
+
+HyParView's active view, kept by chance instead of by walks: everybody has about as many
+links, to anybody, so the swarm holds together however many of it die. Its passive view
+is the address book. A newcomer is never turned away: it is let in, and another one goes.
+
+It counts, and knows no addresses: whoever uses it chooses among those it knows.
+Reads no clock; `now` is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container
+from dataclasses import dataclass, field
+from math import inf
+from random import Random
+
+from p2p.peer import PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class NeighboursConfig:
+    """Counts and seconds of a node's view of its swarm."""
+
+    min: int = 24
+    """Links to random members. A random graph holds together from ln n links on, and ln 4096 is 8.3:
+    with 24, half of the swarm may die in one moment, and 12 are left."""
+    max: int = 32
+    """A third above `min`: a newcomer, or a peer that lets us go, asks for nothing more. Up to 33 nodes
+    everybody is connected to everybody, which no home is too large for."""
+    feeler_interval: float = 30.0
+    """Between dials of somebody by chance. One dial in 30 s costs nothing, and of a thousand nodes it
+    makes 33 a second: two halves that were apart are one again within a second or two, and a peer whose
+    return nobody waits for is met within half a minute."""
+    settle_time: float = 5.0
+    """A new neighbour is not let go before: it hears where the others are, and gets its first round of
+    the ledger, within two seconds on a slow link."""
+    look_interval: float = 1.0
+    """Between looks for somebody to let go, while there are too many and all of them are new or in use."""
+
+    def __post_init__(self) -> None:
+        assert 0 < self.min <= self.max
+
+
+@dataclass(slots=True)
+class Neighbours:
+    """Those a node is connected to: whether to find more, whom to let go. Reads no clock."""
+
+    rng: Random
+    config: NeighboursConfig = field(default_factory=NeighboursConfig)
+    _since: dict[PeerId, float] = field(default_factory=dict)
+    _feeler_at: float = inf
+    _look_at: float = inf
+
+    @property
+    def peers(self) -> Collection[PeerId]:
+        """All of them, the longest here first."""
+        return self._since.keys()
+
+    @property
+    def wake_at(self) -> float:
+        """When `next_feeler` or `let_go` will have something new to say, if nothing happens until then."""
+        return min(self._feeler_at, self._look_at)
+
+    def came(self, peer: PeerId, now: float) -> None:
+        """`peer` is a neighbour from now on, whoever of us dialled."""
+        self._since[peer] = now
+        if self._feeler_at == inf:
+            self._feeler_at = now + self._feeler_delay()
+        if self._surplus > 0:
+            self._look_at = now
+
+    def went(self, peer: PeerId) -> None:
+        """`peer` is no neighbour any more, whoever of us ended it."""
+        self._since.pop(peer, None)
+
+    def wanted(self, strangers: int, under_way: int) -> int:
+        """How many strangers to dial now, by chance among equals.
+
+        `strangers` are those we know, are not connected to, and have no reason to think gone;
+        `under_way` are dials and connections that may still come to something.
+        """
+        is_small = len(self._since) + strangers <= self.config.max
+        aim = self.config.max if is_small else self.config.min
+        return max(0, aim - len(self._since) - under_way)
+
+    def next_feeler(self, now: float) -> bool:
+        """Whether to dial one stranger by chance now, whoever it is, even one that is thought gone.
+
+        True once each time. Only who wants nobody (`wanted`) needs to: others dial strangers anyway.
+        """
+        if now < self._feeler_at:
+            return False
+        self._feeler_at = now + self._feeler_delay()
+        return True
+
+    def let_go(self, in_use: Container[PeerId], now: float) -> list[PeerId]:
+        """Whom to say goodbye to now, because there are too many; call `went` when it is said.
+
+        Never one of those `in_use`, nor one that has just come.
+        """
+        if now < self._look_at:
+            return []
+        surplus, settled = self._surplus, now - self.config.settle_time
+        idle = (
+            []
+            if surplus <= 0
+            else [peer for peer, since in self._since.items() if since <= settled and peer not in in_use]
+        )
+        self._look_at = now + self.config.look_interval if len(idle) < surplus else inf
+        return self.rng.sample(idle, min(surplus, len(idle))) if idle else []
+
+    @property
+    def _surplus(self) -> int:
+        return len(self._since) - self.config.max
+
+    def _feeler_delay(self) -> float:
+        """Uneven, so that a swarm which started together does not feel around together."""
+        return self.config.feeler_interval * self.rng.uniform(0.5, 1.5)
