@@ -4,17 +4,35 @@ Claims merge (see `rumour.py`), so it does not matter from whom or how often one
 heard. A suspect has a deadline; after it, it is called offline. What is said against
 ourselves is taken back by raising our incarnation.
 
-Asks nobody anything: `failure_detector.py` does.
+What is learned is told on by how urgent it is: pushed and riding on frames (who fell, who
+got up), riding only (a newcomer lives), or not at all (what everybody knew but us).
+
+Asks nobody anything: `failure_detector.py` does. Nothing here costs more in a larger swarm,
+but to answer for all claims, and to forget whom the ledger forgot.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ledger.claims_digest import ClaimsDigest
+from ledger.deadlines import Deadlines
 from ledger.liveness_config import LivenessConfig
-from ledger.rumour import INCARNATION_MAX, UNKNOWN, Claim, Rumour, RumourQueue, Status
+from ledger.rumour import (
+    IDLE_RETRANSMIT_FACTOR,
+    INCARNATION_MAX,
+    JUMP_MAX,
+    UNKNOWN,
+    Claim,
+    Rumour,
+    RumourQueue,
+    Status,
+    complaint,
+    is_credible,
+)
 from p2p.peer import PeerId
 
 _ROUND_TRIP_GAIN = 0.125
@@ -53,90 +71,171 @@ class Beliefs:
     incarnation: int = 0
     """Our own."""
     peers: dict[PeerId, PeerHealth] = field(default_factory=dict)
-    _in_ledger: frozenset[PeerId] = frozenset()
-    _offline_at: dict[PeerId, float] = field(default_factory=dict)
+    digest: ClaimsDigest = field(default_factory=ClaimsDigest)
+    """Of all claims, that on ourselves included."""
+    deadlines: Deadlines = field(default_factory=Deadlines)
     """When each suspect will be called offline."""
-    _rumours: RumourQueue = field(default_factory=RumourQueue)
+    _in_ledger: frozenset[PeerId] = frozenset()
+    _linked: list[PeerId] = field(default_factory=list)
+    """Sorted."""
+    _alive: int = 0
+    """How many of `peers`."""
+    _urgent: RumourQueue = field(default_factory=RumourQueue)
+    _idle: RumourQueue = field(default_factory=lambda: RumourQueue(IDLE_RETRANSMIT_FACTOR))
     _news: dict[PeerId, Claim] = field(default_factory=dict)
     _changed: dict[PeerId, Status] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.digest.change(self.me, UNKNOWN, self._own_claim)
+
     @property
-    def deadlines(self) -> Iterable[float]:
-        """When suspects will be called offline."""
-        return self._offline_at.values()
+    def _own_claim(self) -> Claim:
+        return Claim(self.incarnation, Status.ALIVE)
+
+    @property
+    def is_view_partial(self) -> bool:
+        """Whether peers live that have no link to us, and helpers none to them, though all is well."""
+        return 0 < len(self._linked) < self._alive and self._alive > self.config.mesh_size_max
 
     def linked(self) -> list[PeerId]:
-        """Whom we can talk to, sorted."""
-        return sorted(peer for peer, health in self.peers.items() if health.is_linked)
+        """Whom we can talk to, sorted. Ours: not to be changed."""
+        return self._linked
 
     def helpers_for(self, target: PeerId) -> list[PeerId]:
         """Who could ask `target` for us, sorted."""
-        return [peer for peer in self.linked() if peer != target and self.peers[peer].status is Status.ALIVE]
+        return [peer for peer in self._linked if peer != target and self.peers[peer].status is Status.ALIVE]
 
-    def know(self, in_ledger: frozenset[PeerId]) -> None:
-        """The ledger has records of exactly these peers."""
+    def claims(self) -> list[Rumour]:
+        """All we hold, sorted by peer: that on ourselves too, and none that says nothing."""
+        held = {peer: health.claim for peer, health in self.peers.items() if health.claim != UNKNOWN}
+        held[self.me] = self._own_claim
+        return [Rumour(peer, claim) for peer, claim in sorted(held.items())]
+
+    def know(self, in_ledger: frozenset[PeerId]) -> bool:
+        """The ledger has records of exactly these peers. Whether some of them are new."""
+        gone = self._in_ledger - in_ledger
         self._in_ledger = in_ledger
-        for peer in in_ledger - self.peers.keys() - {self.me}:
+        new = in_ledger - self.peers.keys() - {self.me}
+        # Sorted, as are all who go through `peers`: the order of a set is another in each process.
+        for peer in sorted(new):
             self.peers[peer] = PeerHealth()
-        self._forget_strangers()
+        for peer in gone:
+            self._forget_stranger(peer)
+        return bool(new)
 
     def link(self, peer: PeerId) -> None:
-        self.peers.setdefault(peer, PeerHealth()).is_linked = True
+        health = self.peers.setdefault(peer, PeerHealth())
+        if not health.is_linked:
+            health.is_linked = True
+            insort(self._linked, peer)
 
     def unlink(self, peer: PeerId) -> None:
-        if peer in self.peers:
-            self.peers[peer].is_linked = False
-            self.peers[peer].round_trip = None
-            self._forget_strangers()
+        health = self.peers.get(peer)
+        if health is not None and health.is_linked:
+            health.is_linked = False
+            health.round_trip = None
+            del self._linked[bisect_left(self._linked, peer)]
+            self._forget_stranger(peer)
+
+    def news_among(self, rumours: Iterable[Rumour]) -> list[Rumour]:
+        """Those of `rumours` that would change what we hold. The others are old, of strangers, or lies."""
+        return [rumour for rumour in rumours if self._is_news(rumour.peer, rumour.claim)]
 
     def hear(self, rumours: Iterable[Rumour], now: float) -> None:
+        """Merge what was told as news."""
         for rumour in rumours:
             if rumour.peer == self.me:
                 self.refute(rumour.claim)
             else:
                 self.learn(rumour.peer, rumour.claim, now)
 
+    def hear_itself(self, peer: PeerId, incarnation: int, now: float) -> None:
+        """`peer` said by its own mouth that it lives. Its word has no limits, for it can harm itself only.
+
+        So it also puts right what a liar told us of it before we knew anything.
+        """
+        if self.peers[peer].claim.incarnation > incarnation + JUMP_MAX:
+            self._believe(peer, Claim(incarnation, Status.ALIVE), now)
+        else:
+            self.learn(peer, Claim(incarnation, Status.ALIVE), now)
+
+    def catch_up(self, rumours: Iterable[Rumour], now: float) -> list[Rumour]:
+        """Merge what one neighbour holds. Which of it the accused must be told, over our link to it.
+
+        It may have been cut off from all it complains about. So of one that lives as far as we know, we
+        believe no complaint if we have a link to see for ourselves; if not, it is a suspect at most, and has
+        time to refute. What replaces a claim of ours rides on, for others may have missed it too; where we
+        knew nothing, we alone were ignorant.
+        """
+        to_tell = []
+        for rumour in self.news_among(rumours):
+            health = self.peers.get(rumour.peer)
+            if health is None:
+                self.refute(rumour.claim)
+            elif complaint(rumour.claim) is None or health.status is not Status.ALIVE:
+                self._catch_up_on(rumour.peer, health, rumour.claim, now)
+            elif health.is_linked:
+                to_tell.append(rumour)
+            else:
+                suspicion = Claim(rumour.claim.incarnation, Status.SUSPECT)
+                self._catch_up_on(rumour.peer, health, suspicion, now)
+        return to_tell
+
+    def _catch_up_on(self, peer: PeerId, health: PeerHealth, claim: Claim, now: float) -> None:
+        was_unknown = health.claim == UNKNOWN
+        self._believe(peer, claim, now)
+        if not was_unknown:
+            self._idle.drop(peer)
+            self._urgent.add(peer, claim)
+
     def refute(self, claim: Claim) -> None:
         """Take `claim` back, if it says that we are not well."""
-        if claim.status is not Status.ALIVE and claim.incarnation >= self.incarnation:
+        if complaint(claim) and claim.incarnation >= self.incarnation:
+            before = self._own_claim
             self.incarnation = min(claim.incarnation + 1, INCARNATION_MAX)
-            self._spread(self.me, Claim(self.incarnation, Status.ALIVE))
+            self.digest.change(self.me, before, self._own_claim)
+            self._spread(self.me, self._own_claim)
 
     def learn(self, peer: PeerId, claim: Claim, now: float) -> None:
         """Merge `claim`, and spread it if it is news. What is said of strangers is dropped."""
         health = self.peers.get(peer)
         if health is None or claim <= health.claim:
             return
-        # That a peer we never met is alive is no news: everybody meets it for himself.
-        is_news = health.claim != UNKNOWN or claim.status is not Status.ALIVE
+        is_newcomer = health.claim == UNKNOWN and claim.status is Status.ALIVE
         self._believe(peer, claim, now)
-        if is_news:
+        if is_newcomer:
+            # Whoever is linked to it met it too: only the others hear of it, and they can wait.
+            self._idle.add(peer, claim)
+        else:
             self._spread(peer, claim)
 
     def suspect(self, peer: PeerId, now: float) -> None:
         self.learn(peer, Claim(self.peers[peer].claim.incarnation, Status.SUSPECT), now)
 
     def said_bye(self, peer: PeerId, now: float) -> None:
-        """Believe it at once. No rumour: it says so to everybody itself."""
+        """Believe it at once. It says so to all its neighbours itself: only the others need to hear of it."""
         if peer in self.peers:
-            self._believe(peer, Claim(max(0, self.peers[peer].claim.incarnation), Status.OFFLINE), now)
+            claim = Claim(max(0, self.peers[peer].claim.incarnation), Status.OFFLINE)
+            others_exist = self.is_view_partial
+            self._believe(peer, claim, now)
+            if others_exist:
+                self._urgent.add(peer, claim)
 
     def expire(self, now: float) -> None:
         """Call those offline who did not refute in time."""
-        for peer in sorted(peer for peer, deadline in self._offline_at.items() if deadline <= now):
+        for peer in self.deadlines.due(now):
             self.learn(peer, Claim(self.peers[peer].claim.incarnation, Status.OFFLINE), now)
-
-    def postpone(self, by: float, not_before: float) -> None:
-        """Call nobody offline for this much longer, and in no case before that time."""
-        for peer, deadline in self._offline_at.items():
-            self._offline_at[peer] = max(deadline + by, not_before)
 
     def rumours_to_ride(self, count_max: int) -> tuple[Rumour, ...]:
         """What goes along with the next frame."""
-        return self._rumours.take(count_max, len(self.peers) + 1)
+        swarm_size = len(self.peers) + 1
+        urgent = self._urgent.take(count_max, swarm_size)
+        return urgent + self._idle.take(count_max - len(urgent), swarm_size)
 
     def take_news(self) -> list[Rumour]:
         """What was learned since the last call and should be pushed."""
+        if not self._news:
+            return []
         news, self._news = self._news, {}
         return [Rumour(peer, claim) for peer, claim in sorted(news.items())]
 
@@ -147,30 +246,46 @@ class Beliefs:
 
     def forget_rumours(self) -> None:
         """Whom we could tell is gone: what we believe now is worth nothing to those we meet later."""
-        self._rumours.clear()
+        self._urgent.clear()
+        self._idle.clear()
+
+    def _is_news(self, peer: PeerId, claim: Claim) -> bool:
+        if peer == self.me:
+            is_new = complaint(claim) is not None and claim.incarnation >= self.incarnation
+            return is_new and is_credible(claim, self.incarnation)
+        health = self.peers.get(peer)
+        return health is not None and claim > health.claim and is_credible(claim, health.claim.incarnation)
 
     def _believe(self, peer: PeerId, claim: Claim, now: float) -> None:
         health = self.peers[peer]
-        if claim.status is not health.status:
-            self._changed[peer] = claim.status
-        health.claim = claim
-        self._offline_at.pop(peer, None)
+        self._hold(peer, health, claim)
+        self.deadlines.drop(peer)
         if claim.status is Status.SUSPECT:
             doublings = math.log2(len(self.peers) + 1)
-            self._offline_at[peer] = now + max(
-                self.config.suspicion_min, self.config.suspicion_per_doubling * doublings
-            )
+            patience = max(self.config.suspicion_min, self.config.suspicion_per_doubling * doublings)
+            self.deadlines.set(peer, now + patience)
+
+    def _hold(self, peer: PeerId, health: PeerHealth, claim: Claim) -> None:
+        if claim.status is not health.status:
+            self._changed[peer] = claim.status
+            self._alive += (claim.status is Status.ALIVE) - (health.status is Status.ALIVE)
+        self.digest.change(peer, health.claim, claim)
+        health.claim = claim
 
     def _spread(self, peer: PeerId, claim: Claim) -> None:
         self._news[peer] = claim
-        self._rumours.add(peer, claim)
+        self._idle.drop(peer)
+        self._urgent.add(peer, claim)
 
-    def _forget_strangers(self) -> None:
+    def _forget_stranger(self, peer: PeerId) -> None:
         """Drop whom neither the ledger nor a link knows: nothing grows with those who passed by."""
-        for peer in self.peers.keys() - self._in_ledger:
-            if not self.peers[peer].is_linked:
-                del self.peers[peer]
-                self._offline_at.pop(peer, None)
-                self._rumours.drop(peer)
-                self._news.pop(peer, None)
-                self._changed.pop(peer, None)
+        health = self.peers.get(peer)
+        if health is None or health.is_linked or peer in self._in_ledger:
+            return
+        self._hold(peer, health, UNKNOWN)
+        del self.peers[peer]
+        self.deadlines.drop(peer)
+        self._urgent.drop(peer)
+        self._idle.drop(peer)
+        self._news.pop(peer, None)
+        self._changed.pop(peer, None)

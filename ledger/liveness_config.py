@@ -24,8 +24,8 @@ class LivenessConfig:
     back (50 ms each at worst) still within `indirect_timeout`."""
 
     helpers: int = 3
-    """From the SWIM paper. If every twentieth frame is lost, one probe in 1,600 blames a healthy peer, which
-    then refutes."""
+    """From the SWIM paper. With the second direct try beside them, and every twentieth frame lost, one probe
+    in 16,000 blames a healthy peer, which then refutes."""
 
     suspicion_min: float = 3.0
     """To refute takes a round trip; 3 s also survive a machine that swaps while it loads a model."""
@@ -39,6 +39,36 @@ class LivenessConfig:
 
     lateness_max: float = 0.1
     """A timer this late means that we stood still, and that answers may be waiting unread."""
+
+    wake_grace_max: float = 5.0
+    """So long after a pause (or as long as the pause was, if that is shorter) we blame nobody: the others
+    have closed their connections to us, and that is not their fault. To dial again takes a second or two."""
+
+    mesh_size_max: int = 24
+    """Peers believed alive up to which each is linked to each: `p2p` keeps at least so many neighbours.
+    There, a peer that no helper has a link to is gone; among more, it merely has other neighbours."""
+
+    summary_interval: float = 10.0
+    """Between questions for what we missed. What rumours and pushes leave out is one claim in thousands, and
+    a summary costs 300 bytes."""
+
+    summary_spacing: float = 1.0
+    """Between them when there is reason to ask: a newcomer's thirty links open at once, and the first
+    answer holds what the others would say too."""
+
+    claims_burst: int = 1024
+    """Claims told at once: those a newcomer needs in a swarm of a thousand."""
+
+    claims_rate: float = 80.0
+    """Claims told a second in the long run, 5 KB of them: what the upkeep may cost while all is in flux."""
+
+    news_burst: int = 2048
+    """Claims believed of one neighbour at once: two on each of a thousand peers, which half of them cause
+    when they vanish together."""
+
+    news_rate: float = 20.0
+    """And a second after that. A thousand nodes that each go and come once an hour make one; who tells more
+    makes it up, and everybody would pass it on."""
 
     relays_max: int = 256
     """Pings for others under way. A thousand nodes ask for less; only somebody hostile asks for more."""

@@ -9,9 +9,10 @@
     prober                 helper                 target
       | -- PING_REQUEST ----> | -- PING ----------> |
       | <---- RELAYED_ACK --- | <---------- ACK --- |
-      | <----------- NACK --- |     (the helper is well and heard nothing either)
+      | <----------- NACK --- |     (the helper is well and heard nothing either, or has no link to it)
 
-    and, at any time, news that cannot wait:  -- GOSSIP -->
+    at any time, news that cannot wait:  -- GOSSIP -->
+    now and then, what was missed:       -- SUMMARY -->  and  <-- CLAIMS --   (`claims_exchange.py`)
 
 One stream per connection, used by both sides. Nothing is repeated and nothing is
 owed: a frame that was dropped looks like a slow peer, which is what probes are for.
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
 
+from ledger.claims_digest import DIGEST_SIZE
 from ledger.records import Load, ModelName
 from ledger.rumour import INCARNATION_MAX, Claim, Rumour, Status
 from p2p.errors import BadFrame
@@ -38,6 +40,9 @@ RUMOURS_MAX = 16
 """Per frame. A probe goes out every 0.4 s and an answer with it, so even the news of a hundred
 peers lost at once is out in a few seconds, in frames that still fit one packet."""
 
+CLAIMS_MAX = 200
+"""Per frame, of at most 80 bytes each: what fits."""
+
 MODELS_MAX = 64
 """Loads per frame. No home machine runs more at a time; the busiest go first."""
 
@@ -45,7 +50,7 @@ MODEL_NAME_BYTES_MAX = 128
 """A longer name rides on no probe (its slots are still in its record)."""
 
 FRAME_SIZE_MAX = 16 * 1024
-"""16 rumours of at most 80 bytes and 64 loads of at most 150, with room for fields to come."""
+"""16 rumours of at most 80 bytes and 64 loads of at most 170, or 200 claims, with room for fields to come."""
 
 _SEQUENCE_MAX = 2**62
 """Sequences count probes; none gets here in a lifetime."""
@@ -75,6 +80,8 @@ class Kind(IntEnum):
     RELAYED_ACK = 4
     NACK = 5
     GOSSIP = 6
+    SUMMARY = 7
+    CLAIMS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,8 @@ class Nack:
 
     sequence: int
     rumours: tuple[Rumour, ...] = ()
+    has_asked: bool = True
+    """If not, it has no link to the target, or too much to do: that says nothing about the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +144,25 @@ class Gossip:
     rumours: tuple[Rumour, ...]
 
 
-Message: TypeAlias = Ping | Ack | PingRequest | RelayedAck | Nack | Gossip
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the sender holds of everybody, in a digest. Who holds something else says so."""
+
+    digest: bytes
+    is_answer: bool = False
+    """It follows the claims that a summary was answered with: answer it with claims alone."""
+    rumours: tuple[Rumour, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What the sender holds of these peers. No news: it may be old, and is passed on sparingly."""
+
+    claims: tuple[Rumour, ...]
+    rumours: tuple[Rumour, ...] = ()
+
+
+Message: TypeAlias = Ping | Ack | PingRequest | RelayedAck | Nack | Gossip | Summary | Claims
 Loads: TypeAlias = Mapping[ModelName, Load]
 
 
@@ -157,9 +184,14 @@ def to_frame(message: Message, loads: Loads) -> dict[str, Any]:
             frame |= {"target": target, "incarnation": incarnation}
         case Nack(sequence):
             frame = {"kind": Kind.NACK.value, "sequence": sequence}
+            frame |= {} if message.has_asked else {"has_asked": False}
         case Gossip():
             frame = {"kind": Kind.GOSSIP.value}
-    return frame | _rumours_field(message.rumours)
+        case Summary(digest, is_answer):
+            frame = {"kind": Kind.SUMMARY.value, "digest": digest, "is_answer": is_answer}
+        case Claims(claims):
+            frame = {"kind": Kind.CLAIMS.value, "claims": _rows(claims)}
+    return frame | ({"rumours": _rows(message.rumours)} if message.rumours else {})
 
 
 def from_frame_untrusted(frame: Mapping[str, Any]) -> tuple[Message, dict[ModelName, Load] | None]:
@@ -169,7 +201,7 @@ def from_frame_untrusted(frame: Mapping[str, Any]) -> tuple[Message, dict[ModelN
       BadFrame: and nothing else, whatever the map holds.
     """
     fields = Fields(frame)
-    rumours = _rumours(fields)
+    rumours = _rumours(fields, "rumours", RUMOURS_MAX) if "rumours" in fields else ()
     message: Message
     match fields.whole("kind", 0, _KIND_MAX):
         case Kind.PING:
@@ -183,9 +215,13 @@ def from_frame_untrusted(frame: Mapping[str, Any]) -> tuple[Message, dict[ModelN
         case Kind.RELAYED_ACK:
             message = RelayedAck(_sequence(fields), _peer(fields, "target"), _incarnation(fields), rumours)
         case Kind.NACK:
-            message = Nack(_sequence(fields), rumours)
+            message = Nack(_sequence(fields), rumours, "has_asked" not in fields or fields.flag("has_asked"))
         case Kind.GOSSIP:
             message = Gossip(rumours)
+        case Kind.SUMMARY:
+            message = Summary(fields.data("digest", DIGEST_SIZE), fields.flag("is_answer"), rumours)
+        case Kind.CLAIMS:
+            message = Claims(_rumours(fields, "claims", CLAIMS_MAX), rumours)
         case kind:
             raise BadFrame(f"a probe frame of kind {kind}")
     return message, _loads(fields)
@@ -195,10 +231,8 @@ def _claim_field(key: str, claim: Claim | None) -> dict[str, Any]:
     return {} if claim is None else {key: [claim.incarnation, claim.status.value]}
 
 
-def _rumours_field(rumours: tuple[Rumour, ...]) -> dict[str, Any]:
-    if not rumours:
-        return {}
-    return {"rumours": [[each.peer, each.claim.incarnation, each.claim.status.value] for each in rumours]}
+def _rows(rumours: tuple[Rumour, ...]) -> list[list[Any]]:
+    return [[each.peer, each.claim.incarnation, each.claim.status.value] for each in rumours]
 
 
 def _loads_field(loads: Loads) -> dict[str, Any]:
@@ -245,10 +279,8 @@ def _complaint(fields: Fields, name: str) -> Claim | None:
     return _claim(fields.row(name, _CLAIM)) if name in fields else None
 
 
-def _rumours(fields: Fields) -> tuple[Rumour, ...]:
-    if "rumours" not in fields:
-        return ()
-    rows = fields.rows("rumours", RUMOURS_MAX, ("peer", *_CLAIM))
+def _rumours(fields: Fields, name: str, count_max: int) -> tuple[Rumour, ...]:
+    rows = fields.rows(name, count_max, ("peer", *_CLAIM))
     return tuple(Rumour(_peer(row, "peer"), _claim(row)) for row in rows)
 
 

@@ -6,6 +6,7 @@ or a machine that is slow at the asker's end (Lifeguard's local health).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from p2p.peer import PeerId
@@ -23,7 +24,10 @@ class Relay:
 
 @dataclass(slots=True)
 class Relays:
-    """The pings under way for others, by the sequence we gave each."""
+    """The pings under way for others, by the sequence we gave each.
+
+    All wait equally long, so the first is due first.
+    """
 
     count_max: int
     _relays: dict[int, Relay] = field(default_factory=dict)
@@ -33,8 +37,9 @@ class Relays:
         return len(self._relays) >= self.count_max
 
     @property
-    def deadlines(self) -> list[float]:
-        return [relay.deadline for relay in self._relays.values()]
+    def soonest(self) -> float:
+        """When the next one has waited long enough, or infinity."""
+        return next((relay.deadline for relay in self._relays.values()), math.inf)
 
     def add(self, sequence: int, relay: Relay) -> None:
         self._relays[sequence] = relay
@@ -48,6 +53,8 @@ class Relays:
 
     def expired(self, now: float) -> list[Relay]:
         """Those nobody answered in time; they end here. In order of asking."""
+        if self.soonest > now:
+            return []
         over = [sequence for sequence, relay in self._relays.items() if relay.deadline <= now]
         return [self._relays.pop(sequence) for sequence in over]
 

@@ -132,7 +132,7 @@ def test_keys_and_items_of_a_later_version_are_ignored(message: Message) -> None
     [
         {},
         {"kind": 0, "sequence": 1},
-        {"kind": 7, "sequence": 1},
+        {"kind": 9, "sequence": 1},
         {"kind": True, "sequence": 1},
         {"kind": Kind.NACK.value},
         {"kind": Kind.NACK.value, "sequence": -1},
