@@ -143,12 +143,17 @@ def errors_mapped(path: Path, *, is_opening: bool = False) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte of an extended code
-        if code == sqlite3.SQLITE_FULL:
+        extended = getattr(error, "sqlite_errorcode", 0)
+        code = extended & 0xFF
+        # The second: no room for the 32 KiB that readers and the writer share beside the file.
+        if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
             raise StoreFull(f"no room on the disk for {path}; nothing was damaged") from error
         if code in _DAMAGE_CODES or (is_opening and code == sqlite3.SQLITE_ERROR):
             raise Damaged(f"{path} is damaged ({error})") from error
         advice = f"; {_ADVICE[code]}" if code in _ADVICE else ""
         raise StoreUnusable(f"{path} cannot be used ({error}){advice}") from error
+    except UnicodeDecodeError as error:
+        # From SQLite's own message, which quotes the file.
+        raise Damaged(f"{path} is damaged (its schema is no text)") from error
     except OSError as error:
         raise StoreUnusable(f"{path} cannot be read ({error.strerror})") from error
