@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from ledger.entry import Entry, Place
 from ledger.errors import StoreUnusable
@@ -149,16 +149,33 @@ def read_ledger_file(path: Path, log_limit: int = LOG_ROWS_MAX) -> LedgerFile:
     """
     if not path.is_file():
         raise StoreUnusable(f"there is no ledger at {path}")
-    journal = _beside(path, "-wal")
-    if not journal.exists():
-        # Nobody has it open: SQLite need not leave a journal of its own there, or be able to. Unless
-        # a node started this very moment, and the file changed under our eyes.
+    before = _state(path)
+    if before.is_idle:
+        # SQLite need not leave a journal of its own beside it then, or be able to. Unless a node started
+        # this very moment, and the file changed under our eyes: then we look again, as below.
         try:
-            return _read(path, "immutable=1", log_limit)
+            file = _read(path, "immutable=1", log_limit)
         except Damaged:
-            if not journal.exists():
+            if _state(path) == before:
                 raise
+        else:
+            if _state(path) == before:
+                return file
     return _read(path, "mode=ro", log_limit)
+
+
+class _FileState(NamedTuple):
+    """What changes when somebody opens the file or writes to it."""
+
+    is_idle: bool
+    """Nobody has it open, and nobody died with it open."""
+    size_bytes: int
+    modified_ns: int
+
+
+def _state(path: Path) -> _FileState:
+    stat = path.stat()
+    return _FileState(not _beside(path, "-wal").exists(), stat.st_size, stat.st_mtime_ns)
 
 
 def _read(path: Path, how: str, log_limit: int) -> LedgerFile:

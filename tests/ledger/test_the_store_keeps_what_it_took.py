@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import ledger.store
 from ledger.entry import Place
 from ledger.errors import StoreFull, StoreTooNew, StoreUnusable
-from ledger.store import LogRow, open_store, read_ledger_file
+from ledger.store import LedgerFile, LogRow, open_store, read_ledger_file
 from tests.ledger.stored_entries import entry, row, stored
 from tests.p2p.people import ALICE
 
@@ -179,3 +180,23 @@ def test_an_empty_file_is_an_empty_ledger(path: Path) -> None:
     path.touch()
     assert read_ledger_file(path).entries == []
     assert stored(path) == []
+
+
+def test_a_node_that_starts_while_the_file_is_read_confuses_nobody(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(path) as store:
+        store.write([entry("a", 1)], [], [])
+    read, ways = ledger.store._read, []
+
+    def read_late(path: Path, how: str, log_limit: int) -> LedgerFile:
+        ways.append(how)
+        file = read(path, how, log_limit)
+        if len(ways) == 1:
+            with open_store(path) as store:
+                store.write([entry("a", 2)], [], [])
+        return file
+
+    monkeypatch.setattr(ledger.store, "_read", read_late)
+    assert read_ledger_file(path).entries == [entry("a", 2).encoded]
+    assert ways == ["immutable=1", "mode=ro"]
