@@ -18,7 +18,7 @@ from math import inf
 from random import Random
 
 from p2p import hello
-from p2p.address_book import AddressBook, AddressBookConfig, Origin
+from p2p.address_book import AddressBook, AddressBookConfig
 from p2p.admission_config import AdmissionConfig
 from p2p.admission_events import (
     AddressesFound,
@@ -46,6 +46,7 @@ from p2p.boot_ids import BootIds
 from p2p.errors import NotAdmitted
 from p2p.guest import Guest
 from p2p.hello import Bye
+from p2p.known_peer import Origin
 from p2p.network import Connected, Disconnected, Rerouted
 from p2p.peer import PeerAddress, PeerId
 from p2p.peer_events import Member, PeerAdmitted, PeerLost

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NewType, TypeAlias
 
-from p2p.address_book import Origin
 from p2p.hello import Addresses, Bye, Hello
+from p2p.known_peer import Origin
 from p2p.network import ConnectionEvent
 from p2p.peer import PeerAddress, PeerId
 from p2p.peer_events import PeerAdmitted, PeerLost

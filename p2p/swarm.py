@@ -22,7 +22,6 @@ from random import Random
 
 import trio
 
-from p2p.address_book import Origin
 from p2p.admission import Admission
 from p2p.admission_events import (
     AddressesFound,
@@ -42,6 +41,7 @@ from p2p.admission_events import (
 from p2p.controls import Controls
 from p2p.errors import BadAddress, Unreachable
 from p2p.hello import ADDRESSES_PER_PEER_MAX, NAME_LENGTH_MAX, PROTOCOL_ID, Hello, printable
+from p2p.known_peer import Origin
 from p2p.membership import SwarmMembership
 from p2p.network import Network, PeerStream, StreamHandler
 from p2p.peer import PeerAddress, PeerId

@@ -49,6 +49,8 @@ CORES = (
     "p2p/framing.py",
     "p2p/hello.py",
     "p2p/address_book.py",
+    "p2p/due_queue.py",
+    "p2p/known_peer.py",
     "p2p/admission.py",
     "p2p/admission_events.py",
     "p2p/boot_ids.py",

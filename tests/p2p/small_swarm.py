@@ -10,8 +10,8 @@ from random import Random
 import trio
 import trio.testing
 
-from p2p.address_book import Origin
 from p2p.identity import Identity
+from p2p.known_peer import Origin
 from p2p.membership import SwarmMembership, found_swarm, join_swarm
 from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.network import PeerStream

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 from math import inf
 from random import Random
+from types import FrameType
+from typing import Any
 
 import pytest
 
-from p2p.address_book import AddressBook, AddressBookConfig, Origin, distance_of
+from p2p.address_book import AddressBook, AddressBookConfig
+from p2p.known_peer import Origin, distance_of
 from p2p.peer import PeerAddress, PeerId
 from tests.p2p.people import ALICE, BOB, CAROL, identity
 
@@ -261,3 +265,119 @@ def test_more_places_than_fit_do_not_push_out_as_good_ones() -> None:
     book.add([at(LAN)], Origin.LEARNED, 0.0)
     book.add([at(f"/ip4/10.0.0.{number}/tcp/1") for number in range(50)], Origin.LEARNED, 0.0)
     assert LAN in {address.multiaddr for _, address in dial_times(book, 20.0)}
+
+
+def many(count: int, name: str = "many") -> list[PeerAddress]:
+    return [at(LAN, PeerId(f"{name} {number}")) for number in range(count)]
+
+
+def test_of_many_that_are_due_as_many_as_wanted_are_dialled_by_chance() -> None:
+    chosen = set()
+    for seed in range(20):
+        book = AddressBook(ALICE.peer_id, CONFIG, Random(seed))
+        book.add(many(100), Origin.KEPT, 0.0)
+        dials = book.next_dials(1.0, wanted=3)
+        assert len(dials) == 3
+        chosen |= {address.peer for address in dials}
+    assert len(chosen) > 30
+
+
+def test_who_is_thought_gone_is_dialled_after_who_is_not() -> None:
+    book = book_of()
+    book.add(many(30, "gone"), Origin.KEPT, 0.0)
+    dial_times(book, 300.0)
+    assert book.stranger_count == 0
+    book.add(many(4, "heard of"), Origin.LEARNED, 400.0)
+    assert book.stranger_count == 4
+    dialled = [address.peer for address in book.next_dials(401.0, wanted=6)]
+    assert [peer.startswith("heard") for peer in dialled] == [True] * 4 + [False] * 2
+
+
+def test_who_is_sought_is_dialled_at_once_at_each_place_whatever_else_is_wanted() -> None:
+    book = book_of()
+    book.add([at(WAN), at(LAN)], Origin.KEPT, 0.0)
+    dial_times(book, 100.0)
+    book.put_off(BOB.peer_id, 300.0, 100.0)
+    book.seek(BOB.peer_id)
+    tried = []
+    while book.is_sought(BOB.peer_id):
+        for address in book.next_dials(100.0, wanted=0):
+            tried.append(address.multiaddr)
+            book.dial_ended(address, is_connected=False, now=100.0)
+    assert sorted(tried) == sorted([LAN, WAN])
+
+
+def test_dials_into_the_void_leave_room_for_who_is_sought() -> None:
+    book = book_of()
+    book.add(many(100), Origin.KEPT, 0.0)
+    assert len(book.next_dials(1.0)) == CONFIG.dials_max - CONFIG.dials_reserved
+    book.add([at(LAN)], Origin.KEPT, 1.0)
+    book.seek(BOB.peer_id)
+    assert book.next_dials(1.0) == [at(LAN)]
+
+
+def test_who_is_connected_is_not_sought() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.KEPT, 0.0)
+    book.seek(BOB.peer_id)
+    book.connected(BOB.peer_id)
+    assert not book.is_sought(BOB.peer_id)
+
+
+def test_a_feeler_goes_to_anybody_but_who_was_put_off() -> None:
+    book = book_of()
+    book.add([*many(3), at(LAN)], Origin.KEPT, 0.0)
+    dial_times(book, 100.0)
+    book.put_off(BOB.peer_id, 300.0, 100.0)
+    felt = set()
+    for _ in range(50):
+        (address,) = book.feeler(100.0)
+        felt.add(address)
+        book.dial_ended(address, is_connected=False, now=100.0)
+    assert felt == set(many(3))
+
+
+def test_hearsay_pushes_nobody_out_who_was_met_and_answers() -> None:
+    book = book_of(config=AddressBookConfig(peers_max=10))
+    for address in many(10, "met"):
+        book.add([address], Origin.LEARNED, 0.0)
+        member_for(book, address.peer, 0.0, 1.0)
+    book.add(many(100, "heard of"), Origin.LEARNED, 2.0)
+    assert set(book.addresses()) == set(many(10, "met"))
+
+
+def test_in_a_full_book_the_dead_make_room_for_newcomers() -> None:
+    book = book_of(config=AddressBookConfig(peers_max=10))
+    book.add(many(10, "dead"), Origin.KEPT, 0.0)
+    dial_times(book, 100.0)
+    book.add(many(1), Origin.LEARNED, 100.0)
+    assert many(1)[0] in book.next_dials(101.0, wanted=1)
+
+
+def test_an_event_costs_the_same_however_many_are_known() -> None:
+    """Counted in steps of Python, so that a busy machine changes nothing."""
+    assert steps_of_an_event(4000) < 2 * steps_of_an_event(40)
+
+
+def steps_of_an_event(known: int) -> int:
+    book = book_of()
+    book.add(many(known), Origin.KEPT, 0.0)
+    book.next_dials(1.0, wanted=0)
+    steps = 0
+
+    def count(frame: FrameType, what: str, argument: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        book.add(many(1), Origin.LEARNED, 1.0)
+        book.connected(many(1)[0].peer)
+        book.disconnected(many(1)[0].peer, 1.0)
+        book.next_dials(1.0, wanted=0)
+        book.next_wake()
+    finally:
+        sys.settrace(before)
+    return steps

@@ -9,7 +9,6 @@ from random import Random
 import pytest
 
 from p2p import hello
-from p2p.address_book import Origin
 from p2p.admission import Admission
 from p2p.admission_config import AdmissionConfig
 from p2p.admission_events import (
@@ -35,6 +34,7 @@ from p2p.admission_events import (
 from p2p.boot_ids import BootIds
 from p2p.hello import Addresses, Bye, Hello
 from p2p.identity import Identity
+from p2p.known_peer import Origin
 from p2p.network import Connected, Disconnected, Rerouted
 from p2p.peer import PeerAddress
 from p2p.peer_events import PeerAdmitted, PeerLost

@@ -10,11 +10,11 @@ import trio
 import trio.testing
 
 from p2p import hello
-from p2p.address_book import Origin
 from p2p.errors import Unreachable
 from p2p.frame_stream import FrameStream
 from p2p.framing import encode_frame
 from p2p.hello import Bye, from_wire_untrusted, to_wire
+from p2p.known_peer import Origin
 from p2p.membership import SwarmMembership, join_swarm
 from p2p.memory_link import LinkQuality
 from p2p.memory_network import MemoryHub
