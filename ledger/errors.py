@@ -5,6 +5,7 @@ LedgerError
 |  +- UnknownFormat      an entry of a kind that only newer versions write: skip it
 +- BadRecord          an entry whose value is not the record its key promises: skip it
 +- OverQuota          our own write does not fit the ledger's limits; the text says which
++- NotAnAdmin         our node may not write what the whole swarm follows
 +- CopiedIdentity     another living node writes with our key: stop, one home was copied
 +- StoreError         the ledger's file
    +- StoreFull          no room on the disk: nothing is damaged, make room and start again
@@ -33,6 +34,10 @@ class BadRecord(LedgerError):
 
 class OverQuota(LedgerError):
     """What we want to write does not fit."""
+
+
+class NotAnAdmin(LedgerError):
+    """A swarm-wide key is for admins to write."""
 
 
 class CopiedIdentity(LedgerError):

@@ -1,6 +1,6 @@
 """The ledger as the rest of the program holds it: read everything, write your own.
 
-    ledger = Ledger.open(home / "ledger.sqlite", identity)
+    ledger = Ledger.open(home / "ledger.sqlite", author, founder_public_key, boot_id)
     nursery.start_soon(ledger.run)                  # keeps the file
     ledger.put_record(NodeRecord(...))              # signed, applied, on its way to all
     with ledger.subscribe() as changes:
@@ -8,7 +8,7 @@
 
 Reading and writing happen in memory, at once; the file follows a moment later. A
 write that got out and was lost here, in a crash, comes back from the peers and is
-overruled by what we say now (`receive`).
+overruled by what we say now (`replica.py`, which decides everything).
 
 Entries of others reach `receive` through `replicate.py`.
 """
@@ -16,69 +16,111 @@ Entries of others reach `receive` through `replicate.py`.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from ledger.backlog import Backlog
 from ledger.changes import Changes
-from ledger.entry import Entry, Place, decode_entry_untrusted, sign_entry
-from ledger.errors import BadEntry, BadRecord, CopiedIdentity, LedgerError, OverQuota, UnknownFormat
+from ledger.entry import SWARM, Author, Entry, Place
+from ledger.errors import BadRecord, CopiedIdentity
+from ledger.proof import Proofs
 from ledger.record_fields import decode_value_untrusted, encode_value
-from ledger.records import NODE_KEY, ModelRecord, NodeRecord, Record, decode_record, encode_record, key_of
+from ledger.records import (
+    LEAVE_KEY,
+    NODE_KEY,
+    AliasRecord,
+    LeaveRecord,
+    ModelRecord,
+    NodeRecord,
+    OwnRecord,
+    PlacementRecord,
+    Record,
+    SwarmRecord,
+    decode_record,
+    encode_record,
+    key_of,
+)
+from ledger.replica import Replica
 from ledger.state import Applied, LedgerLimits, LedgerState, RefusalReason, Refused
 from ledger.store import Store, open_store
-from ledger.version import VERSION_ZERO
-from p2p.identity import Identity
+from p2p.credential import Role
 from p2p.peer import PeerId
 
 logger = logging.getLogger(__name__)
 
-EPOCHS_LOST_MAX = 8
-"""How often in one run we yield to a write of ours we do not remember. A lost disk costs one epoch;
-each further one takes a peer that alone remembers a later life of ours. A copy of our home, alive
-and answering, takes as many as we give it."""
+_LAST_WORD_TIME = 2.0
+"""Seconds that our copy, once it is proved, gets to hear of us: it must stop as well. A few round trips, and
+a round of reconciliation if it is not connected to those we are connected to."""
 
 
 class Ledger:
-    """One replica, and one writer in it."""
+    """One replica, kept on disk and watched."""
 
-    def __init__(self, identity: Identity, store: Store | None, limits: LedgerLimits | None = None) -> None:
-        self._identity = identity
-        self._store = store
-        self.state = LedgerState(identity.peer_id, limits)
-        """For `replicate.py` to compare with others'. Changed by this class only."""
-        self.refusals: Counter[RefusalReason] = Counter()
-        """How many entries did not enter, by reason."""
+    def __init__(
+        self,
+        replica: Replica,
+        store: Store | None,
+        proofs: Proofs,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self.unreadable = 0
         """How many records were not what their key promises."""
-        self._version = VERSION_ZERO
-        self._epochs_lost = 0
+        self._replica = replica
+        self._store = store
+        self._proofs = proofs
         self._subscriptions: list[Changes] = []
+        self._subscriptions_to_own: list[Changes] = []
         self._records: dict[Place, Record | None] = {}
         """Decoded before; None: it is of no type of ours, or cannot be read."""
-        self._unstored: dict[Place, Entry] = {}
-        self._failure: LedgerError | None = None
+        self._backlog = Backlog(wall_clock)
+        self._copied: CopiedIdentity | None = None
         self._is_due = trio.Event()
-        for encoded in store.load() if store is not None else ():
-            self._recall(encoded)
+        left_out = replica.restore(store.load() if store is not None else ())
+        if left_out:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(left_out).items()))
+            logger.warning("left out entries of the ledger's file that do not hold: %s", reasons)
+        replica.take_changes()  # What was on the disk is no news.
+        replica.begin()
+        self._follow()
 
     @classmethod
-    def open(cls, path: Path | None, identity: Identity, limits: LedgerLimits | None = None) -> Ledger:
-        """The ledger kept in `path`; None keeps it in memory only.
+    def open(
+        cls,
+        path: Path | None,
+        author: Author,
+        founder_public_key: bytes,
+        boot_id: str,
+        limits: LedgerLimits | None = None,
+    ) -> Ledger:
+        """The ledger kept in `path`; None keeps it in memory only. `boot_id` is new in each process.
 
         Raises:
           StoreError: the file cannot be used; which leaf says why.
         """
-        return cls(identity, open_store(path) if path is not None else None, limits)
+        proofs = Proofs(founder_public_key)
+        store = open_store(path) if path is not None else None
+        return cls(Replica(author, proofs, boot_id, limits), store, proofs)
 
     @property
     def me(self) -> PeerId:
         """Whose entries `put` and `delete` write."""
-        return self._identity.peer_id
+        return self._replica.me
+
+    @property
+    def state(self) -> LedgerState:
+        """To compare with others'."""
+        return self._replica.state
+
+    @property
+    def refusals(self) -> Mapping[RefusalReason, int]:
+        """How many entries did not enter, by reason."""
+        return self._replica.refusals
 
     def put(self, key: str, value: Mapping[str, Any]) -> None:
         """Say that our `key` has `value`. Nothing happens if that stands there already.
@@ -86,10 +128,11 @@ class Ledger:
         Raises:
           OverQuota: it is too large, or we wrote too much.
         """
-        self._write(key, encode_value(value))
+        self._replica.put(key, encode_value(value))
+        self._follow()
 
-    def put_record(self, record: Record) -> None:
-        """`put` of a node or model record of ours.
+    def put_record(self, record: OwnRecord) -> None:
+        """`put` of a record of ours.
 
         Raises:
           OverQuota: it is too large, or we wrote too much.
@@ -98,9 +141,32 @@ class Ledger:
 
     def delete(self, key: str) -> None:
         """Say that our `key` has no value any more. Nothing happens if it has none."""
-        held = self.state.get(self.me, key)
-        if held is not None and not held.deleted:
-            self._write(key, None)
+        self._replica.delete(key)
+        self._follow()
+
+    def leave(self, record: LeaveRecord) -> None:
+        """Give our place up: from now on this is all we say."""
+        self._replica.retire(LEAVE_KEY, encode_value(encode_record(record)))
+        self._follow()
+
+    def put_shared(self, record: SwarmRecord) -> None:
+        """Say what the whole swarm is to follow.
+
+        Raises:
+          NotAnAdmin: this node may not.
+          OverQuota: it is too large, or there are too many.
+        """
+        self._replica.put_shared(key_of(record), encode_value(encode_record(record)))
+        self._follow()
+
+    def delete_shared(self, key: str) -> None:
+        """Take back what the whole swarm was to follow.
+
+        Raises:
+          NotAnAdmin: this node may not.
+        """
+        self._replica.put_shared(key, None)
+        self._follow()
 
     def get(self, owner: PeerId, key: str) -> Mapping[str, Any] | None:
         """What `owner` says of `key`, or None if that is nothing, or no map."""
@@ -121,66 +187,89 @@ class Ledger:
         return self.state.owners()
 
     def node_record(self, peer: PeerId) -> NodeRecord | None:
-        """What `peer` says of itself, or None if that is nothing we can read."""
+        """What `peer` says of itself, or None if that is nothing we can read, or it has left."""
+        if self.leave_record(peer) is not None:
+            return None
         record = self._record(Place(peer, NODE_KEY))
         return record if isinstance(record, NodeRecord) else None
 
+    def leave_record(self, peer: PeerId) -> LeaveRecord | None:
+        """What `peer` said when it gave its place up, or None if it did not."""
+        record = self._record(Place(peer, LEAVE_KEY))
+        return record if isinstance(record, LeaveRecord) else None
+
     def model_records(self, peer: PeerId) -> list[ModelRecord]:
         """The models `peer` says it has, sorted by name. Records we cannot read are left out."""
-        records = (self._record(Place(peer, entry.key)) for entry in self.state.entries_of(peer))
+        records = (self._record(entry.place) for entry in self.state.entries_of(peer))
         return [record for record in records if isinstance(record, ModelRecord)]
 
+    def alias_records(self) -> list[AliasRecord]:
+        """Every other name for a model, sorted."""
+        records = (self._record(entry.place) for entry in self.state.entries_of(SWARM))
+        return [record for record in records if isinstance(record, AliasRecord)]
+
+    def placement_records(self) -> list[PlacementRecord]:
+        """Every model that is wanted somewhere, sorted."""
+        records = (self._record(entry.place) for entry in self.state.entries_of(SWARM))
+        return [record for record in records if isinstance(record, PlacementRecord)]
+
+    def role(self, peer: PeerId) -> Role | None:
+        """What `peer`, whose node record we hold, may do in the swarm; None: we hold none."""
+        entry = self.state.get(peer, NODE_KEY)
+        grant = self._proofs.grant(entry) if entry is not None else None
+        return grant.role if grant is not None else None
+
     @contextmanager
-    def subscribe(self) -> Iterator[Changes]:
-        """Every change from now on, as `changes.py` describes."""
+    def subscribe(self, *, own_writes: bool = False) -> Iterator[Changes]:
+        """Every change from now on, or every one that we wrote, as `changes.py` describes."""
         changes = Changes()
-        self._subscriptions.append(changes)
+        subscriptions = self._subscriptions_to_own if own_writes else self._subscriptions
+        subscriptions.append(changes)
         try:
             yield changes
         finally:
-            self._subscriptions.remove(changes)
+            subscriptions.remove(changes)
 
-    def receive(self, encoded: bytes) -> Applied | Refused:
-        """Take in an entry that a peer sent. One of our own that we do not remember is overruled.
-
-        Such a one was written before our disk was lost or rolled back. What we hold now
-        is written again, under an epoch after that entry's if it is from our future.
+    def receive(self, encoded: bytes, source: PeerId) -> Applied | Refused:
+        """Take in an entry that `source` sent. One of our own that we do not remember is overruled.
 
         Raises:
           BadEntry: it is none; the peer broke the protocol.
         """
-        outcome = self._apply(encoded)
-        match outcome:
-            case Refused(reason):
-                self.refusals[reason] += 1
-            case Applied(entry, previous):
-                self._note(entry)
-                if entry.owner == self.me:
-                    self._overrule(entry, previous)
+        outcome = self._replica.receive(encoded, source)
+        self._follow()
         return outcome
+
+    def note_refusal(self, refused: Refused, source: PeerId) -> None:
+        """Keep in the log that `source` sent something that does not belong here."""
+        if self._store is not None:
+            self._backlog.note_refusal(refused, source)
+            self._is_due.set()
 
     async def run(self) -> None:
         """Keep the file up to date until cancelled, then store the rest and close it.
 
         Raises:
           StoreError: the file cannot be written. What it holds is intact.
-          CopiedIdentity: another living node writes with our key.
+          CopiedIdentity: another living node writes with our key, and had time to hear of us.
         """
         try:
-            while self._failure is None:
+            while self._copied is None:
                 self._is_due = trio.Event()
-                batch = list(self._unstored.values())
-                if self._store is not None and batch:
-                    # In a thread: a checkpoint of the journal waits for the disk, and every
-                    # connection of ours dies when this loop stands still for seconds.
-                    await trio.to_thread.run_sync(self._store.write, batch)
-                    self._forget_stored(batch)
+                if self._store is not None and self._backlog:
+                    with self._backlog.taken() as batch:
+                        # In a thread: a checkpoint of the journal waits for the disk, and every
+                        # connection of ours dies when this loop stands still for seconds.
+                        await trio.to_thread.run_sync(self._store.write, *batch)
+                    self._refill_new_file(self._store)
                 else:
                     await self._is_due.wait()
-            raise self._failure
+            await trio.sleep(_LAST_WORD_TIME)
+            raise self._copied
         except trio.Cancelled:
             if self._store is not None:
-                self._store.write(list(self._unstored.values()))
+                with self._backlog.taken() as batch:
+                    self._store.write(*batch)
             raise
         finally:
             self.close()
@@ -190,66 +279,29 @@ class Ledger:
         if self._store is not None:
             self._store.close()
 
-    def _write(self, key: str, value: bytes | None) -> None:
-        held = self.state.get(self.me, key)
-        if held is not None and not held.deleted and held.value == value:
-            return
-        version = self._version.next()
-        entry = sign_entry(self._identity, key, version, value)
-        match self.state.apply(entry):
-            case Refused(reason):
-                raise OverQuota(f"{key!r} cannot be written to the ledger: {reason.replace('_', ' ')}")
-            case Applied():
-                self._version = version
-                self._note(entry)
+    def _refill_new_file(self, store: Store) -> None:
+        if store.has_begun_anew:
+            store.has_begun_anew = False
+            self._backlog.refill(self.state.entries())
 
-    def _apply(self, encoded: bytes) -> Applied | Refused:
-        try:
-            entry = decode_entry_untrusted(encoded)
-        except UnknownFormat:
-            return Refused("unknown_format")
-        return self.state.apply(entry)
-
-    def _overrule(self, entry: Entry, previous: Entry | None) -> None:
-        if entry.version > self._version:
-            logger.warning("met our own %s, which we do not remember, as %s", entry.key, entry.version)
-            self._version = entry.version.epoch_beyond()
-            self._epochs_lost += 1
-        if self._epochs_lost > EPOCHS_LOST_MAX:
-            self._failure = CopiedIdentity(
-                f"another living node writes as {self.me}: this home was copied; give one of them a new key"
+    def _follow(self) -> None:
+        """Pass on what changed in the replica."""
+        for change in self._replica.take_changes():
+            place = change.entry.place
+            self._records.pop(place, None)
+            if self._store is not None:
+                self._backlog.note(change, self.state.get(*place))
+                self._is_due.set()
+            is_own = change.source is None
+            for subscription in (*self._subscriptions, *(self._subscriptions_to_own if is_own else ())):
+                subscription.note(place)
+        if self._replica.is_copied and self._copied is None:
+            self._copied = CopiedIdentity(
+                f"another living node writes as {self.me}: this home was copied. Move node.key and "
+                "ledger.sqlite out of one of the two, which makes it a node of its own, and start both again"
             )
+            logger.error("%s", self._copied)
             self._is_due.set()
-        # Even then: the copy must hear of us to stop as well.
-        if previous is None or previous.deleted:
-            self.delete(entry.key)
-        else:
-            self._write(entry.key, previous.value)
-
-    def _recall(self, encoded: bytes) -> None:
-        """Take in an entry from our own file."""
-        try:
-            outcome = self._apply(encoded)
-        except BadEntry:
-            outcome = Refused("bad_signature")
-        match outcome:
-            case Refused(reason):
-                logger.warning("left out a damaged entry of the ledger's file: %s", reason)
-            case Applied(entry) if entry.owner == self.me:
-                self._version = max(self._version, entry.version)
-
-    def _note(self, entry: Entry) -> None:
-        self._records.pop(entry.place, None)
-        if self._store is not None:
-            self._unstored[entry.place] = entry
-            self._is_due.set()
-        for subscription in self._subscriptions:
-            subscription.note(entry.place)
-
-    def _forget_stored(self, batch: list[Entry]) -> None:
-        for entry in batch:
-            if self._unstored[entry.place] is entry:
-                del self._unstored[entry.place]
 
     def _record(self, place: Place) -> Record | None:
         entry = self.state.get(place.owner, place.key)

@@ -35,7 +35,7 @@ from ledger.liveness_events import (
     TimerFired,
 )
 from ledger.probe import FRAME_SIZE_MAX, PROTOCOL_ID, Loads, Message, from_frame_untrusted, to_frame
-from ledger.records import NODE_KEY, Load, ModelName
+from ledger.records import LEAVE_KEY, NODE_KEY, Load, ModelName
 from ledger.revision import Revision
 from ledger.rumour import Status
 from ledger.standing_streams import Members, StandingStreams
@@ -83,6 +83,10 @@ class Prober:
     def loads(self, peer: PeerId) -> Loads:
         """How busy `peer` said it is, in its last probe or answer; empty while we cannot hear it."""
         return self._loads.get(peer, {})
+
+    def is_doubtful(self, peer: PeerId) -> bool:
+        """Whether `peer` is suspect, or believed offline."""
+        return self.health(peer).status in (Status.SUSPECT, Status.OFFLINE)
 
     def report_failure(self, peer: PeerId, reason: str) -> None:
         """Say that `peer` could not be reached: it is suspect from now on, and asked at once."""
@@ -133,13 +137,13 @@ class Prober:
         with self._ledger.subscribe() as changes:
             self._handle(PeersKnown(self._members_of_ledger()))
             async for change in changes:
-                if change.key == NODE_KEY:
+                if change.key in (NODE_KEY, LEAVE_KEY):
                     self._handle(PeersKnown(self._members_of_ledger()))
 
     def _members_of_ledger(self) -> frozenset[PeerId]:
         """Who has a place in the swarm."""
         records = {peer: self._ledger.node_record(peer) for peer in self._ledger.owners()}
-        return frozenset(peer for peer, record in records.items() if record and record.presence != "left")
+        return frozenset(peer for peer, record in records.items() if record)
 
     async def _follow_goodbyes(self) -> None:
         with self._members.subscribe() as events:

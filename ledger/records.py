@@ -1,8 +1,11 @@
-"""What nodes say of themselves in the ledger, as types.
+"""What nodes say in the ledger, as types.
 
-    key             record
-    node            NodeRecord     one per node
-    model/<name>    ModelRecord    one per model it serves
+    key                 record             written by
+    node                NodeRecord         each node: what it is
+    model/<name>        ModelRecord        each node: one per model it has
+    leave               LeaveRecord        a node that gave its place up: all it still says
+    alias/<name>        AliasRecord        admins, for the whole swarm
+    placement/<name>    PlacementRecord    admins, for the whole swarm
 
 A record travels as a msgpack map. Fields this version does not know are kept in
 `extra` and written back unchanged, so an old node never strips a newer one's words.
@@ -11,18 +14,19 @@ A record travels as a msgpack map. Fields this version does not know are kept in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType, TypeAlias, get_args
 
 from ledger.record_fields import RecordFields
+from p2p.peer import PeerId
 
 ModelName = NewType("ModelName", str)
 
 ModelState: TypeAlias = Literal["loaded", "cold", "loading", "fetching", "failed"]
 Capability: TypeAlias = Literal["chat", "completion", "embeddings", "rerank"]
-Presence: TypeAlias = Literal["here", "draining", "away", "left"]
-"""`away`: offline, its place is kept. `left`: it gave its place up."""
+Presence: TypeAlias = Literal["here", "draining", "away"]
+"""`away`: offline, its place is kept."""
 NodeRole: TypeAlias = Literal["worker", "front"]
 
 
@@ -34,8 +38,6 @@ class NodeRecord:
     role: NodeRole
     version: str
     """Of the program."""
-    boot_id: str
-    """New at each start: two alive at once under one key are a copied home."""
     presence: Presence = "here"
     addresses: tuple[str, ...] = ()
     """Multiaddrs it can be dialled at, without `/p2p/`."""
@@ -63,6 +65,37 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaveRecord:
+    """A node gave its place in the swarm up."""
+
+    name: str
+    """For people who ask where it went."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRecord:
+    """Another name for a model, everywhere in the swarm."""
+
+    alias: ModelName
+    model: ModelName
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRecord:
+    """Where a model is wanted."""
+
+    model: ModelName
+    replicas: int = 0
+    """Copies anywhere; 0 where `nodes` names them."""
+    nodes: tuple[PeerId, ...] = ()
+    sha256: str = ""
+    """Hex, of the file that is wanted; empty: whichever there is."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """How busy one node is with one model, as it says itself. Never in the ledger: it rides on probes."""
 
@@ -77,10 +110,15 @@ class Load:
     """Its engine is ready: no load time comes on top."""
 
 
-Record: TypeAlias = NodeRecord | ModelRecord
+OwnRecord: TypeAlias = NodeRecord | ModelRecord | LeaveRecord
+SwarmRecord: TypeAlias = AliasRecord | PlacementRecord
+Record: TypeAlias = OwnRecord | SwarmRecord
 
 NODE_KEY = "node"
+LEAVE_KEY = "leave"
 _MODEL_PREFIX = "model/"
+_ALIAS_PREFIX = "alias/"
+_PLACEMENT_PREFIX = "placement/"
 
 
 def model_key(name: ModelName) -> str:
@@ -90,32 +128,49 @@ def model_key(name: ModelName) -> str:
 
 def key_of(record: Record) -> str:
     """Where `record` stands."""
-    return NODE_KEY if isinstance(record, NodeRecord) else model_key(record.name)
+    match record:
+        case NodeRecord():
+            return NODE_KEY
+        case LeaveRecord():
+            return LEAVE_KEY
+        case ModelRecord(name):
+            return model_key(name)
+        case AliasRecord(alias):
+            return f"{_ALIAS_PREFIX}{alias}"
+        case PlacementRecord(model):
+            return f"{_PLACEMENT_PREFIX}{model}"
 
 
 def encode_record(record: Record) -> dict[str, Any]:
-    """`record` as a map. A model's name is in its key alone, so the two cannot disagree."""
-    if isinstance(record, NodeRecord):
-        return {
-            **record.extra,
-            "name": record.name,
-            "role": record.role,
-            "version": record.version,
-            "boot_id": record.boot_id,
-            "presence": record.presence,
-            "addresses": list(record.addresses),
-            "hardware": dict(record.hardware),
-        }
-    return {
-        **record.extra,
-        "state": record.state,
-        "capabilities": list(record.capabilities),
-        "context_size": record.context_size,
-        "size_bytes": record.size_bytes,
-        "sha256": record.sha256,
-        "slots": record.slots,
-        "reason": record.reason,
-    }
+    """`record` as a map. A name that is in the key is there alone, so the two cannot disagree."""
+    said: dict[str, Any]
+    match record:
+        case NodeRecord():
+            said = {
+                "name": record.name,
+                "role": record.role,
+                "version": record.version,
+                "presence": record.presence,
+                "addresses": list(record.addresses),
+                "hardware": dict(record.hardware),
+            }
+        case ModelRecord():
+            said = {
+                "state": record.state,
+                "capabilities": list(record.capabilities),
+                "context_size": record.context_size,
+                "size_bytes": record.size_bytes,
+                "sha256": record.sha256,
+                "slots": record.slots,
+                "reason": record.reason,
+            }
+        case LeaveRecord(name):
+            said = {"name": name}
+        case AliasRecord(_, model):
+            said = {"model": model}
+        case PlacementRecord():
+            said = {"replicas": record.replicas, "nodes": list(record.nodes), "sha256": record.sha256}
+    return {**record.extra, **said}
 
 
 def decode_record(key: str, value: Mapping[str, Any]) -> Record | None:
@@ -124,19 +179,16 @@ def decode_record(key: str, value: Mapping[str, Any]) -> Record | None:
     Raises:
       BadRecord: a field is missing, of another type, or a word this version does not know.
     """
-    if key == NODE_KEY:
-        return _decode_node_record(RecordFields(value))
-    if key.startswith(_MODEL_PREFIX):
-        return _decode_model_record(ModelName(key.removeprefix(_MODEL_PREFIX)), RecordFields(value))
-    return None
+    prefix, slash, name = key.partition("/")
+    decode = _DECODERS.get(prefix + slash)
+    return decode(ModelName(name), RecordFields(value)) if decode is not None else None
 
 
-def _decode_node_record(fields: RecordFields) -> NodeRecord:
+def _decode_node_record(_: ModelName, fields: RecordFields) -> NodeRecord:
     return NodeRecord(
         name=fields.text("name"),
         role=fields.word("role", _NODE_ROLES),
         version=fields.text("version"),
-        boot_id=fields.text("boot_id"),
         presence=fields.word("presence", _PRESENCES, default="here"),
         addresses=fields.texts("addresses"),
         hardware=fields.mapping("hardware"),
@@ -159,6 +211,33 @@ def _decode_model_record(name: ModelName, fields: RecordFields) -> ModelRecord:
         extra=fields.unread(),
     )
 
+
+def _decode_leave_record(_: ModelName, fields: RecordFields) -> LeaveRecord:
+    return LeaveRecord(name=fields.text("name", default=""), extra=fields.unread())
+
+
+def _decode_alias_record(alias: ModelName, fields: RecordFields) -> AliasRecord:
+    return AliasRecord(alias, model=ModelName(fields.text("model")), extra=fields.unread())
+
+
+def _decode_placement_record(model: ModelName, fields: RecordFields) -> PlacementRecord:
+    return PlacementRecord(
+        model,
+        replicas=fields.count("replicas"),
+        nodes=tuple(PeerId(text) for text in fields.texts("nodes")),
+        sha256=fields.text("sha256", default=""),
+        extra=fields.unread(),
+    )
+
+
+_DECODERS: Mapping[str, Callable[[ModelName, RecordFields], Record]] = {
+    NODE_KEY: _decode_node_record,
+    LEAVE_KEY: _decode_leave_record,
+    _MODEL_PREFIX: _decode_model_record,
+    _ALIAS_PREFIX: _decode_alias_record,
+    _PLACEMENT_PREFIX: _decode_placement_record,
+}
+"""By the key, or its part up to the slash."""
 
 _NODE_ROLES: tuple[NodeRole, ...] = get_args(NodeRole)
 _PRESENCES: tuple[Presence, ...] = get_args(Presence)

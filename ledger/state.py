@@ -2,7 +2,8 @@
 
 Keeping the larger of two is commutative, associative and idempotent, so replicas
 that have seen the same entries are equal, in whatever order they came. A deletion
-is an entry like any other and stays, or an old write could come back.
+is an entry like any other and stays, or an old write could come back, until a floor of
+its owner (`floor.py`) refuses all that is older.
 
 Equality is compared from the top down, by digests that `sync.py` exchanges:
 
@@ -10,16 +11,21 @@ Equality is compared from the top down, by digests that `sync.py` exchanges:
       bucket 0..31    one each over the owners whose public key falls into it
         owner         one each over the digests of its entries
 
-Knows no keys to sign with, no disk and no peers. Verifies every signature itself.
+Knows no keys to sign with, no disk and no peers. Lets in only what proves itself.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from ledger.entry import Entry, digest_of
+from ledger.entry import SWARM, Entry, Scope, digest_of
+from ledger.floor import floor_count, highest_complete
+from ledger.proof import Proofs
+from ledger.version import LAMPORT_AHEAD_MAX, VERSION_PART_MAX
+from p2p.credential import Grant, InviteId
 from p2p.peer import PeerId, public_key_of
 
 BUCKETS = 32
@@ -28,14 +34,22 @@ about thirty owners (1.5 KB) instead of all of them (50 KB) after one change."""
 
 RefusalReason: TypeAlias = Literal[
     "stale",
+    "below_floor",
     "bad_signature",
+    "not_a_member",
+    "not_the_owner",
     "too_large",
     "too_far_ahead",
     "over_quota",
+    "invite_full",
     "ledger_full",
     "unknown_format",
 ]
-"""Why an entry did not enter. `stale` is everyday: we hold this one or a newer one."""
+"""Why an entry did not enter. `stale` and `below_floor` are everyday: a peer was away, or the entry came
+by two ways. `not_the_owner`: a swarm-wide key, and the writer is no admin."""
+
+EVERYDAY: frozenset[RefusalReason] = frozenset({"stale", "below_floor"})
+"""Reasons that are nobody's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,8 @@ class Applied:
     entry: Entry
     previous: Entry | None
     """What it replaced."""
+    dropped: tuple[Entry, ...] = ()
+    """What fell below a floor that it completed, sorted by key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +68,8 @@ class Refused:
     """The entry is not in, and nothing changed."""
 
     reason: RefusalReason
+    entry: Entry | None = field(default=None, compare=False, repr=False)
+    """What was refused, if it could be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +81,26 @@ class LedgerLimits:
     value_size_max: int = 16 * 1024
     """The largest record, a node's with its hardware, takes one."""
     owner_entries_max: int = 1024
-    """Models one node ever had until it compacts. `sync.py` lists them all in one frame."""
-    owner_size_max: int = 512 * 1024
-    """Half a kilobyte for each of those."""
+    """Models one node has, and as many deletions. `sync.py` lists them all in one frame."""
+    owner_size_max: int = 768 * 1024
+    """Three quarters of a kilobyte for each of those."""
     owners_max: int = 4096
     """Four times the largest swarm we simulate. `sync.py` lists them all in one frame."""
     size_max: int = 16 * 1024 * 1024
-    """A thousand nodes with ten models each take 5 MB. Whoever fills it with the smallest entries
-    makes everybody keep four times that in memory."""
+    """A thousand nodes with ten models each take 6 MB. Whoever fills it with the smallest entries
+    makes everybody keep twice that in memory."""
+    invite_owners_max: int = 2048
+    """Who holds an invite can make up members without end. However many: half the ledger is for others."""
+    invite_size_max: int = 8 * 1024 * 1024
+    """The same in bytes."""
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """What all owners that one invite let in take."""
+
+    owners: int = 0
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -78,10 +108,15 @@ class _Owned:
     """What one owner wrote."""
 
     bucket: int
+    shelf: _Shelf
     entries: dict[str, Entry] = field(default_factory=dict)
     size: int = 0
     digest: bytes | None = None
     """None: not computed since the last change."""
+    floor: int = 0
+    """Below this epoch nothing is taken any more."""
+    floors: dict[int, int] = field(default_factory=dict)
+    """Those that are not complete: how many keys each is over, by epoch."""
 
 
 class LedgerState:
@@ -91,45 +126,55 @@ class LedgerState:
     others pile up, a node can always speak for itself.
     """
 
-    def __init__(self, me: PeerId, limits: LedgerLimits | None = None) -> None:
+    def __init__(self, me: PeerId, proofs: Proofs, limits: LedgerLimits | None = None) -> None:
         self._me = me
+        self._proofs = proofs
         self.limits = limits or LedgerLimits()
         self._owned: dict[PeerId, _Owned] = {}
         self._buckets: list[dict[PeerId, _Owned]] = [{} for _ in range(BUCKETS)]
         self._bucket_digests: list[bytes | None] = [None] * BUCKETS
+        self._root_digest: bytes | None = None
+        self._shelves: defaultdict[InviteId, _Shelf] = defaultdict(_Shelf)
+        """By the founder's invite that an owner goes back to: those below that are made up freely."""
         self._size = 0
+        self.lamport = 0
+        """The largest of all swarm-wide entries seen."""
 
     def apply(self, entry: Entry) -> Applied | Refused:
         """Take `entry` in if it is genuine, fits, and is newer than what we hold."""
-        reason = self.refusal(entry)
-        if reason is None and not entry.is_signed_by_owner():
-            reason = "bad_signature"
+        reason = self._misfit(entry)
         if reason is not None:
-            return Refused(reason)
-        owned = self._owned.get(entry.owner)
-        if owned is None:
-            owned = _Owned(bucket_of(entry.owner))
-            self._owned[entry.owner] = self._buckets[owned.bucket][entry.owner] = owned
+            return Refused(reason, entry)
+        grant = self._grant(entry)
+        if isinstance(grant, Refused):
+            return grant
+        owned = self._owned.get(entry.owner) or self._welcome(entry.owner, grant.invites[0])
         previous = owned.entries.get(entry.key)
-        growth = len(entry.encoded) - (len(previous.encoded) if previous else 0)
+        self._resize(owned, _growth(previous, entry))
         owned.entries[entry.key] = entry
-        owned.size += growth
-        self._size += growth
-        owned.digest = self._bucket_digests[owned.bucket] = None
-        return Applied(entry, previous)
+        if entry.scope is Scope.SWARM:
+            self.lamport = max(self.lamport, entry.version.epoch)
+        return Applied(entry, previous, self._settle_floors(owned, entry))
 
-    def refusal(self, entry: Entry) -> RefusalReason | None:
-        """Why `entry` would be refused, its signature aside; None if it would not."""
+    def is_below_floor(self, owner: PeerId, epoch: int) -> bool:
+        """Whether what `owner` wrote in `epoch` is refused for ever."""
+        owned = self._owned.get(owner)
+        return owned is not None and epoch < owned.floor
+
+    def _misfit(self, entry: Entry) -> RefusalReason | None:
+        """Why `entry` has no place here, whoever wrote it. Cheap: it comes before the signatures."""
         limits = self.limits
         if len(entry.key.encode()) > limits.key_size_max or len(entry.value) > limits.value_size_max:
             return "too_large"
-        if not entry.version.is_plausible:
+        if not self._is_plausible(entry):
             return "too_far_ahead"
         owned = self._owned.get(entry.owner)
+        if owned is not None and entry.version.epoch < owned.floor:
+            return "below_floor"
         held = owned.entries.get(entry.key) if owned else None
         if held is not None and held.rank >= entry.rank:
             return "stale"
-        growth = len(entry.encoded) - (len(held.encoded) if held else 0)
+        growth = _growth(held, entry)
         if owned is not None and growth > 0:
             count = len(owned.entries) + (held is None)
             if count > limits.owner_entries_max or owned.size + growth > limits.owner_size_max:
@@ -139,6 +184,65 @@ class LedgerState:
             if is_crowded or self._size + growth > limits.size_max:
                 return "ledger_full"
         return None
+
+    def _grant(self, entry: Entry) -> Grant | Refused:
+        """What the writer may do, if `entry` proves itself and its invite has room."""
+        grant = self._proofs.grant(entry)
+        if grant is None:
+            return Refused("not_a_member", entry)
+        if entry.scope is Scope.SWARM and grant.role != "admin":
+            return Refused("not_the_owner", entry)
+        if entry.owner != self._me and self._is_crowded(entry, grant.invites[0]):
+            return Refused("invite_full", entry)
+        if entry.writer == SWARM or not self._proofs.is_signed(entry):
+            return Refused("bad_signature", entry)
+        return grant
+
+    def _is_crowded(self, entry: Entry, invite: InviteId) -> bool:
+        """Whether those whom `invite` let in take all the room they get."""
+        owned = self._owned.get(entry.owner)
+        if owned is None:
+            shelf = self._shelves[invite]
+            return shelf.owners >= self.limits.invite_owners_max or self._is_too_much(shelf, None, entry)
+        return self._is_too_much(owned.shelf, owned.entries.get(entry.key), entry)
+
+    def _is_too_much(self, shelf: _Shelf, held: Entry | None, entry: Entry) -> bool:
+        growth = _growth(held, entry)
+        return growth > 0 and shelf.size + growth > self.limits.invite_size_max
+
+    def _welcome(self, owner: PeerId, invite: InviteId) -> _Owned:
+        """Room for an owner's first entry."""
+        owned = _Owned(bucket_of(owner), self._shelves[invite])
+        owned.shelf.owners += 1
+        self._owned[owner] = self._buckets[owned.bucket][owner] = owned
+        return owned
+
+    def _is_plausible(self, entry: Entry) -> bool:
+        """False for versions that no honest writer ever reaches."""
+        epoch, counter = entry.version.epoch, entry.version.counter
+        if entry.scope is Scope.SWARM:
+            return epoch <= min(VERSION_PART_MAX, self.lamport + LAMPORT_AHEAD_MAX)
+        return epoch <= VERSION_PART_MAX and counter <= VERSION_PART_MAX
+
+    def _settle_floors(self, owned: _Owned, entry: Entry) -> tuple[Entry, ...]:
+        """Drop what fell below a floor that `entry` is, or completes."""
+        count = floor_count(entry)
+        if count is not None:
+            owned.floors[entry.version.epoch] = count
+        if not owned.floors:
+            return ()
+        owned.floor = max(owned.floor, highest_complete(owned.floors.items(), owned.entries.values()))
+        owned.floors = {epoch: count for epoch, count in owned.floors.items() if epoch > owned.floor}
+        below = [key for key, each in owned.entries.items() if each.version.epoch < owned.floor]
+        dropped = tuple(owned.entries.pop(key) for key in sorted(below))
+        self._resize(owned, -sum(len(each.encoded) for each in dropped))
+        return dropped
+
+    def _resize(self, owned: _Owned, growth: int) -> None:
+        owned.size += growth
+        owned.shelf.size += growth
+        self._size += growth
+        owned.digest = self._bucket_digests[owned.bucket] = self._root_digest = None
 
     def get(self, owner: PeerId, key: str) -> Entry | None:
         """The entry under `key`, deleted or not."""
@@ -166,7 +270,9 @@ class LedgerState:
 
     def root_digest(self) -> bytes:
         """Equal on two replicas if and only if they hold the same."""
-        return digest_of(b"".join(self.bucket_digests()))
+        if self._root_digest is None:
+            self._root_digest = digest_of(b"".join(self.bucket_digests()))
+        return self._root_digest
 
     def bucket_digests(self) -> list[bytes]:
         """One digest per bucket."""
@@ -197,3 +303,8 @@ class LedgerState:
 def bucket_of(owner: PeerId) -> int:
     """The bucket `owner` belongs to, the same on every replica."""
     return public_key_of(owner)[0] % BUCKETS
+
+
+def _growth(held: Entry | None, entry: Entry) -> int:
+    """Bytes that `entry` takes more than `held`, which it replaces."""
+    return len(entry.encoded) - (len(held.encoded) if held else 0)

@@ -6,13 +6,18 @@ of one kind merge, so a peer that asks a thousand times while it reads nothing c
 one answer, and a slow one gets the newest entries only. That is the whole of
 back-pressure, and why reading never waits for writing.
 
-Decides only; `replicate.py` moves the frames and applies the entries.
+A peer that refuses what we have, because it is older or full, stays different from us.
+What an exchange has left as it was is exchanged again ever more rarely, and a peer that
+asks without end is answered no faster than its allowance grows.
+
+Decides only; `spread.py` says when, `replicate.py` moves the frames.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ledger.entry import Entry, Place
 from ledger.state import BUCKETS, LedgerState, bucket_of
@@ -27,9 +32,29 @@ in 20 ms, short enough for everything else on its event loop."""
 WANTED_MAX = 4096
 """Keys we ask for at a time: a peer may claim to hold any number. The next round asks for the rest."""
 
+ALLOWANCE_MAX = 8 * 1024 * 1024
+"""Bytes of entries that a peer may be sent in answers at once: a newcomer gets the ledger of a swarm of a
+thousand in one go."""
+ALLOWANCE_RATE = 1024 * 1024
+"""Bytes a second by which it grows: asking without end costs us one part in a hundred of a gigabit link."""
+
 _HELD_OVERHEAD = 45
 """Bytes a key takes in holdings besides its own: version, digest and msgpack's marks."""
 _OWNER_OVERHEAD = 40
+
+
+@dataclass(slots=True)
+class _Difference:
+    """What two replicas hold of one owner, by digest, and how often they met like this."""
+
+    theirs: bytes | None
+    ours: bytes | None
+    meetings: int = 1
+
+    @property
+    def is_worth_a_try(self) -> bool:
+        """At the 1st, 2nd, 4th, 8th ... meeting: an answer may have been lost, or refused for ever."""
+        return self.meetings & (self.meetings - 1) == 0
 
 
 class SyncSession:
@@ -43,6 +68,9 @@ class SyncSession:
         self._holdings: set[PeerId] = set()
         self._wanted: set[Place] = set()
         self._entries: OrderedDict[Place, None] = OrderedDict()
+        self._fruitless: dict[PeerId, _Difference] = {}
+        """Owners we differ in, as they were when we last exchanged them."""
+        self._allowance = ALLOWANCE_MAX
         self._news: OrderedDict[Place, None] = OrderedDict()
         """In the order they became due, so that one that changes all the time cannot hold up the others."""
 
@@ -51,8 +79,21 @@ class SyncSession:
         self._owes_root = True
 
     def push(self, place: Place) -> None:
-        """Send what stands at `place`, as news."""
-        self._news[place] = None
+        """Send what stands at `place`, if anything does, as news."""
+        if self._state.get(place.owner, place.key) is not None:
+            self._news[place] = None
+
+    def grow_allowance(self, seconds: float) -> bool:
+        """Time has passed. Returns whether something waited for it and can be sent now."""
+        was_out = self._allowance <= 0
+        self._allowance = min(ALLOWANCE_MAX, self._allowance + int(seconds * ALLOWANCE_RATE))
+        return was_out and bool(self._entries)
+
+    @property
+    def debts(self) -> int:
+        """How many things we owe: bounded, whatever the peer asks for."""
+        owed = (self._buckets, self._holdings, self._wanted, self._entries, self._news, self._fruitless)
+        return sum(len(each) for each in owed)
 
     @property
     def owes_news(self) -> bool:
@@ -84,8 +125,8 @@ class SyncSession:
 
     def next_message(self) -> Message | None:
         """The next part of what we owe, or None when we owe nothing. News never waits behind a round."""
-        if self._news:
-            return News(self._pay(self._news))
+        if news := self._pay(self._news):
+            return News(news)
         if self._owes_root:
             self._owes_root = False
             return Root(self._state.root_digest())
@@ -98,8 +139,9 @@ class SyncSession:
             return self._pay_wanted()
         if self._holdings:
             return self._pay_holdings()
-        if self._entries:
-            return Entries(self._pay(self._entries))
+        if self._allowance > 0 and (entries := self._pay(self._entries)):
+            self._allowance -= sum(len(encoded) for encoded in entries)
+            return Entries(entries)
         return None
 
     def _on_owners(self, message: Owners) -> None:
@@ -108,12 +150,26 @@ class SyncSession:
             raise BadFrame("an owner in none of the buckets the message is about")
         for bucket in sorted(buckets):
             for owner in self._state.owners_in(bucket):
-                if owner not in message.digests:
+                if owner not in message.digests and self._is_worth_a_try(owner, None):
                     self._owe(self._state.entries_of(owner))
         for owner, digest in message.digests.items():
             is_room = len(self._holdings) < self._state.limits.owners_max
-            if is_room and digest != self._state.owner_digest(owner):
+            if is_room and self._is_worth_a_try(owner, digest):
                 self._holdings.add(owner)
+
+    def _is_worth_a_try(self, owner: PeerId, theirs: bytes | None) -> bool:
+        """Whether an exchange about `owner` may make us more equal than the last one did."""
+        ours = self._state.owner_digest(owner)
+        before = self._fruitless.get(owner)
+        if theirs == ours:
+            self._fruitless.pop(owner, None)
+            return False
+        if before is not None and (before.theirs, before.ours) == (theirs, ours):
+            before.meetings += 1
+            return before.is_worth_a_try
+        if len(self._fruitless) < 2 * self._state.limits.owners_max:  # Theirs, and ours.
+            self._fruitless[owner] = _Difference(theirs, ours)
+        return True
 
     def _on_holdings(self, owner: PeerId, theirs: tuple[Held, ...]) -> None:
         ranks = {held.key: (held.version, held.digest) for held in theirs}
@@ -122,9 +178,9 @@ class SyncSession:
             if rank is None or rank < entry.rank:
                 self._owe([entry])
             elif rank > entry.rank:
-                self._want(owner, entry.key)
-        for key in ranks:
-            self._want(owner, key)
+                self._want(owner, entry.key, rank[0].epoch)
+        for key, (version, _) in ranks.items():
+            self._want(owner, key, version.epoch)
 
     def _find(self, owner: PeerId, keys: Iterable[str]) -> Iterable[Entry]:
         found = (self._state.get(owner, key) for key in keys)
@@ -134,8 +190,9 @@ class SyncSession:
         for entry in entries:
             self._entries[entry.place] = None
 
-    def _want(self, owner: PeerId, key: str) -> None:
-        is_acceptable = len(key.encode()) <= self._state.limits.key_size_max
+    def _want(self, owner: PeerId, key: str, epoch: int) -> None:
+        is_known_refused = self._state.is_below_floor(owner, epoch)
+        is_acceptable = len(key.encode()) <= self._state.limits.key_size_max and not is_known_refused
         if is_acceptable and len(self._wanted) < WANTED_MAX:
             self._wanted.add(Place(owner, key))
 
@@ -175,7 +232,9 @@ class SyncSession:
         while due:
             place = next(iter(due))
             entry = self._state.get(place.owner, place.key)
-            assert entry is not None  # nothing ever leaves the state, and no debt was made for less
+            if entry is None:  # It fell below a floor, which goes its own way.
+                del due[place]
+                continue
             room -= len(entry.encoded)
             if room < 0 and encoded:
                 break

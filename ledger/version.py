@@ -1,11 +1,14 @@
-"""Which of two writes of one owner is the newer one: (epoch, counter).
+"""Which of two writes of one key is the newer one: (epoch, counter), or (lamport, writer).
 
-The counter counts an owner's writes. The epoch rises when the owner meets a write
-of its own that it does not remember, because its disk was lost or rolled back:
-without it, a node with an empty disk would count from one again and lose to its
-own past for ever.
+A node's own keys have one writer. The counter counts its writes. The epoch rises when
+it meets a write of its own that it does not remember, because its disk was lost or
+rolled back: without it, a node with an empty disk would count from one again and lose
+to its own past for ever. It also rises to leave deletions behind (`floor.py`).
 
-Only the owner makes versions of its entries, so no clock is needed to order them.
+A swarm-wide key has many writers. Each counts on from the largest number it has seen,
+which is Lamport's clock; of two that counted alike the larger writer wins, everywhere.
+
+No wall clock is asked, so none can be wrong.
 """
 
 from __future__ import annotations
@@ -16,13 +19,22 @@ VERSION_PART_MAX = 2**53
 """Of epoch and of counter: no owner counts that far in a lifetime, and every language's numbers
 hold it. A version beyond it is a lie, told so that nothing newer could ever be written."""
 
+LAMPORT_AHEAD_MAX = 2**32
+"""How far a swarm-wide write may be ahead of all that we have seen. A newcomer has seen nothing, and
+no swarm gets here by writing; an admin who lies needs two million lies to use up all numbers."""
+
+WRITER_PREFIX_SIZE = 8
+"""Bytes of the writer's public key that order it among others: enough to tell a swarm's admins apart."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Version:
     """Larger is newer."""
 
     epoch: int
+    """Of a swarm-wide key: Lamport's clock."""
     counter: int
+    """Of a swarm-wide key: the writer."""
 
     def next(self) -> Version:
         """The version of the owner's next write."""
@@ -32,11 +44,11 @@ class Version:
         """Start of the epoch after this one: every version made from it is larger."""
         return Version(self.epoch + 1, 0)
 
-    @property
-    def is_plausible(self) -> bool:
-        """False for what no honest owner ever reaches."""
-        return self.epoch <= VERSION_PART_MAX and self.counter <= VERSION_PART_MAX
-
 
 VERSION_ZERO = Version(epoch=1, counter=0)
 """Before an owner's first write."""
+
+
+def shared_version(lamport: int, writer: bytes) -> Version:
+    """The version of a swarm-wide write by the holder of the public key `writer` (32 bytes)."""
+    return Version(lamport, int.from_bytes(writer[:WRITER_PREFIX_SIZE], "big"))

@@ -10,7 +10,7 @@ A node is listed as soon as its record is here, and until it has left.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -69,20 +69,12 @@ class NodeView:
 class SwarmView:
     """All nodes, up to date."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        liveness: Liveness,
-        own_loads: LoadSource,
-        may_serve: Callable[[PeerId], bool] = lambda _: True,
-    ) -> None:
-        """`may_serve`: whether a peer's credential lets it serve. If not, its models are none of ours."""
+    def __init__(self, ledger: Ledger, liveness: Liveness, own_loads: LoadSource) -> None:
         self.revision = Revision()
         """Rises after each change of records, of a peer's status or of its load."""
         self._ledger = ledger
         self._liveness = liveness
         self._own_loads = own_loads
-        self._may_serve = may_serve
         self._nodes: list[NodeView] = []
         self._seen: tuple[int, int, Loads] | None = None
         self._fresh_until = 0.0
@@ -113,13 +105,15 @@ class SwarmView:
 
     def _look(self, now: float) -> Iterable[NodeView]:
         records = {peer: self._ledger.node_record(peer) for peer in self._ledger.owners()}
-        present = {peer: record for peer, record in records.items() if record and record.presence != "left"}
-        models = {
-            peer: tuple(self._ledger.model_records(peer)) if self._may_serve(peer) else () for peer in present
-        }
+        present = {peer: record for peer, record in records.items() if record}
+        models = {peer: self._models(peer) for peer in present}
         warnings = _name_clashes(models)
         for peer, record in present.items():
             yield self._row(peer, record, models[peer], tuple(warnings[peer]), now)
+
+    def _models(self, peer: PeerId) -> tuple[ModelRecord, ...]:
+        """What `peer` serves. A client may ask and not serve: its word that it does is worth nothing."""
+        return () if self._ledger.role(peer) == "client" else tuple(self._ledger.model_records(peer))
 
     def _row(
         self,

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,24 +88,28 @@ class Parts:
 
 
 def wire(
-    config: NodeConfig, place: SwarmMembership, network: Network, ledger: Ledger, hardware: Mapping[str, Any]
+    config: NodeConfig,
+    place: SwarmMembership,
+    network: Network,
+    ledger: Ledger,
+    *,
+    boot_id: str,
+    hardware: Mapping[str, Any],
 ) -> Parts:
-    """The parts of the node of `config`, connected."""
+    """The parts of the node of `config`, connected. `boot_id` is new in each process."""
     rng = SystemRandom()
-    boot_id = secrets.token_hex(8)
     introduction = Introduction(config.name, node.__version__, boot_id)
     swarm = Swarm(network, place, introduction, rng=rng, wall_clock=time.time)
     catalog = Catalog(config.home.models, memory_bytes=psutil.virtual_memory().total)
     worker = _worker(config, catalog, network.me) if config.worker else None
     loads = worker.load if worker is not None else _no_loads
     prober = Prober(swarm, ledger, loads, rng)
-    view = SwarmView(ledger, prober, loads, partial(_may_serve, swarm))
+    view = SwarmView(ledger, prober, loads)
     publisher = Publisher(
         ledger,
         name=config.name,
         role="worker" if worker is not None else "front",
         version=node.__version__,
-        boot_id=boot_id,
         hardware=hardware,
         addresses=lambda: [address.multiaddr for address in network.listen_addresses],
         models=worker.model_records if worker is not None else _no_models,
@@ -127,7 +130,7 @@ def wire(
         swarm_name=place.swarm,
         members=swarm,
         ledger=ledger,
-        replicator=Replicator(swarm, ledger, rng),
+        replicator=Replicator(swarm, ledger, prober.is_doubtful, rng),
         prober=prober,
         view=view,
         catalog=catalog,
@@ -149,13 +152,6 @@ def _worker(config: NodeConfig, catalog: Catalog, me: PeerId) -> Worker:
         slots=config.slots,
         preload=preload,
     )
-
-
-def _may_serve(swarm: Swarm, peer: PeerId) -> bool:
-    """Whether the credential of `peer` lets it serve. Of a peer we have no connection to we know none,
-    and ask nothing of it."""
-    member = swarm.peers().get(peer)
-    return member is None or member.role != "client"
 
 
 def _no_loads() -> Mapping[ModelName, Load]:

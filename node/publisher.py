@@ -17,7 +17,16 @@ import trio
 
 from ledger.errors import OverQuota
 from ledger.ledger import Ledger
-from ledger.records import ModelRecord, NodeRecord, NodeRole, Presence, Record, model_key
+from ledger.records import (
+    LEAVE_KEY,
+    LeaveRecord,
+    ModelRecord,
+    NodeRecord,
+    NodeRole,
+    OwnRecord,
+    Presence,
+    model_key,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +44,16 @@ class Publisher:
         name: str,
         role: NodeRole,
         version: str,
-        boot_id: str,
         hardware: Mapping[str, Any],
         addresses: Callable[[], Sequence[str]],
         models: Callable[[], Sequence[ModelRecord]],
     ) -> None:
         self._ledger = ledger
-        self._identity = NodeRecord(name=name, role=role, version=version, boot_id=boot_id, hardware=hardware)
+        self._identity = NodeRecord(name=name, role=role, version=version, hardware=hardware)
         self._addresses = addresses
         self._models = models
         self._presence: Presence = "here"
+        self._has_left = False
         self._is_due = trio.Event()
 
     @property
@@ -61,8 +70,17 @@ class Publisher:
         self._presence = presence
         self.publish()
 
+    def leave(self) -> None:
+        """Say that this node gave its place up, and nothing else any more."""
+        self._has_left = True
+        self._ledger.leave(LeaveRecord(self._identity.name))
+
     def publish(self) -> None:
         """Make our entries say what is true now."""
+        if self._has_left:
+            return
+        # Whoever comes back to a swarm it left is there again.
+        self._ledger.delete(LEAVE_KEY)
         models = self._models()
         # First, so that what is gone makes room.
         self._forget_except(models)
@@ -78,7 +96,7 @@ class Publisher:
             with trio.move_on_after(_ADDRESS_LOOK_INTERVAL):
                 await self._is_due.wait()
 
-    def _put(self, record: Record) -> None:
+    def _put(self, record: OwnRecord) -> None:
         try:
             self._ledger.put_record(record)
         except OverQuota as error:

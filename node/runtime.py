@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ import node
 from api.app import create_app
 from api.serve import ServerAddress, serve
 from api.settings import ApiSettings
+from ledger.entry import Author
 from ledger.ledger import Ledger
-from ledger.records import NODE_KEY, ModelRecord, Presence
+from ledger.records import LEAVE_KEY, NODE_KEY, ModelRecord
 from node.config import NodeConfig
 from node.control_commands import ControlCommands
 from node.control_server import serve_control
@@ -36,10 +38,10 @@ from node.news import tell_changes, warn_if_alone
 from node.parts import Parts, wire
 from node.place import node_identity, shareable
 from node.stop_signals import STOP_SIGNALS
-from p2p.address_book import Origin
 from p2p.errors import ListenFailed
 from p2p.hello import AWAY, LEAVE
 from p2p.identity import Identity
+from p2p.known_peer import Origin
 from p2p.libp2p_network import Libp2pNetwork
 from p2p.mdns import find_members
 from p2p.membership import SwarmMembership
@@ -83,9 +85,11 @@ async def run_node(config: NodeConfig, place: SwarmMembership, on_ready: Callabl
     hardware = await trio.to_thread.run_sync(describe_machine)
     async with AsyncExitStack() as stack:
         network = await _open_network(stack, identity, place, listen_attempts(config.listen, state.listen))
-        ledger = Ledger.open(home.ledger_file, identity)
+        boot_id = secrets.token_hex(8)
+        author = Author(identity, place.credential)
+        ledger = Ledger.open(home.ledger_file, author, place.founder_public_key, boot_id)
         stack.callback(ledger.close)
-        parts = wire(config, place, network, ledger, hardware)
+        parts = wire(config, place, network, ledger, boot_id=boot_id, hardware=hardware)
         parts.members.add_addresses(state.peers, Origin.KEPT)
         running = Node(config, place, network, parts)
         await running.run(on_ready, known=(*place.bootstrap, *state.peers))
@@ -152,10 +156,7 @@ class Node:
             nursery.start_soon(self._keep_state)
             on_ready(self._ready(address.url))
             await self._stop.wait()
-            if self.has_left:
-                await self._say_goodbye("left", LEAVE)
-            else:
-                await self._say_goodbye("away", AWAY)
+            await self._say_goodbye()
             self._config.home.save_state(self._state())
             nursery.cancel_scope.cancel()
 
@@ -207,7 +208,7 @@ class Node:
         await serving(task_status=task_status)
         self._http_ended.set()
 
-    async def _say_goodbye(self, presence: Presence, word: str) -> None:
+    async def _say_goodbye(self) -> None:
         """Take nothing new, finish what runs, and tell everybody: in their ledgers and in person."""
         self._http_stop.set()
         with trio.move_on_after(self._grace) as patience:
@@ -216,10 +217,13 @@ class Node:
             await self._http_ended.wait()
         if patience.cancelled_caught:
             logger.warning("answers that did not finish within %g s are cut off", self._grace)
-        self._parts.publisher.set_presence(presence)
+        if self.has_left:
+            self._parts.publisher.leave()
+        else:
+            self._parts.publisher.set_presence("away")
         with trio.move_on_after(_LAST_WORDS_TIMEOUT):
-            await self._parts.replicator.spread(NODE_KEY)
-        await self._parts.members.say_bye(word)
+            await self._parts.replicator.spread(LEAVE_KEY if self.has_left else NODE_KEY)
+        await self._parts.members.say_bye(LEAVE if self.has_left else AWAY)
         self._goodbye_said.set()
 
     async def _stop_on_signals(self, everything: trio.CancelScope) -> None:

@@ -157,15 +157,24 @@ class Credential:
     signature: bytes = field(repr=False)
 
     def verify(self, founder_public_key: bytes, peer: PeerId, unix_time: float) -> Grant:
-        """What `peer` may do in the founder's swarm.
+        """What `peer` may do in the founder's swarm now.
 
         Raises:
           NotAdmitted: nothing at all; the text says why, for the person at the other end.
         """
+        grant = self.verify_member(founder_public_key, peer)
+        require_unexpired(grant, unix_time)
+        return grant
+
+    def verify_member(self, founder_public_key: bytes, peer: PeerId) -> Grant:
+        """What `peer` may do, or might before its invite expired.
+
+        Raises:
+          NotAdmitted: it never was a member of the founder's swarm.
+        """
         grant = verify_links(self.links, founder_public_key)
         if not verify(self.links[-1].public_key, self.signature, credential_bytes(founder_public_key, peer)):
             raise NotAdmitted("the credential was made for another node, or was altered")
-        require_unexpired(grant, unix_time)
         return grant
 
     def to_wire(self) -> dict[str, Any]:

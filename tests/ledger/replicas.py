@@ -8,16 +8,18 @@ from random import Random
 
 import trio
 
+from ledger.entry import Author
 from ledger.ledger import Ledger
 from ledger.replicate import Replicator
-from p2p.identity import Identity
 from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.network import Connected, PeerStream, StreamHandler
 from p2p.peer import PeerId
 from p2p.peer_events import PeerAdmitted, PeerEvents, PeerLost
+from tests.ledger.people import author, open_ledger
 
-IDENTITIES = sorted((Identity(bytes([number]) * 32) for number in range(1, 13)), key=lambda one: one.peer_id)
+AUTHORS = sorted((author(number) for number in range(1, 13)), key=lambda one: one.peer)
 """By peer id, so that of two the first opens the stream."""
+IDENTITIES = [each.identity for each in AUTHORS]
 
 
 class EverybodyIsAMember:
@@ -53,12 +55,12 @@ class EverybodyIsAMember:
 class Replica:
     """One node's ledger and what spreads it."""
 
-    def __init__(self, identity: Identity, network: MemoryNetwork) -> None:
+    def __init__(self, who: Author, network: MemoryNetwork) -> None:
         self.network = network
-        self.peer = identity.peer_id
-        self.ledger = Ledger.open(None, identity)
+        self.peer = who.peer
+        self.ledger = open_ledger(who, boot_id=f"boot of {who.peer}")
         self._members = EverybodyIsAMember(network)
-        self.replicator = Replicator(self._members, self.ledger, Random(self.peer))
+        self.replicator = Replicator(self._members, self.ledger, lambda _: False, Random(self.peer))
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -76,9 +78,9 @@ async def replicas(hub: MemoryHub, count: int) -> AsyncIterator[list[Replica]]:
     """`count` running replicas that do not know each other yet."""
     async with AsyncExitStack() as stack:
         made = []
-        for identity in IDENTITIES[:count]:
-            network = await stack.enter_async_context(hub.network(identity.peer_id))
-            made.append(Replica(identity, network))
+        for who in AUTHORS[:count]:
+            network = await stack.enter_async_context(hub.network(who.peer))
+            made.append(Replica(who, network))
         nursery = await stack.enter_async_context(trio.open_nursery())
         for replica in made:
             nursery.start_soon(replica.run)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from ledger.entry import Entry, sign_entry
 from ledger.state import LedgerState, Refused
 from ledger.version import Version
-from p2p.identity import Identity
+from tests.ledger.people import author, state_of
 
-OWNERS = [Identity(bytes([number]) * 32) for number in (1, 2)]
-ME = Identity(bytes([9]) * 32).peer_id
+OWNERS = [author(1), author(2)]
+ME = author(9).peer
 
 
 @cache
@@ -36,7 +36,7 @@ histories = st.lists(entries, max_size=8)
 
 
 def replica(*histories_seen: list[Entry]) -> LedgerState:
-    state = LedgerState(ME)
+    state = state_of(ME)
     for history in histories_seen:
         for each in history:
             state.apply(each)
@@ -82,7 +82,7 @@ def test_digests_are_equal_exactly_where_the_entries_are(history: list[Entry]) -
 @unhurried
 @given(histories)
 def test_a_key_never_goes_back_to_an_older_entry(history: list[Entry]) -> None:
-    state = LedgerState(ME)
+    state = state_of(ME)
     for each in history:
         before = state.get(each.owner, each.key)
         state.apply(each)

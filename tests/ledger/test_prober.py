@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from ledger.probe import MODELS_MAX, PROTOCOL_ID
-from ledger.records import Load, ModelName
+from ledger.records import LeaveRecord, Load, ModelName
 from ledger.rumour import Status
 from ledger.view import NodeView
 from p2p.framing import encode_frame
@@ -106,7 +106,7 @@ def test_who_says_that_it_goes_is_offline_at_once() -> None:
 def test_who_left_is_not_listed_and_not_asked_about() -> None:
     async def main() -> None:
         async with whole_nodes(MemoryHub(), 3) as (leaver, *others):
-            leaver.say("left")
+            leaver.ledger.leave(LeaveRecord(leaver.name))
             with trio.fail_after(1.0):
                 for other in others:
                     await until_shown(other.view, lambda nodes: len(nodes) == 2)

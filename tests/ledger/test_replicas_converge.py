@@ -10,7 +10,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from ledger.entry import sign_entry
-from ledger.replicate import PUSH_PEERS, ROUND_INTERVAL
+from ledger.records import LEAVE_KEY, LeaveRecord
+from ledger.spread import SpreadConfig
 from ledger.standing_streams import RETRY_DELAY_MAX
 from ledger.state import BUCKETS
 from ledger.sync_messages import (
@@ -28,9 +29,10 @@ from p2p.frame_stream import FrameStream
 from p2p.framing import encode_frame
 from p2p.memory_link import LinkQuality
 from p2p.memory_network import MemoryHub
-from tests.ledger.replicas import IDENTITIES, Replica, are_equal, replicas, until
+from tests.ledger.replicas import AUTHORS, IDENTITIES, Replica, are_equal, replicas, until
 from tests.mock_time import run
 
+SPREAD = SpreadConfig()
 ROUND_TRIPS = 0.05
 """Seconds: dozens of round trips on the default cable, and far from the next round."""
 
@@ -52,13 +54,13 @@ async def settle(among: list[Replica], pairs: Iterable[tuple[Replica, Replica]] 
 def test_a_newcomer_knows_everything_at_once() -> None:
     async def main() -> None:
         async with replicas(MemoryHub(), 2) as (old, new):
-            for number in range(300):
+            for number in range(200):
                 old.ledger.put(f"model/{number}", {"x": number})
             new.ledger.put("node", {})
             await new.meet(old)
             with trio.fail_after(ROUND_TRIPS):
                 await until(lambda: are_equal([old, new]), [old, new])
-            assert len(list(new.ledger.entries())) == 301
+            assert len(list(new.ledger.entries())) == 203  # Both say which process they are, too.
 
     run(main)
 
@@ -134,9 +136,9 @@ def test_what_no_push_delivered_a_round_finds() -> None:
     async def main() -> None:
         async with replicas(MemoryHub(), 3) as nodes:
             await settle(nodes)
-            unpushed = sign_entry(IDENTITIES[5], "node", Version(1, 1), b"\x80")
+            unpushed = sign_entry(AUTHORS[5], "node", Version(1, 1), b"\x80")
             nodes[0].ledger.state.apply(unpushed)
-            with trio.fail_after(3 * ROUND_INTERVAL):
+            with trio.fail_after(3 * SPREAD.round_interval):
                 await until(lambda: are_equal(nodes), nodes)
 
     run(main)
@@ -149,7 +151,7 @@ def test_a_peer_that_speaks_the_ledger_protocol_late_is_asked_again() -> None:
             await network.dial(early.network.listen_addresses[0])
             early.ledger.put("node", {})
             await trio.sleep(RETRY_DELAY_MAX)
-            late = Replica(IDENTITIES[1], network)
+            late = Replica(AUTHORS[1], network)
             with trio.fail_after(RETRY_DELAY_MAX):
                 await until(lambda: are_equal([early, late]), [early, late])
 
@@ -166,14 +168,14 @@ def test_a_replica_that_stops_leaves_no_stream() -> None:
     run(main)
 
 
-FORGED = sign_entry(IDENTITIES[0], "node", Version(1, 99), b"\x80").encoded[:-1] + b"\0"
+FORGED = sign_entry(AUTHORS[0], "node", Version(1, 99), b"\x80").encoded[:-1] + b"\0"
 
 
 @pytest.mark.parametrize(
     "lie",
     [
         encode_frame(encode_message(Entries((FORGED,))), FRAME_SIZE_MAX),
-        encode_frame(encode_message(Entries((b"\1 no entry",))), FRAME_SIZE_MAX),
+        encode_frame(encode_message(Entries((b"\2 no entry",))), FRAME_SIZE_MAX),
         encode_frame({"kind": "later"}, FRAME_SIZE_MAX),
         b"\xff\xff\xff\xff",
         b"\x00\x00\x00\x01\xc1",
@@ -206,7 +208,7 @@ def test_a_peer_that_asks_and_never_reads_holds_up_nobody() -> None:
         hub = MemoryHub()
         async with replicas(hub, 2) as nodes, hub.network(IDENTITIES[4].peer_id) as rude:
             for number in range(200):
-                nodes[0].ledger.put(f"model/{number}", {"x": bytes(2000)})
+                nodes[0].ledger.put(f"model/{number}", {"x": bytes(700)})
             await settle(nodes)
             await rude.dial(nodes[1].network.listen_addresses[0])
             frames = FrameStream(await rude.open_stream(nodes[1].peer, LEDGER_PROTOCOL), FRAME_SIZE_MAX)
@@ -223,33 +225,30 @@ def test_a_frame_full_of_entries_lets_others_run_in_between() -> None:
     async def main() -> None:
         async with replicas(MemoryHub(), 2) as (one, other):
             await settle([one, other])
-            entries = [
-                sign_entry(IDENTITIES[5], f"{number}", Version(1, number), b"") for number in range(500)
-            ]
+            entries = [sign_entry(AUTHORS[5], f"{number}", Version(1, number), b"") for number in range(500)]
             frames = FrameStream(await other.network.open_stream(one.peer, LEDGER_PROTOCOL), FRAME_SIZE_MAX)
-            before = one.ledger.state.size
             with one.ledger.subscribe() as changes:
                 await frames.send(encode_message(Entries(tuple(entry.encoded for entry in entries))))
                 await anext(changes)
-                assert one.ledger.state.size - before < 1000
+                assert len(one.ledger.state.entries_of(AUTHORS[5].peer)) < len(entries)
 
     run(main)
 
 
 def knows_last_words(node: Replica, leaver: Replica) -> bool:
-    return node.ledger.get(leaver.peer, "node") == {"presence": "left"}
+    return node.ledger.leave_record(leaver.peer) == LeaveRecord("attic")
 
 
 def test_last_words_are_sent_to_every_peer_and_not_to_a_few() -> None:
     async def main() -> None:
-        async with replicas(MemoryHub(), PUSH_PEERS + 4) as nodes:
+        async with replicas(MemoryHub(), SPREAD.push_peers + 4) as nodes:
             leaver, *others = nodes
             # Nobody who could pass it on.
             await settle(nodes, [(leaver, other) for other in others])
-            leaver.ledger.put("node", {"presence": "left"})
+            leaver.ledger.leave(LeaveRecord("attic"))
             # Less than until the next round, which would mend what a push left out.
-            with trio.fail_after(ROUND_INTERVAL / 2):
-                await leaver.replicator.spread("node")
+            with trio.fail_after(SPREAD.round_interval / 2):
+                await leaver.replicator.spread(LEAVE_KEY)
                 await until(lambda: all(knows_last_words(node, leaver) for node in others), others)
 
     run(main)
@@ -289,8 +288,8 @@ def test_last_words_wait_for_no_round() -> None:
     async def main() -> None:
         hub = MemoryHub()
         async with replicas(hub, 1) as (leaver,), hub.network(IDENTITIES[4].peer_id) as newcomer:
-            leaver.ledger.put("node", {"presence": "left"})
-            for number, owner in itertools.product(range(30), IDENTITIES[5:10]):
+            leaver.ledger.leave(LeaveRecord("attic"))
+            for number, owner in itertools.product(range(30), AUTHORS[5:10]):
                 leaver.ledger.state.apply(sign_entry(owner, f"{number}", Version(1, number), bytes(15_000)))
             await newcomer.dial(leaver.network.listen_addresses[0])
             frames = FrameStream(await newcomer.open_stream(leaver.peer, LEDGER_PROTOCOL), FRAME_SIZE_MAX)
@@ -298,7 +297,7 @@ def test_last_words_wait_for_no_round() -> None:
             await trio.sleep(ROUND_TRIPS)
             with trio.fail_after(60):
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(leaver.replicator.spread, "node")
+                    nursery.start_soon(leaver.replicator.spread, LEAVE_KEY)
                     await read_until_news(frames)
 
     run(main)
@@ -312,7 +311,9 @@ def test_a_peer_that_reads_nothing_holds_up_last_words_until_it_goes() -> None:
             leaver, frozen, _ = nodes
             hub.freeze(frozen.peer)
             for number in range(100):  # More than a stream holds unread.
-                leaver.ledger.put(f"model/{number}", {"x": bytes(4000)})
+                leaver.ledger.put("model/m", {"x": bytes(4000), "number": number})
+                await wait_all_tasks_blocked()
+            leaver.ledger.put("node", {"name": "cellar"})
             with trio.move_on_after(60) as patience:
                 await leaver.replicator.spread("node")
             assert patience.cancelled_caught

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.entry import Entry, Place, decode_entry_untrusted, digest_of, sign_entry
+from ledger.entry import Author, Entry, Place, decode_entry_untrusted, digest_of, sign_entry
 from ledger.state import BUCKETS, LedgerLimits, LedgerState, bucket_of
 from ledger.sync import WANTED_MAX, SyncSession
 from ledger.sync_messages import (
@@ -25,19 +25,19 @@ from ledger.sync_messages import (
 )
 from ledger.version import VERSION_PART_MAX, Version
 from p2p.errors import BadFrame
-from p2p.identity import Identity
 from p2p.peer import PeerId, peer_id_of
+from tests.ledger.people import author, state_of
 
-OWNERS = [Identity(bytes([number]) * 32) for number in range(1, 7)]
-ME = Identity(bytes([99]) * 32).peer_id
+OWNERS = [author(number) for number in range(1, 7)]
+ME = author(99).peer
 
 
-def write(owner: Identity, key: str, counter: int, value: bytes | None = b"\x80") -> Entry:
+def write(owner: Author, key: str, counter: int, value: bytes | None = b"\x80") -> Entry:
     return sign_entry(owner, key, Version(1, counter), value)
 
 
 def replica(*entries: Entry) -> LedgerState:
-    state = LedgerState(ME)
+    state = state_of(ME)
     for entry in entries:
         state.apply(entry)
     return state
@@ -142,12 +142,12 @@ def test_news_overtakes_a_round() -> None:
 
 
 def test_a_peer_that_does_not_read_gets_the_newest_of_a_thousand_pushes() -> None:
-    state = LedgerState(ME)
+    state = state_of(ME)
     session = SyncSession(state)
     for counter in range(1, 1001):
         state.apply(write(OWNERS[0], "node", counter))
-        session.push(Place(OWNERS[0].peer_id, "node"))
-    newest = state.get(OWNERS[0].peer_id, "node")
+        session.push(Place(OWNERS[0].peer, "node"))
+    newest = state.get(OWNERS[0].peer, "node")
     assert newest is not None
     assert session.next_message() == News((newest.encoded,))
     assert session.next_message() is None
@@ -158,7 +158,7 @@ def test_asking_without_end_costs_one_answer() -> None:
     for number in range(1000):
         session.handle(Root(digest_of(bytes([number % 256]))))
         session.handle(Owners(tuple(range(BUCKETS)), {}))
-        session.handle(Wanted({owner.peer_id: ("node", "nothing there") for owner in OWNERS}))
+        session.handle(Wanted({owner.peer: ("node", "nothing there") for owner in OWNERS}))
     answers = []
     while (message := session.next_message()) is not None:
         answers.append(message)
@@ -167,7 +167,7 @@ def test_asking_without_end_costs_one_answer() -> None:
 
 def test_a_liar_cannot_make_us_keep_what_it_claims() -> None:
     limits = LedgerLimits(owners_max=50)
-    session = SyncSession(LedgerState(ME, limits))
+    session = SyncSession(state_of(ME, limits))
     owners = [peer_id_of(bytes([number % 256, number // 256]) + bytes(30)) for number in range(200)]
     rank = Version(1, 1), bytes(16)
     for owner in owners:
@@ -181,7 +181,7 @@ def test_a_liar_cannot_make_us_keep_what_it_claims() -> None:
 
 
 def test_an_owner_outside_the_buckets_named_is_a_broken_protocol() -> None:
-    owner = OWNERS[0].peer_id
+    owner = OWNERS[0].peer
     with pytest.raises(BadFrame):
         SyncSession(replica()).handle(Owners(((bucket_of(owner) + 1) % BUCKETS,), {owner: bytes(16)}))
 
@@ -198,7 +198,7 @@ def test_what_cannot_be_split_fits_a_frame_at_its_limit() -> None:
     }
     largest = sign_entry(OWNERS[0], "k" * limits.key_size_max, version, bytes(limits.value_size_max))
     for message in (
-        Holdings({OWNERS[0].peer_id: held}),
+        Holdings({OWNERS[0].peer: held}),
         Owners(tuple(range(BUCKETS)), owners),
         Entries((largest.encoded,)),
     ):

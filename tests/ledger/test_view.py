@@ -9,18 +9,20 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from ledger.beliefs import PeerHealth
+from ledger.entry import Author
 from ledger.ledger import Ledger
 from ledger.probe import Loads
-from ledger.records import Load, ModelName, ModelRecord, NodeRecord, Presence, Record
+from ledger.records import LeaveRecord, Load, ModelName, ModelRecord, NodeRecord, OwnRecord, Presence
 from ledger.revision import Revision
 from ledger.rumour import UNKNOWN, Claim, Status
 from ledger.view import NodeState, NodeView, SwarmView
-from p2p.identity import Identity
 from p2p.peer import PeerId
+from tests.ledger.people import author, open_ledger
 from tests.ledger.whole_nodes import until_shown
 from tests.mock_time import run
 
-ME, BOB, CAROL = (Identity(bytes([number]) * 32) for number in (1, 2, 3))
+ME, BOB, CAROL = (author(number) for number in (1, 2, 3))
+GUEST = author(4, "client")
 MODEL = ModelName("smollm2")
 BUSY = {MODEL: Load(4, 3)}
 
@@ -39,10 +41,10 @@ class FakeLiveness:
     def loads(self, peer: PeerId) -> Loads:
         return self.said_loads.get(peer, {})
 
-    def set(self, someone: Identity, status: Status, loads: Loads | None = None) -> None:
+    def set(self, someone: Author, status: Status, loads: Loads | None = None) -> None:
         claim = UNKNOWN if status is Status.UNKNOWN else Claim(0, status)
-        self.healths[someone.peer_id] = PeerHealth(claim, is_linked=True, heard_at=0.0, round_trip=0.002)
-        self.said_loads[someone.peer_id] = loads or {}
+        self.healths[someone.peer] = PeerHealth(claim, is_linked=True, heard_at=0.0, round_trip=0.002)
+        self.said_loads[someone.peer] = loads or {}
         self.revision.rise()
 
 
@@ -50,30 +52,27 @@ class World:
     """A view, and what it looks at."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger.open(None, ME)
+        self.ledger = open_ledger(ME)
         self.liveness = FakeLiveness()
         self.own_loads: Loads = {}
-        self.clients: set[PeerId] = set()
-        self.view = SwarmView(
-            self.ledger, self.liveness, lambda: self.own_loads, lambda peer: peer not in self.clients
-        )
+        self.view = SwarmView(self.ledger, self.liveness, lambda: self.own_loads)
         self._writers: dict[PeerId, Ledger] = {}
 
-    def write(self, someone: Identity, record: Record) -> None:
+    def write(self, someone: Author, record: OwnRecord) -> None:
         if someone is ME:
             self.ledger.put_record(record)
             return
-        writer = self._writers.setdefault(someone.peer_id, Ledger.open(None, someone))
+        writer = self._writers.setdefault(someone.peer, open_ledger(someone))
         writer.put_record(record)
         for entry in writer.entries():
-            self.ledger.receive(entry.encoded)
+            self.ledger.receive(entry.encoded, someone.peer)
 
-    def row(self, someone: Identity) -> NodeView:
-        return next(node for node in self.view.nodes() if node.peer == someone.peer_id)
+    def row(self, someone: Author) -> NodeView:
+        return next(node for node in self.view.nodes() if node.peer == someone.peer)
 
 
 def node(name: str, presence: Presence = "here") -> NodeRecord:
-    return NodeRecord(name, "worker", "1.2", "boot", presence, hardware={"cores": 8})
+    return NodeRecord(name, "worker", "1.2", presence, hardware={"cores": 8})
 
 
 @pytest.mark.parametrize(
@@ -104,13 +103,11 @@ def test_a_state_is_the_worse_of_what_a_node_says_and_what_is_seen(
 def test_a_peer_that_may_not_serve_has_no_models_whatever_it_says() -> None:
     async def main() -> None:
         world = World()
-        world.write(BOB, node("bob"))
-        world.write(BOB, ModelRecord(MODEL, "loaded", ("chat",)))
-        world.liveness.set(BOB, Status.ALIVE)
-        assert [model.name for model in world.row(BOB).models] == [MODEL]
-        world.clients.add(BOB.peer_id)
-        world.liveness.set(BOB, Status.ALIVE)
-        assert world.row(BOB).models == ()
+        for someone, models in ((BOB, [MODEL]), (GUEST, [])):
+            world.write(someone, node("bob"))
+            world.write(someone, ModelRecord(MODEL, "loaded", ("chat",)))
+            world.liveness.set(someone, Status.ALIVE)
+            assert [model.name for model in world.row(someone).models] == models
 
     run(main)
 
@@ -124,7 +121,7 @@ def test_a_row_has_all_that_is_known() -> None:
         world.liveness.set(BOB, Status.ALIVE, BUSY)
         await trio.sleep(7)
         assert world.row(BOB) == NodeView(
-            peer=BOB.peer_id,
+            peer=BOB.peer,
             name="bob",
             state="online",
             role="worker",
@@ -167,7 +164,8 @@ def test_an_offline_node_is_busy_with_nothing() -> None:
 def test_who_left_is_not_listed_nor_who_said_nothing_yet() -> None:
     async def main() -> None:
         world = World()
-        world.write(BOB, node("bob", "left"))
+        world.write(BOB, node("bob"))
+        world.write(BOB, LeaveRecord("bob"))
         world.write(CAROL, ModelRecord(MODEL, "cold"))
         assert world.view.nodes() == []
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from ledger.entry import Entry, sign_entry
+from ledger.entry import Author, Entry, sign_entry
 from ledger.state import Applied, LedgerLimits, LedgerState, RefusalReason, Refused
 from ledger.version import VERSION_PART_MAX, Version
-from p2p.identity import Identity
+from tests.ledger.people import author, state_of
 
-ME = Identity(bytes([9]) * 32)
-ALICE = Identity(bytes([1]) * 32)
-BOB = Identity(bytes([2]) * 32)
+ME = author(9)
+ALICE = author(1)
+BOB = author(2)
 LIMITS = LedgerLimits(
-    key_size_max=8, value_size_max=64, owner_entries_max=2, owner_size_max=400, owners_max=2, size_max=600
+    key_size_max=8, value_size_max=64, owner_entries_max=2, owner_size_max=1000, owners_max=2, size_max=1400
 )
 
 
-def write(owner: Identity, key: str, counter: int, value: bytes | None = b"\x80") -> Entry:
+def write(owner: Author, key: str, counter: int, value: bytes | None = b"\x80") -> Entry:
     return sign_entry(owner, key, Version(1, counter), value)
 
 
 def state_with(*entries: Entry) -> LedgerState:
-    state = LedgerState(ME.peer_id, LIMITS)
+    state = state_of(ME.peer, LIMITS)
     for entry in entries:
         assert isinstance(state.apply(entry), Applied)
     return state
@@ -31,7 +33,7 @@ def state_with(*entries: Entry) -> LedgerState:
 def forged() -> Entry:
     genuine = write(ALICE, "a", 1)
     encoded = genuine.encoded[:-1] + bytes([genuine.encoded[-1] ^ 1])
-    return Entry(genuine.owner, genuine.key, genuine.version, genuine.value, genuine.deleted, encoded)
+    return replace(genuine, encoded=encoded)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def forged() -> Entry:
         ([], write(ALICE, "a", 1, b"\x80" * 65), "too_large"),
         ([], write(ALICE, "a", VERSION_PART_MAX + 1), "too_far_ahead"),
         ([write(ALICE, "a", 1), write(ALICE, "b", 2)], write(ALICE, "c", 3), "over_quota"),
-        ([write(ALICE, "a", 1), write(BOB, "a", 1)], write(Identity(bytes([3]) * 32), "a", 1), "ledger_full"),
+        ([write(ALICE, "a", 1), write(BOB, "a", 1)], write(author(3), "a", 1), "ledger_full"),
     ],
 )
 def test_an_entry_is_refused_with_the_reason(
@@ -58,8 +60,8 @@ def test_an_entry_is_refused_with_the_reason(
 
 
 def test_an_owner_is_bounded_in_bytes_too() -> None:
-    limits = LedgerLimits(owner_size_max=400)
-    state = LedgerState(ME.peer_id, limits)
+    limits = LedgerLimits(owner_size_max=900)
+    state = state_of(ME.peer, limits)
     assert isinstance(state.apply(write(ALICE, "a", 1, b"\x80" * 150)), Applied)
     assert state.apply(write(ALICE, "b", 2, b"\x80" * 150)) == Refused("over_quota")
     assert isinstance(state.apply(write(ALICE, "a", 3)), Applied), "shrinking is always possible"

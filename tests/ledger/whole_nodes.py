@@ -9,6 +9,7 @@ from typing import Protocol
 
 import trio
 
+from ledger.entry import Author
 from ledger.ledger import Ledger
 from ledger.prober import Prober
 from ledger.records import Load, ModelName, NodeRecord, Presence
@@ -43,15 +44,16 @@ class WholeNode:
         rng = Random(number)
         introduction = Introduction(self.name, "1.0", f"boot{number}")
         self.swarm = Swarm(network, membership, introduction, rng=rng, wall_clock=lambda: 1_000_000_000.0)
-        self.ledger = Ledger.open(None, identity)
-        self.replicator = Replicator(self.swarm, self.ledger, rng)
+        author = Author(identity, membership.credential)
+        self.ledger = Ledger.open(None, author, membership.founder_public_key, f"boot{number}")
         self.prober = Prober(self.swarm, self.ledger, lambda: self.loads, rng)
+        self.replicator = Replicator(self.swarm, self.ledger, self.prober.is_doubtful, rng)
         self.view = SwarmView(self.ledger, self.prober, lambda: self.loads)
         self.say("here")
         self.scope = trio.CancelScope()
 
     def say(self, presence: Presence) -> None:
-        self.ledger.put_record(NodeRecord(self.name, "worker", "1.0", "boot", presence))
+        self.ledger.put_record(NodeRecord(self.name, "worker", "1.0", presence))
 
     async def run(self) -> None:
         with self.scope:

@@ -6,12 +6,11 @@ import pytest
 import trio
 import trio.testing
 
-from ledger.ledger import Ledger
 from ledger.records import ModelName, ModelRecord, Presence
 from node.publisher import Publisher
-from p2p.identity import Identity
+from tests.ledger.people import author, open_ledger
 
-ME = Identity(bytes(range(32)))
+ME = author(1)
 TINY = ModelRecord(ModelName("tiny"), "loading")
 LARGE = ModelRecord(ModelName("large"), "loaded", slots=2)
 
@@ -20,7 +19,7 @@ class World:
     """A publisher, and what it is to tell."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger.open(None, ME)
+        self.ledger = open_ledger(ME)
         self.addresses = ["/ip4/10.0.0.1/tcp/4747"]
         self.models: list[ModelRecord] = [TINY]
         self.publisher = Publisher(
@@ -28,7 +27,6 @@ class World:
             name="desktop",
             role="worker",
             version="1.2",
-            boot_id="boot",
             hardware={"cores": 8},
             addresses=lambda: self.addresses,
             models=lambda: self.models,
@@ -36,13 +34,13 @@ class World:
 
     def written(self) -> list[bytes]:
         """Every entry of ours, deletions too."""
-        return [entry.encoded for entry in self.ledger.state.entries_of(ME.peer_id)]
+        return [entry.encoded for entry in self.ledger.state.entries_of(ME.peer)]
 
     def names(self) -> list[str]:
-        return [record.name for record in self.ledger.model_records(ME.peer_id)]
+        return [record.name for record in self.ledger.model_records(ME.peer)]
 
     def presence(self) -> Presence:
-        record = self.ledger.node_record(ME.peer_id)
+        record = self.ledger.node_record(ME.peer)
         assert record is not None
         return record.presence
 
@@ -54,7 +52,7 @@ def world() -> World:
 
 def test_a_node_says_who_and_where_it_is_and_what_it_serves(world: World) -> None:
     world.publisher.publish()
-    record = world.ledger.node_record(ME.peer_id)
+    record = world.ledger.node_record(ME.peer)
     assert record is not None
     assert (record.name, record.role, record.presence, record.hardware) == (
         "desktop",
@@ -63,7 +61,7 @@ def test_a_node_says_who_and_where_it_is_and_what_it_serves(world: World) -> Non
         {"cores": 8},
     )
     assert record.addresses == ("/ip4/10.0.0.1/tcp/4747",)
-    assert world.ledger.model_records(ME.peer_id) == [TINY]
+    assert world.ledger.model_records(ME.peer) == [TINY]
 
 
 def test_saying_the_same_again_writes_nothing(world: World) -> None:
@@ -97,7 +95,7 @@ def test_what_a_crashed_run_left_is_taken_back(world: World) -> None:
 
 
 def test_presence_is_told_at_once_and_stays(world: World) -> None:
-    for presence in ("draining", "away", "left"):
+    for presence in ("draining", "away"):
         world.publisher.set_presence(presence)
         assert world.presence() == presence
         world.publisher.publish()
@@ -138,6 +136,6 @@ def test_new_addresses_are_found_without_being_told(world: World) -> None:
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-    record = world.ledger.node_record(ME.peer_id)
+    record = world.ledger.node_record(ME.peer)
     assert record is not None
     assert record.addresses == ("/ip4/10.0.0.2/tcp/4747",)

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.ledger import Ledger
 from ledger.records import ModelName, ModelRecord
 from node.models.definition import define_given
 from node.models.errors import BadModelName
 from node.models.model_name import MODEL_NAME_SIZE_MAX, name_of_file, parse_model_name
-from p2p.identity import Identity
+from tests.ledger.people import author, open_ledger
 
 LATIN_1 = "caf\udce9"
 """How Python spells a file's name that is not UTF-8."""
@@ -48,7 +47,7 @@ def test_every_name_fits_into_the_ledger(text: str) -> None:
         name = parse_model_name(text)
     except BadModelName:
         return
-    ledger = Ledger.open(None, Identity(bytes(32)))
+    ledger = open_ledger(author(1))
     ledger.put_record(ModelRecord(name, "loaded"))
     assert [record.name for record in ledger.model_records(ledger.me)] == [name]
 
