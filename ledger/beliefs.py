@@ -141,6 +141,11 @@ class Beliefs:
         """Those of `rumours` that would change what we hold. The others are old, of strangers, or lies."""
         return [rumour for rumour in rumours if self._is_news(rumour.peer, rumour.claim)]
 
+    def count_unknown(self, rumours: Iterable[Rumour]) -> int:
+        """On how many of those peers we hold nothing."""
+        healths = (self.peers.get(rumour.peer) for rumour in rumours)
+        return sum(health is not None and health.claim == UNKNOWN for health in healths)
+
     def hear(self, rumours: Iterable[Rumour], now: float) -> None:
         """Merge what was told as news."""
         for rumour in rumours:

@@ -7,8 +7,8 @@
       | -- CLAIMS ------------------------> |   what it lacks still; an answer gets no summary
 
 Rumours fade, and who was away has missed them: a newcomer, a laptop that woke, one half of a
-partition. So everybody asks one neighbour now and then, and soon after a link
-opened or the ledger named somebody new (what was said of strangers was dropped).
+partition. So everybody asks one neighbour now and then, and soon after a link opened, the
+ledger named somebody new (what was said of strangers was dropped), or an answer taught much.
 What is sent is bounded by a rate: what does not fit goes with a later summary.
 """
 

@@ -209,7 +209,11 @@ class FailureDetector:
                 for answer in self._exchange.answer(message, now):
                     self._send(peer, answer)
             case Claims(claims):
-                for rumour in self.beliefs.catch_up(self._afford(peer, claims, now), now):
+                news = self._afford(peer, claims, now)
+                if self.beliefs.count_unknown(news) > RUMOURS_MAX:
+                    # More than any frame could have told us: we are the newcomer, or all are.
+                    self._exchange.ask_soon(now)
+                for rumour in self.beliefs.catch_up(news, now):
                     self._send(rumour.peer, Gossip((rumour,)))
 
     def _hear_itself(self, peer: PeerId, incarnation: int, now: float) -> None:
