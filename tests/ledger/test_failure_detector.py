@@ -3,85 +3,35 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from random import Random
-from typing import TypeVar
 
 import pytest
 
-from ledger.failure_detector import FailureDetector
-from ledger.liveness_config import LivenessConfig
 from ledger.liveness_events import (
     ByeSaid,
-    Effect,
-    Event,
     FailureReported,
     LinkLost,
     LinkOpened,
-    MessageReceived,
     PeersKnown,
     SendMessage,
     StatusChanged,
     TimerFired,
 )
 from ledger.local_health import SCORE_MAX
-from ledger.probe import Ack, Gossip, Message, Nack, Ping, PingRequest, RelayedAck
+from ledger.probe import Ack, Gossip, Nack, Ping, PingRequest, RelayedAck
 from ledger.rumour import Claim, Rumour, Status
 from p2p.peer import PeerId
-
-ME, BOB, CAROL, DAVE, ERIN = (PeerId(name) for name in ("alice", "bob", "carol", "dave", "erin"))
-ALIVE, SUSPECT, OFFLINE = Status.ALIVE, Status.SUSPECT, Status.OFFLINE
-CONFIG = LivenessConfig()
-
-
-class Bench:
-    """A detector, and what it did."""
-
-    def __init__(self, *linked: PeerId) -> None:
-        self.detector = FailureDetector(ME, Random(1), CONFIG)
-        self.now = 100.0
-        self.handle(PeersKnown(frozenset({BOB, CAROL, DAVE, ERIN})))
-        for peer in linked:
-            self.link(peer)
-
-    def handle(self, event: Event) -> list[Effect]:
-        return self.detector.handle(event, self.now)
-
-    def receive(self, peer: PeerId, message: Message) -> list[Effect]:
-        return self.handle(MessageReceived(peer, message))
-
-    def link(self, peer: PeerId, incarnation: int = 0) -> None:
-        """Open a link and let the peer answer its first ping."""
-        ping = sent(self.handle(LinkOpened(peer)), Ping)[peer]
-        self.receive(peer, Ack(ping.sequence, incarnation))
-
-    def wait(self, duration: float, *answering: PeerId) -> list[Effect]:
-        """Fire every timer within `duration` on time; `answering` peers answer at once."""
-        effects: list[Effect] = []
-        end = self.now + duration
-        while self.detector.wake_at <= end:
-            self.now = self.detector.wake_at
-            new = self.handle(TimerFired())
-            for peer, ping in sent(new, Ping).items():
-                if peer in answering:
-                    new += self.receive(peer, Ack(ping.sequence, 0))
-            effects += new
-        self.now = end
-        return effects
-
-    def status(self, peer: PeerId) -> Status:
-        return self.detector.beliefs.peers[peer].status
-
-
-_M = TypeVar("_M", bound=Message)
-
-
-def sent(effects: list[Effect], kind: type[_M]) -> dict[PeerId, _M]:
-    """The messages of one kind among `effects`, by who gets them; the last one to each."""
-    return {
-        effect.peer: effect.message
-        for effect in effects
-        if isinstance(effect, SendMessage) and isinstance(effect.message, kind)
-    }
+from tests.ledger.detector_bench import (
+    ALIVE,
+    BOB,
+    CAROL,
+    CONFIG,
+    DAVE,
+    ME,
+    OFFLINE,
+    SUSPECT,
+    Bench,
+    sent,
+)
 
 
 def test_a_peer_known_from_the_ledger_is_unknown_until_it_answers() -> None:
@@ -372,3 +322,62 @@ def test_the_round_trip_is_measured_and_smoothed() -> None:
     bench.now += 0.016
     bench.receive(BOB, Ack(ping.sequence, 0))
     assert health.round_trip == pytest.approx(0.009)
+
+
+def test_a_silent_peer_is_asked_again_while_others_ask_it() -> None:
+    bench = Bench(BOB, CAROL)
+    first = sent(bench.handle(LinkOpened(BOB)), Ping)[BOB]
+    again = bench.wait(CONFIG.direct_timeout, CAROL)
+    assert sent(again, PingRequest)[CAROL].target == BOB
+    assert sent(again, Ping)[BOB].sequence == first.sequence
+
+
+def test_a_late_answer_to_an_earlier_try_counts_but_measures_nothing() -> None:
+    bench = Bench(BOB, CAROL)
+    before = bench.detector.beliefs.peers[BOB].round_trip
+    ping = sent(bench.handle(LinkOpened(BOB)), Ping)[BOB]
+    bench.wait(CONFIG.direct_timeout + 0.1, CAROL)
+    bench.receive(BOB, Ack(ping.sequence, 0))
+    bench.wait(CONFIG.indirect_timeout, CAROL)
+    assert bench.status(BOB) is ALIVE
+    assert bench.detector.beliefs.peers[BOB].round_trip == before
+
+
+def test_a_helper_without_a_link_does_not_say_that_it_asked() -> None:
+    bench = Bench(BOB, DAVE)
+    assert not sent(bench.receive(BOB, PingRequest(41, CAROL)), Nack)[BOB].has_asked
+    bench.receive(BOB, PingRequest(42, DAVE))
+    assert sent(bench.wait(CONFIG.relay_timeout), Nack)[BOB].has_asked
+
+
+def test_a_helper_that_asked_in_vain_asks_on_its_own_account() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.wait(5, BOB, CAROL)
+    bench.receive(BOB, PingRequest(41, CAROL))
+    bench.wait(CONFIG.relay_timeout + CONFIG.direct_timeout + CONFIG.indirect_timeout + 0.1, BOB)
+    assert bench.status(CAROL) is SUSPECT
+
+
+@pytest.mark.parametrize("pause", [1.0, 60.0, 1e7])
+def test_connections_that_others_closed_while_we_slept_are_no_evidence(pause: float) -> None:
+    bench = Bench(BOB, CAROL, DAVE)
+    bench.now += pause
+    for event in (
+        LinkLost(BOB),
+        FailureReported(BOB),
+        FailureReported(CAROL),
+        LinkLost(CAROL),
+        LinkLost(DAVE),
+    ):
+        bench.handle(event)
+    bench.wait(min(pause, CONFIG.wake_grace_max) / 2)
+    assert [bench.status(peer) for peer in (BOB, CAROL, DAVE)] == [ALIVE, ALIVE, ALIVE]
+
+
+def test_long_after_a_pause_evidence_counts_again() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.now += 3600
+    bench.receive(BOB, Ping(1, 0))
+    bench.wait(CONFIG.wake_grace_max, BOB, CAROL)
+    bench.handle(FailureReported(BOB))
+    assert bench.status(BOB) is SUSPECT

@@ -12,12 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.claims_digest import DIGEST_SIZE
 from ledger.probe import (
+    CLAIMS_MAX,
     FRAME_SIZE_MAX,
     MODEL_NAME_BYTES_MAX,
     MODELS_MAX,
     RUMOURS_MAX,
     Ack,
+    Claims,
     Gossip,
     Kind,
     Message,
@@ -25,6 +28,7 @@ from ledger.probe import (
     Ping,
     PingRequest,
     RelayedAck,
+    Summary,
     from_frame_untrusted,
     to_frame,
 )
@@ -44,8 +48,10 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ack, numbers, numbers, rumours),
     st.builds(PingRequest, numbers, peers, complaints, rumours),
     st.builds(RelayedAck, numbers, peers, numbers, rumours),
-    st.builds(Nack, numbers, rumours),
+    st.builds(Nack, numbers, rumours, st.booleans()),
     st.builds(Gossip, rumours),
+    st.builds(Summary, st.binary(min_size=DIGEST_SIZE, max_size=DIGEST_SIZE), st.booleans(), rumours),
+    st.builds(Claims, rumours, rumours),
 )
 names = st.text(min_size=1, max_size=32).map(ModelName)
 counts = st.integers(0, 64)
@@ -62,6 +68,9 @@ EXAMPLES: list[Message] = [
     RelayedAck(8, PeerId("bob"), 3),
     Nack(8),
     Gossip((Rumour(PeerId("bob"), Claim(1, Status.SUSPECT)),)),
+    Nack(8, has_asked=False),
+    Summary(bytes(DIGEST_SIZE)),
+    Claims((Rumour(PeerId("bob"), Claim(1, Status.OFFLINE)),)),
 ]
 
 
@@ -95,6 +104,10 @@ def test_of_too_many_models_the_busiest_are_reported() -> None:
 def test_a_model_with_an_endless_name_is_not_reported() -> None:
     loads = SOME_LOADS | {ModelName("x" * (MODEL_NAME_BYTES_MAX + 1)): Load(1, 0)}
     assert from_frame_untrusted(over_the_wire(to_frame(Ping(1, 0), loads)))[1] == SOME_LOADS
+
+
+def test_a_nack_of_an_older_node_is_one_that_asked() -> None:
+    assert from_frame_untrusted({"kind": Kind.NACK.value, "sequence": 1})[0] == Nack(1, has_asked=True)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +167,12 @@ def test_keys_and_items_of_a_later_version_are_ignored(message: Message) -> None
         {"kind": Kind.GOSSIP.value, "rumours": {}},
         {"kind": Kind.GOSSIP.value, "rumours": [["bob", 1]]},
         {"kind": Kind.GOSSIP.value, "rumours": [["bob", 0, 1]] * (RUMOURS_MAX + 1)},
+        {"kind": Kind.NACK.value, "sequence": 1, "has_asked": 0},
+        {"kind": Kind.SUMMARY.value, "digest": bytes(DIGEST_SIZE)},
+        {"kind": Kind.SUMMARY.value, "digest": bytes(DIGEST_SIZE + 1), "is_answer": False},
+        {"kind": Kind.CLAIMS.value},
+        {"kind": Kind.CLAIMS.value, "claims": [["bob", 0, Status.UNKNOWN.value]]},
+        {"kind": Kind.CLAIMS.value, "claims": [["bob", 0, 1]] * (CLAIMS_MAX + 1)},
     ],
 )
 def test_what_the_protocol_does_not_allow_is_refused(frame: dict[str, Any]) -> None:
