@@ -103,7 +103,7 @@ class AddressBook:
 
     def is_sought(self, peer: PeerId) -> bool:
         """Whether `peer` is being dialled, or will be at once."""
-        return peer in self._sought or peer in self._dialling
+        return bool(self._sought.get(peer)) or peer in self._dialling
 
     def connected(self, peer: PeerId) -> None:
         """There is a connection to `peer`: no dials until it ends."""

@@ -5,14 +5,15 @@
         +--nothing within 5 s, or it does not hold--> dismissed: told why, disconnected
 
 One of two that are connected, the smaller peer id, opens the control stream, so
-it does not matter who dialled, or whether both did.
+it does not matter who dialled, or whether both did. Whoever has the right is let in;
+where there are more members than a node keeps, another one is let go for it.
 
 Pure: events in, effects out. The shell (`swarm.py`) reads both clocks for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
@@ -28,6 +29,7 @@ from p2p.admission_events import (
     ControlEnded,
     ControlId,
     ControlOpened,
+    CopySuspected,
     Dial,
     DialEnded,
     Disconnect,
@@ -36,20 +38,27 @@ from p2p.admission_events import (
     HelloReceived,
     LeaveDecided,
     OpenControl,
+    PeerWanted,
     Refusal,
     RuleBroken,
     SayHello,
     Tell,
     TimerFired,
+    Unreached,
 )
 from p2p.boot_ids import BootIds
 from p2p.errors import NotAdmitted
+from p2p.finder import Finder
 from p2p.guest import Guest
 from p2p.hello import Bye
 from p2p.known_peer import Origin
+from p2p.neighbours import Neighbours
 from p2p.network import Connected, Disconnected, Rerouted
 from p2p.peer import PeerAddress, PeerId
 from p2p.peer_events import Member, PeerAdmitted, PeerLost
+
+_REFUSALS = frozenset({hello.REFUSED, hello.COPIED_HOME, hello.MISBEHAVED, hello.CROWDED})
+"""Goodbyes that a person at the other end should read."""
 
 
 @dataclass(slots=True)
@@ -60,7 +69,11 @@ class Admission:
     founder_public_key: bytes
     rng: Random
     config: AdmissionConfig = field(default_factory=AdmissionConfig)
+    in_use: Container[PeerId] = frozenset()
+    """Members that are not let go now; looked at anew each time."""
+    neighbours: Neighbours = field(init=False)
     book: AddressBook = field(init=False)
+    _finder: Finder = field(init=False)
     _guests: dict[PeerId, Guest] = field(default_factory=dict)
     _members: dict[PeerId, Member] = field(default_factory=dict)
     _boots: BootIds = field(default_factory=BootIds)
@@ -68,7 +81,9 @@ class Admission:
     _is_leaving: bool = False
 
     def __post_init__(self) -> None:
+        self.neighbours = Neighbours(self.rng, self.config.neighbours)
         self.book = AddressBook(self.me, AddressBookConfig(), self.rng)
+        self._finder = Finder(self.book, self.neighbours)
 
     @property
     def members(self) -> Mapping[PeerId, Member]:
@@ -80,16 +95,23 @@ class Admission:
         wakes = [guest.wake_at for guest in self._guests.values()]
         if self._is_leaving:
             return min(wakes, default=inf)
-        return min([*wakes, self.book.next_wake(), self._news_at if self._members else inf])
+        news_at = self._news_at if self._members else inf
+        return min([*wakes, news_at, self._finder.next_wake(self._arriving)])
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about `event`."""
         effects = list(self._decide(event, now))
         if not self._is_leaving:
-            effects += [Dial(address) for address in self.book.next_dials(now)]
+            effects += self._let_go(now)
+            effects += [Dial(address) for address in self._finder.next_dials(self._arriving, now)]
         return effects
 
-    def _decide(self, event: Event, now: float) -> Iterator[Effect]:  # noqa: C901 - one line per event
+    @property
+    def _arriving(self) -> int:
+        """How many are connected and not admitted, yet or any more."""
+        return len(self._guests) - len(self._members)
+
+    def _decide(self, event: Event, now: float) -> Iterator[Effect]:  # noqa: C901, PLR0912 - one line per event
         match event:
             case Connected(peer):
                 yield from self._on_connected(peer, now)
@@ -112,12 +134,17 @@ class Admission:
                 yield from self._on_bye(peer, control, bye, now)
             case DialEnded(address, is_connected):
                 self.book.dial_ended(address, is_connected, now)
+                if not is_connected:
+                    yield from self._stop_seeking(address.peer)
             case AddressesFound(addresses, origin):
                 self.book.add(addresses, origin, now)
+            case PeerWanted(peer):
+                yield from self._on_wanted(peer, now)
             case LeaveDecided(reason):
                 self._is_leaving = True
                 for peer in sorted(self._guests):
-                    yield from self._dismiss(peer, Bye(reason))
+                    yield from self._dismiss(peer, Bye(reason), now)
+                yield from self._give_up(self._finder.awaited())
             case TimerFired():
                 yield from self._on_timer(now)
 
@@ -128,9 +155,9 @@ class Admission:
             guest = self._guests[peer] = Guest(deadline=now + self.config.hello_timeout)
         guest.is_connected = True
         if self._is_leaving:
-            yield from self._dismiss(peer, Bye(hello.AWAY))
-        elif len(self._guests) - len(self._members) > self.config.strangers_max:
-            yield from self._dismiss(peer, Bye(hello.CROWDED))
+            yield from self._dismiss(peer, Bye(hello.AWAY), now)
+        elif self._arriving > self.config.strangers_max:
+            yield from self._dismiss(peer, Bye(hello.CROWDED), now)
         elif self.me < peer and guest.control is None:
             yield OpenControl(peer)
 
@@ -138,6 +165,7 @@ class Admission:
         self.book.disconnected(peer, now)
         self._guests.pop(peer, None)
         yield from self._lose(peer, is_announced=False, reason="the connection broke")
+        yield from self._stop_seeking(peer)
 
     def _on_rerouted(self, peer: PeerId, now: float) -> None:
         """Open the control stream again, so that it does not hold up the end of the other connection."""
@@ -166,7 +194,7 @@ class Admission:
         guest.control = None
         if peer in self._members:
             yield from self._lose(peer, is_announced=False, reason="the connection ended without a goodbye")
-            yield from self._dismiss(peer, None)
+            yield from self._dismiss(peer, None, now)
         elif not guest.is_connected:
             del self._guests[peer]
         elif self.me < peer:
@@ -186,17 +214,20 @@ class Admission:
             yield from self._refuse(peer, hello.REFUSED, str(error), now)
             return
         if self._boots.is_replaced(peer, said.boot_id):
-            reason = "two nodes run with one key: a home was copied; give one of them a home of its own"
-            yield from self._refuse(peer, hello.COPIED_HOME, reason, now)
-            return
+            yield CopySuspected(peer)
+            if now < self._boots.replaced_at(peer) + self.config.swap_interval:
+                bye = Bye(hello.COPIED_HOME, "another process runs under this key")
+                yield from self._dismiss(peer, bye, now)
+                return
         if peer not in self._members and len(self._members) >= self.config.members_max:
-            yield from self._dismiss(peer, Bye(hello.CROWDED))
+            yield from self._tell_of_others(peer)
+            yield from self._dismiss(peer, Bye(hello.CROWDED), now)
             return
         guest.has_said_hello = True
         if guest.former is not None:
             yield CloseControl(guest.former)
             guest.former = None
-        self._boots.remember(peer, said.boot_id)
+        self._boots.remember(peer, said.boot_id, now)
         yield from self._admit(
             Member(peer, said.name, said.version, said.boot_id, grant.role, grant.invites, said.addresses),
             now,
@@ -213,6 +244,8 @@ class Admission:
         self.book.admitted(peer, now)
         if before is not None:
             return  # Two connections crossed, and its first control stream went with the other one.
+        self.neighbours.came(peer, now)
+        self._finder.stop(peer)
         yield PeerAdmitted(peer)
         yield from self._tell_of_others(peer)
 
@@ -232,13 +265,33 @@ class Admission:
             return
         if bye.reason == hello.LEAVE:
             self.book.forget(peer)
-        elif bye.reason == hello.AWAY:
-            self.book.put_off(peer, self.config.away_delay, now)
-        elif bye.reason in (hello.REFUSED, hello.COPIED_HOME, hello.MISBEHAVED, hello.CROWDED):
-            self.book.put_off(peer, self.config.refused_delay, now)
+        self.book.put_off(peer, self.config.pause_after(bye.reason), now)
+        if bye.reason in _REFUSALS:
             yield Refusal(peer, by_us=False, reason=bye.text or bye.reason)
-        yield from self._lose(peer, is_announced=True, reason=bye.reason)
-        yield from self._dismiss(peer, None)
+        is_leaving = bye.reason in hello.GOING
+        yield from self._lose(peer, is_announced=True, reason=bye.reason, is_leaving=is_leaving)
+        yield from self._dismiss(peer, None, now)
+
+    def _on_wanted(self, peer: PeerId, now: float) -> Iterator[Effect]:
+        if self._is_leaving or not self._finder.seek(peer, now):
+            yield Unreached(peer)
+        else:
+            yield from self._stop_seeking(peer)
+
+    def _stop_seeking(self, peer: PeerId) -> Iterator[Effect]:
+        """Say so if nothing is left to be tried for whoever waits for `peer`."""
+        if peer not in self._guests and not self.book.is_sought(peer):
+            yield from self._give_up([peer])
+
+    def _give_up(self, peers: Iterable[PeerId]) -> Iterator[Effect]:
+        for peer in peers:
+            if self._finder.stop(peer):
+                yield Unreached(peer)
+
+    def _let_go(self, now: float) -> Iterator[Effect]:
+        """Part with those that are too many."""
+        for peer in self.neighbours.let_go(self.in_use, now):
+            yield from self._dismiss(peer, Bye(hello.ENOUGH), now)
 
     def _on_timer(self, now: float) -> Iterator[Effect]:
         for peer, guest in sorted(self._guests.items(), key=lambda item: item[0]):
@@ -253,28 +306,31 @@ class Admission:
             self._news_at = now + self.config.news_interval
             if self._members:
                 yield from self._tell_of_others(self.rng.choice(sorted(self._members)))
+        yield from self._give_up(self._finder.awaited(until=now))
 
     def _refuse(self, peer: PeerId, reason: str, text: str, now: float) -> Iterator[Effect]:
-        is_silent = reason == hello.NO_HELLO
-        self.book.put_off(peer, self.config.away_delay if is_silent else self.config.refused_delay, now)
         yield Refusal(peer, by_us=True, reason=text)
-        yield from self._dismiss(peer, Bye(reason, text))
+        yield from self._dismiss(peer, Bye(reason, text), now)
 
-    def _dismiss(self, peer: PeerId, bye: Bye | None) -> Iterator[Effect]:
+    def _dismiss(self, peer: PeerId, bye: Bye | None, now: float) -> Iterator[Effect]:
         """End the connection to `peer`, once."""
         guest = self._guests.get(peer)
         if guest is None or guest.is_dismissed:
             return
         guest.is_dismissed = True
         if bye is not None:
+            self.book.put_off(peer, self.config.pause_after(bye.reason), now)
             yield from self._lose(peer, is_announced=True, reason=bye.reason)
         yield Disconnect(peer, guest.control, bye)
         if not guest.is_connected:
             del self._guests[peer]  # The network will not tell of an end where it told of no beginning.
 
-    def _lose(self, peer: PeerId, *, is_announced: bool, reason: str) -> Iterator[Effect]:
+    def _lose(
+        self, peer: PeerId, *, is_announced: bool, reason: str, is_leaving: bool = False
+    ) -> Iterator[Effect]:
         if self._members.pop(peer, None) is not None:
-            yield PeerLost(peer, is_announced, reason)
+            self.neighbours.went(peer)
+            yield PeerLost(peer, is_announced, reason, is_leaving)
 
     def _tell_of_others(self, peer: PeerId) -> Iterator[Effect]:
         """Say to `peer` where all other members are."""

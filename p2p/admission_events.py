@@ -76,10 +76,17 @@ class DialEnded:
 
 @dataclass(frozen=True, slots=True)
 class AddressesFound:
-    """From the token, the last run, or the LAN."""
+    """From the token, the last run, the LAN, or the ledger."""
 
     addresses: tuple[PeerAddress, ...]
     origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class PeerWanted:
+    """Somebody here wants to speak to `peer`, which is no member now."""
+
+    peer: PeerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,7 @@ Event: TypeAlias = (
     | ByeReceived
     | DialEnded
     | AddressesFound
+    | PeerWanted
     | LeaveDecided
     | TimerFired
 )
@@ -161,6 +169,30 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class CopySuspected:
+    """Two processes seem to run under the key of `peer`. For a person to read."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Unreached:
+    """`peer` was wanted in vain; otherwise there would be a `PeerAdmitted`."""
+
+    peer: PeerId
+
+
 Effect: TypeAlias = (
-    Dial | OpenControl | SayHello | Tell | CloseControl | Disconnect | Refusal | PeerAdmitted | PeerLost
+    Dial
+    | OpenControl
+    | SayHello
+    | Tell
+    | CloseControl
+    | Disconnect
+    | Refusal
+    | CopySuspected
+    | Unreached
+    | PeerAdmitted
+    | PeerLost
 )

@@ -59,6 +59,10 @@ COPIED_HOME = "copied_home"  # Another process runs under the same key.
 MISBEHAVED = "misbehaved"  # What was sent broke a protocol.
 NO_HELLO = "no_hello"  # No HELLO came in time.
 CROWDED = "crowded"  # More connections than this node takes.
+ENOUGH = "enough"  # More than it keeps. No fault of anybody's, and no word on who lives: the swarm is large.
+
+GOING = frozenset({LEAVE, AWAY})
+"""The words of a peer that goes. After any other it is as much alive as before."""
 
 
 class Kind(IntEnum):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -92,6 +92,11 @@ class MuxedNetwork(Network):
     def takes_connections(self) -> bool:
         """It runs, and somebody reads its events."""
         return self._is_running and self._events_out.statistics().current_buffer_used < _EVENTS_MAX
+
+    def open_protocols(self, peer: PeerId) -> Collection[str]:
+        return {
+            protocol for connection in self._table.all_of(peer) for protocol in connection.session.protocols()
+        }
 
     def on_stream(self, protocol_id: str, handler: StreamHandler) -> None:
         self._handlers[protocol_id] = handler

@@ -15,7 +15,7 @@ straight on a memory network.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -107,6 +107,9 @@ class Network(Streams, Protocol):
     @property
     def events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
         """What happened to connections, in order. One reader."""
+
+    def open_protocols(self, peer: PeerId) -> Collection[str]:
+        """What the streams with `peer` are for that it has not ended; "" where it has not said so yet."""
 
     async def dial(self, address: PeerAddress) -> None:
         """Connect to exactly this address; nothing happens if the peer is connected already.

@@ -55,6 +55,9 @@ class PeerLost:
     """It, or we, said goodbye first. If not, the loss is evidence that the peer has died."""
     reason: str
     """The word of the goodbye (`leave`, `away`, ...), or what was seen, for a person."""
+    is_leaving: bool = False
+    """It said that it goes. An announced loss without that says nothing of the peer: of the two of us,
+    one has links enough, or did not want this one."""
 
 
 PeerEvent: TypeAlias = PeerAdmitted | PeerLost

@@ -4,7 +4,8 @@
                              |
                              +-- Admission (core): who is let in, who is dialled
 
-It connects and reconnects by itself, from every address it hears of. Streams of
+It connects and reconnects by itself, from every address it hears of; in a large swarm
+to some members only, and to any other when a stream to it is opened. Streams of
 any protocol reach only admitted peers, both ways: an inbound one waits until its
 peer's `hello` is done, or is reset.
 
@@ -23,9 +24,11 @@ from random import Random
 import trio
 
 from p2p.admission import Admission
+from p2p.admission_config import AdmissionConfig
 from p2p.admission_events import (
     AddressesFound,
     CloseControl,
+    CopySuspected,
     Dial,
     DialEnded,
     Disconnect,
@@ -33,10 +36,12 @@ from p2p.admission_events import (
     Event,
     LeaveDecided,
     OpenControl,
+    PeerWanted,
     Refusal,
     SayHello,
     Tell,
     TimerFired,
+    Unreached,
 )
 from p2p.controls import Controls
 from p2p.errors import BadAddress, Unreachable
@@ -49,6 +54,19 @@ from p2p.peer_events import Member, PeerAdmitted, PeerEvent, PeerEvents, PeerLos
 from p2p.stream_gate import StreamGate
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _InUse:
+    """Peers with an open stream that somebody opened for a purpose."""
+
+    network: Network
+    standing: frozenset[str]
+
+    def __contains__(self, peer: object) -> bool:
+        return any(
+            protocol not in self.standing for protocol in self.network.open_protocols(PeerId(str(peer)))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +90,25 @@ class Swarm:
         *,
         rng: Random,
         wall_clock: Callable[[], float] = time.time,
+        standing: Iterable[str] = (),
+        config: AdmissionConfig | None = None,
     ) -> None:
+        """`standing` are the protocols that have a stream to every member, for as long as it is one:
+        such a stream does not keep a connection, nor is one made for it."""
         self._network = network
         self._membership = membership
         self._introduction = introduction
-        self._admission = Admission(network.me, membership.founder_public_key, rng)
+        self._standing = frozenset({PROTOCOL_ID, *standing})
+        in_use = _InUse(network, self._standing)
+        config = config or AdmissionConfig()
+        self._admission = Admission(network.me, membership.founder_public_key, rng, config, in_use)
         self._controls = Controls(network, self._handle, wall_clock)
-        self._gate = StreamGate(network, self._admission.members, self._admission.config.hello_timeout)
+        self._gate = StreamGate(network, self._admission.members, config.hello_timeout)
         self._nursery: trio.Nursery | None = None
         self._started = trio.Event()
         self._woken = trio.Event()
         self._subscribers: list[PeerEvents] = []
+        self._awaited: dict[PeerId, trio.Event] = {}
         self._unheard: list[AddressesFound] = [AddressesFound(membership.bootstrap, Origin.BOOTSTRAP)]
         network.on_stream(PROTOCOL_ID, self._answer_control)
 
@@ -115,10 +141,12 @@ class Swarm:
         return self._admission.book.addresses()
 
     async def open_stream(self, peer: PeerId, protocol_id: str) -> PeerStream:
-        """As `Streams`; a peer that is not admitted is Unreachable."""
+        """As `Streams`; a peer that is no member now is dialled, if it is known where, for some seconds.
+
+        Cancelled: a dial goes on in the background.
+        """
         if peer not in self._admission.members:
-            await trio.lowlevel.checkpoint()
-            raise Unreachable(f"{peer} is not connected")
+            await self._reach(peer, protocol_id)
         return await self._network.open_stream(peer, protocol_id)
 
     def on_stream(self, protocol_id: str, handler: StreamHandler) -> None:
@@ -149,6 +177,24 @@ class Swarm:
             self._nursery = None
             for events in self._subscribers:
                 events.close()
+            for peer in list(self._awaited):
+                self._decided(peer)
+
+    async def _reach(self, peer: PeerId, protocol_id: str) -> None:
+        """Return when `peer` is admitted. All who call meanwhile wait for the same attempt."""
+        await trio.lowlevel.checkpoint()
+        if protocol_id in self._standing or self._nursery is None:
+            raise Unreachable(f"{peer} is not connected")
+        decided = self._awaited.setdefault(peer, trio.Event())
+        self._handle(PeerWanted(peer))
+        await decided.wait()
+        if peer not in self._admission.members:
+            raise Unreachable(f"{peer} is not connected, and was not found")
+
+    def _decided(self, peer: PeerId) -> None:
+        """Whether `peer` can be reached is known now."""
+        if peer in self._awaited:
+            self._awaited.pop(peer).set()
 
     async def _watch_connections(self) -> None:
         async for event in self._network.events:
@@ -172,7 +218,7 @@ class Swarm:
             self._carry_out(effect, self._nursery)
         self._woken.set()
 
-    def _carry_out(self, effect: Effect, nursery: trio.Nursery) -> None:
+    def _carry_out(self, effect: Effect, nursery: trio.Nursery) -> None:  # noqa: C901 - a line per effect
         match effect:
             case Dial(address):
                 nursery.start_soon(self._dial, address)
@@ -190,9 +236,17 @@ class Swarm:
             case Refusal(peer, by_us, reason):
                 what = "we did not admit" if by_us else "we were not admitted by"
                 logger.warning("%s %s: %s", what, peer, reason)
+            case CopySuspected(peer):
+                logger.warning(
+                    "two nodes seem to run with the key of %s: a home was copied; give one a home of its own",
+                    peer,
+                )
+            case Unreached(peer):
+                self._decided(peer)
             case PeerAdmitted(peer):
                 logger.debug("peer admitted: %s (%s)", peer, self._admission.members[peer].name)
                 self._gate.decided(peer)
+                self._decided(peer)
                 self._publish(effect)
             case PeerLost(peer, announced, reason):
                 logger.debug(

@@ -17,7 +17,7 @@ stream we do not know is answered with RST. So a closed stream costs no memory.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import trio
@@ -76,6 +76,10 @@ class YamuxSession:
     def stream_count(self) -> int:
         """Streams that are not over in both directions."""
         return len(self._streams)
+
+    def protocols(self) -> Iterator[str]:
+        """What each stream is for that the peer has not ended."""
+        return (stream.protocol_id for stream in self._streams.values() if not stream.has_ended)
 
     async def run(self) -> None:
         """Carry the streams until either side closes or the connection breaks.

@@ -63,6 +63,11 @@ class YamuxStream(PeerStream):
         self._may_send = trio.lowlevel.ParkingLot()
         self._may_receive = trio.lowlevel.ParkingLot()
 
+    @property
+    def has_ended(self) -> bool:
+        """The peer will send no more."""
+        return self._received_end
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with self._one_sender():
             await trio.lowlevel.checkpoint()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from math import inf
 from random import Random
@@ -19,24 +20,30 @@ from p2p.admission_events import (
     ControlEnded,
     ControlId,
     ControlOpened,
+    CopySuspected,
     Dial,
+    DialEnded,
     Disconnect,
     Effect,
     HelloReceived,
     LeaveDecided,
     OpenControl,
+    PeerWanted,
     Refusal,
     RuleBroken,
     SayHello,
     Tell,
     TimerFired,
+    Unreached,
 )
 from p2p.boot_ids import BootIds
+from p2p.finder import FIND_TIME_MAX
 from p2p.hello import Addresses, Bye, Hello
 from p2p.identity import Identity
 from p2p.known_peer import Origin
+from p2p.neighbours import NeighboursConfig
 from p2p.network import Connected, Disconnected, Rerouted
-from p2p.peer import PeerAddress
+from p2p.peer import PeerAddress, PeerId
 from p2p.peer_events import PeerAdmitted, PeerLost
 from tests.p2p.people import ALICE, BOB, CAROL, DAVE, FOUNDER, identity, invite
 
@@ -65,6 +72,19 @@ def admit(admission: Admission, who: Identity, control: int, now: float = 0.0) -
     effects += admission.handle(says_hello(who, control), now)
     assert PeerAdmitted(who.peer_id) in effects
     return effects
+
+
+def dials_until(admission: Admission, end: float) -> list[tuple[float, PeerAddress]]:
+    """Every dial that the passing of time brings, each failing at once."""
+    dialled, now = [], 0.0
+    while (now := max(now, admission.next_wake())) <= end:
+        pending = admission.handle(TimerFired(), now)
+        while pending:
+            effect = pending.pop()
+            if isinstance(effect, Dial):
+                dialled.append((now, effect.address))
+                pending += admission.handle(DialEnded(effect.address, is_connected=False), now)
+    return dialled
 
 
 def without_dials(effects: list[Effect]) -> list[Effect]:
@@ -250,7 +270,7 @@ def test_a_peer_that_left_is_not_looked_for() -> None:
     admit(admission, CAROL, 1)
     admission.handle(ByeReceived(CAROL.peer_id, ControlId(1), Bye(hello.LEAVE)), 1.0)
     admission.handle(Disconnected(CAROL.peer_id), 1.0)
-    assert admission.next_wake() == inf
+    assert dials_until(admission, 3600.0) == []
 
 
 def test_being_refused_is_told_with_its_reason() -> None:
@@ -299,22 +319,42 @@ def test_a_restarted_peer_is_lost_and_admitted_anew() -> None:
     ]
 
 
-def test_a_process_that_returns_after_its_successor_shows_a_copied_home() -> None:
+def says_hello_as(admission: Admission, boot_id: str, control: int, now: float) -> list[Effect]:
+    admission.handle(Connected(CAROL.peer_id), now)
+    admission.handle(ControlOpened(CAROL.peer_id, ControlId(control)), now)
+    return admission.handle(says_hello(CAROL, control, hello_of(CAROL, boot_id)), now)
+
+
+def test_a_process_that_returns_after_its_successor_is_let_in_and_a_person_is_told() -> None:
     admission = door()
-    effects: list[Effect] = []
-    for control, boot_id in enumerate(["first", "second", "first"], start=1):
-        admission.handle(ControlOpened(CAROL.peer_id, ControlId(control)), 1.0)
-        effects = admission.handle(says_hello(CAROL, control, hello_of(CAROL, boot_id)), 1.0)
-    assert any(isinstance(effect, Refusal) and "one key" in effect.reason for effect in effects)
+    says_hello_as(admission, "first", 1, 0.0)
+    assert CopySuspected(CAROL.peer_id) not in says_hello_as(admission, "second", 2, 1.0)
+    effects = says_hello_as(admission, "first", 3, 1.0 + CONFIG.swap_interval)
+    assert CopySuspected(CAROL.peer_id) in effects
+    assert PeerAdmitted(CAROL.peer_id) in effects
+    assert admission.members[CAROL.peer_id].boot_id == "first"
+
+
+def test_two_processes_with_one_key_take_turns_without_haste() -> None:
+    admission = door()
+    says_hello_as(admission, "first", 1, 0.0)
+    says_hello_as(admission, "second", 2, 1.0)
+    effects = says_hello_as(admission, "first", 3, 2.0)
+    bye = Bye(hello.COPIED_HOME, "another process runs under this key")
+    assert CopySuspected(CAROL.peer_id) in effects
+    assert Disconnect(CAROL.peer_id, ControlId(3), bye) in effects
     assert CAROL.peer_id not in admission.members
+    admission.handle(Disconnected(CAROL.peer_id), 2.0)
+    assert 5.0 < dials_until(admission, 60.0)[0][0] - 1.0 < 15.0
 
 
 def test_restarts_are_no_copies() -> None:
     boots = BootIds()
     for boot_id in ("1", "2", "2", "3", "4"):
         assert not boots.is_replaced(CAROL.peer_id, boot_id)
-        boots.remember(CAROL.peer_id, boot_id)
+        boots.remember(CAROL.peer_id, boot_id, float(boot_id))
     assert boots.is_replaced(CAROL.peer_id, "3")
+    assert boots.replaced_at(CAROL.peer_id) == 4.0
 
 
 def test_too_many_who_say_nothing_are_turned_away_and_members_stay() -> None:
@@ -328,13 +368,206 @@ def test_too_many_who_say_nothing_are_turned_away_and_members_stay() -> None:
     assert CAROL.peer_id in admission.members
 
 
-def test_a_full_swarm_takes_nobody_new_and_says_so() -> None:
-    admission = door(BOB, replace(CONFIG, members_max=1))
+SMALL = replace(CONFIG, neighbours=NeighboursConfig(min=2, max=3), members_max=6)
+SETTLED = SMALL.neighbours.settle_time
+CROWD = [identity(f"crowd {number}") for number in range(8)]
+
+
+def crowded_door(count: int, in_use: Container[PeerId] = frozenset()) -> Admission:
+    """A door with `count` members, of which it keeps three, all admitted at 0.0."""
+    admission = Admission(BOB.peer_id, FOUNDER.public_key, Random(1), SMALL, in_use)
+    for number, who in enumerate(CROWD[:count]):
+        admit(admission, who, number)
+    return admission
+
+
+def goodbyes(effects: list[Effect]) -> dict[PeerId, Bye | None]:
+    return {effect.peer: effect.bye for effect in effects if isinstance(effect, Disconnect)}
+
+
+def test_a_newcomer_is_let_in_and_one_of_the_others_is_let_go() -> None:
+    admission = crowded_door(3)
+    effects = admit(admission, CAROL, 9, SETTLED)
+    ((gone, bye),) = goodbyes(effects).items()
+    assert gone in {who.peer_id for who in CROWD}
+    assert bye == Bye(hello.ENOUGH)
+    assert PeerLost(gone, announced=True, reason=hello.ENOUGH) in effects
+    assert CAROL.peer_id in admission.members
+    assert len(admission.members) == 3
+
+
+def test_who_is_in_use_is_not_let_go() -> None:
+    admission = crowded_door(3, in_use={CROWD[0].peer_id, CROWD[1].peer_id})
+    assert list(goodbyes(admit(admission, CAROL, 9, SETTLED))) == [CROWD[2].peer_id]
+
+
+def test_newcomers_at_once_all_stay_for_a_while() -> None:
+    admission = crowded_door(5)
+    assert len(admission.members) == 5
+    effects: list[Effect] = []
+    now = 0.0
+    while len(admission.members) > 3:
+        now = max(now, admission.next_wake())
+        effects += admission.handle(TimerFired(), now)
+    assert SETTLED <= now < SETTLED + 2.0
+    assert len(goodbyes(effects)) == 2
+
+
+def test_where_nobody_can_go_a_newcomer_is_told_of_the_others_and_comes_later() -> None:
+    admission = crowded_door(6)
+    admission.handle(Connected(CAROL.peer_id), 0.0)
+    admission.handle(ControlOpened(CAROL.peer_id, ControlId(9)), 0.0)
+    effects = admission.handle(says_hello(CAROL, 9), 0.0)
+    assert effects[-1] == Disconnect(CAROL.peer_id, ControlId(9), Bye(hello.CROWDED))
+    told = addresses_told(effects)[9]
+    assert {address.peer for address in told.addresses} == {who.peer_id for who in CROWD[:6]}
+
+
+def test_enough_is_no_evidence_and_its_peer_is_left_alone_for_a_while() -> None:
+    admission = door()
     admit(admission, CAROL, 1)
-    admission.handle(ControlOpened(DAVE.peer_id, ControlId(2)), 0.0)
-    assert admission.handle(says_hello(DAVE, 2), 0.0) == [
-        Disconnect(DAVE.peer_id, ControlId(2), Bye(hello.CROWDED))
-    ]
+    effects = admission.handle(ByeReceived(CAROL.peer_id, ControlId(1), Bye(hello.ENOUGH)), 1.0)
+    assert PeerLost(CAROL.peer_id, announced=True, reason=hello.ENOUGH, is_leaving=False) in effects
+    assert not any(isinstance(effect, Refusal) for effect in effects)
+    admission.handle(Disconnected(CAROL.peer_id), 1.0)
+    assert CONFIG.enough_delay / 2 <= dials_until(admission, 600.0)[0][0] - 1.0 <= CONFIG.enough_delay
+
+
+def test_who_was_let_go_is_not_dialled_at_once() -> None:
+    admission = crowded_door(3)
+    (gone,) = goodbyes(admit(admission, CAROL, 9, SETTLED))
+    admission.handle(Disconnected(gone), SETTLED)
+    dialled = [address.peer for when, address in dials_until(admission, SETTLED + CONFIG.enough_delay / 2)]
+    assert gone not in dialled
+
+
+GOODBYES = {
+    hello.LEAVE: True,
+    hello.AWAY: True,
+    hello.REFUSED: False,
+    hello.COPIED_HOME: False,
+    hello.MISBEHAVED: False,
+    hello.NO_HELLO: False,
+    hello.CROWDED: False,
+    hello.ENOUGH: False,
+    "a word of a later version": False,
+}
+
+
+@pytest.mark.parametrize(("word", "is_leaving"), GOODBYES.items())
+def test_only_who_says_that_it_goes_is_said_to_go(word: str, is_leaving: bool) -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    effects = admission.handle(ByeReceived(CAROL.peer_id, ControlId(1), Bye(word)), 1.0)
+    assert PeerLost(CAROL.peer_id, announced=True, reason=word, is_leaving=is_leaving) in effects
+
+
+def test_a_node_that_goes_does_not_say_that_the_others_do() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    lost = PeerLost(CAROL.peer_id, announced=True, reason=hello.AWAY, is_leaving=False)
+    assert lost in admission.handle(LeaveDecided(hello.AWAY), 1.0)
+
+
+STRANGERS = [PeerAddress(identity(f"stranger {number}").peer_id, f"/memory/{number}") for number in range(40)]
+
+
+def heard_of_strangers(admission: Admission, now: float) -> list[PeerId]:
+    effects = admission.handle(AddressesFound(tuple(STRANGERS), Origin.LEARNED), now)
+    return [effect.address.peer for effect in effects if isinstance(effect, Dial)]
+
+
+def test_in_a_large_swarm_no_more_are_dialled_than_wanted() -> None:
+    assert len(heard_of_strangers(crowded_door(0), 1.0)) == 2
+    assert len(heard_of_strangers(crowded_door(1), 1.0)) == 1
+    assert heard_of_strangers(crowded_door(2), 1.0) == []
+
+
+def test_bootstrap_addresses_are_dialled_at_once_however_many_are_known() -> None:
+    admission = crowded_door(0)
+    heard_of_strangers(admission, 1.0)
+    token = PeerAddress(CAROL.peer_id, "/memory/token")
+    assert Dial(token) in admission.handle(AddressesFound((token,), Origin.BOOTSTRAP), 1.0)
+
+
+def test_who_loses_a_neighbour_dials_another_one() -> None:
+    admission = crowded_door(2)
+    heard_of_strangers(admission, 1.0)
+    effects = admission.handle(Disconnected(CROWD[0].peer_id), 2.0)
+    (dialled,) = [effect.address for effect in effects if isinstance(effect, Dial)]
+    assert dialled in STRANGERS
+
+
+def test_a_full_view_feels_around_now_and_then() -> None:
+    admission = crowded_door(2)
+    heard_of_strangers(admission, 1.0)
+    felt = [address for _, address in dials_until(admission, 1.0 + 100 * 30.0)]
+    assert 60 < len(felt) < 140
+    assert len(set(felt)) > 20
+
+
+def test_a_small_swarm_does_not_feel_around() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    assert dials_until(admission, 3600.0) == []
+
+
+WANTED = PeerAddress(CAROL.peer_id, "/memory/wanted")
+
+
+def door_that_knows_carol() -> Admission:
+    """She said that she had enough a second ago."""
+    admission = crowded_door(2)
+    heard_of_strangers(admission, 1.0)
+    admission.handle(AddressesFound((WANTED,), Origin.KEPT), 1.0)
+    admission.book.put_off(CAROL.peer_id, CONFIG.enough_delay, 1.0)
+    return admission
+
+
+def test_who_is_wanted_is_dialled_at_once() -> None:
+    admission = door_that_knows_carol()
+    assert admission.handle(PeerWanted(CAROL.peer_id), 2.0) == [Dial(WANTED)]
+    assert admission.handle(PeerWanted(CAROL.peer_id), 2.1) == []
+    admission.handle(DialEnded(WANTED, is_connected=True), 2.2)
+    assert Unreached(CAROL.peer_id) not in admit(admission, CAROL, 9, 2.3)
+    assert dials_until(admission, 10.0) == []
+
+
+def test_who_is_wanted_and_not_found_is_said_to_be_so_once() -> None:
+    admission = door_that_knows_carol()
+    admission.handle(PeerWanted(CAROL.peer_id), 2.0)
+    admission.handle(PeerWanted(CAROL.peer_id), 2.1)
+    ended = DialEnded(WANTED, is_connected=False)
+    assert admission.handle(ended, 2.2) == [Unreached(CAROL.peer_id)]
+    assert Unreached(CAROL.peer_id) not in admission.handle(TimerFired(), 2.0 + FIND_TIME_MAX)
+
+
+def test_who_is_wanted_is_not_waited_for_longer_than_a_caller_may_wait() -> None:
+    admission = door_that_knows_carol()
+    admission.handle(PeerWanted(CAROL.peer_id), 2.0)
+    now = 2.0
+    while (now := max(now, admission.next_wake())) < 2.0 + FIND_TIME_MAX:
+        assert Unreached(CAROL.peer_id) not in admission.handle(TimerFired(), now)
+    assert Unreached(CAROL.peer_id) in admission.handle(TimerFired(), now)
+
+
+def test_a_connection_that_comes_to_nothing_is_not_waited_for() -> None:
+    admission = door_that_knows_carol()
+    admission.handle(PeerWanted(CAROL.peer_id), 2.0)
+    admission.handle(DialEnded(WANTED, is_connected=True), 2.1)
+    admission.handle(Connected(CAROL.peer_id), 2.1)
+    assert Unreached(CAROL.peer_id) in admission.handle(Disconnected(CAROL.peer_id), 2.2)
+
+
+def test_a_peer_nobody_knows_is_wanted_in_vain() -> None:
+    assert door().handle(PeerWanted(DAVE.peer_id), 1.0) == [Unreached(DAVE.peer_id)]
+
+
+def test_a_node_that_goes_looks_for_nobody() -> None:
+    admission = door_that_knows_carol()
+    admission.handle(PeerWanted(CAROL.peer_id), 2.0)
+    assert Unreached(CAROL.peer_id) in admission.handle(LeaveDecided(hello.AWAY), 2.1)
+    assert admission.handle(PeerWanted(CAROL.peer_id), 2.2) == [Unreached(CAROL.peer_id)]
 
 
 def test_a_node_that_goes_says_goodbye_to_all_and_dials_nobody() -> None:

@@ -80,6 +80,8 @@ def test_a_goodbye_is_read_before_the_sockets_close() -> None:
                     async with member(BOB, join_swarm(token, BOB.peer_id)) as (bob, _):
                         await admitted(events, 1)
                         await bob.say_bye("away")
-                    assert await events.receive() == PeerLost(BOB.peer_id, announced=True, reason="away")
+                    assert await events.receive() == PeerLost(
+                        BOB.peer_id, announced=True, reason="away", is_leaving=True
+                    )
 
     trio.run(main)
