@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.entry import Author, Entry, Place, decode_entry_untrusted, digest_of, sign_entry
+from ledger.floor import floor_key, floor_value
 from ledger.state import BUCKETS, LedgerLimits, LedgerState, bucket_of
-from ledger.sync import WANTED_MAX, SyncSession
+from ledger.sync import ALLOWANCE_MAX, ALLOWANCE_RATE, PART_SIZE_MAX, WANTED_MAX, SyncSession
 from ledger.sync_messages import (
     FRAME_SIZE_MAX,
     Entries,
@@ -203,3 +204,78 @@ def test_what_cannot_be_split_fits_a_frame_at_its_limit() -> None:
         Entries((largest.encoded,)),
     ):
         assert len(msgpack.packb(encode_message(message))) <= FRAME_SIZE_MAX
+
+
+class Stubborn(Pair):
+    """A pair whose right side takes nothing in, as an older or a full one would."""
+
+    def run_rounds(self, count: int) -> int:
+        """How many entries were sent in vain."""
+        right = list(self.states[1].entries())
+        before = len(self.said)
+        for _ in range(count):
+            self.sessions[0].begin_round()
+            while any([self._deliver(0), self._deliver(1)]):
+                for entry in list(self.states[1].entries()):
+                    assert entry in right
+        sent = [message for message in self.said[before:] if isinstance(message, Entries)]
+        return sum(len(message.encoded) for message in sent)
+
+
+@pytest.mark.parametrize(
+    ("held", "limits"), [(0, LedgerLimits(size_max=0)), (1, LedgerLimits(owner_entries_max=1))]
+)
+def test_what_a_peer_refuses_is_offered_ever_more_rarely(held: int, limits: LedgerLimits) -> None:
+    full = state_of(ME, limits)
+    for entry in [write(OWNERS[0], "a", 1)][:held]:
+        full.apply(entry)
+    pair = Stubborn(replica(*(write(OWNERS[0], key, 1) for key in "abcd")), full)
+    vain = pair.run_rounds(1000)
+    assert 4 <= vain <= 4 * 10, "at the 1st, 2nd, 4th, 8th ... of a thousand meetings"
+
+
+def test_a_change_on_either_side_is_worth_a_try_at_once() -> None:
+    pair = Stubborn(replica(write(OWNERS[0], "a", 1)), state_of(ME, LedgerLimits(size_max=0)))
+    pair.run_rounds(100)
+    pair.states[0].apply(write(OWNERS[0], "a", 2))
+    assert pair.run_rounds(1) == 1
+
+
+def test_asking_for_everything_again_and_again_is_answered_at_the_allowance() -> None:
+    everything = [
+        write(owner, f"{n}", n + 1, b"\xc4\xff" + bytes(255)) for owner in OWNERS for n in range(200)
+    ]
+    session = SyncSession(replica(*everything))
+    wanted = Wanted({owner.peer: tuple(f"{n}" for n in range(200)) for owner in OWNERS})
+    sent = 0
+    for _ in range(1000):
+        session.handle(wanted)
+        while (message := session.next_message()) is not None:
+            assert isinstance(message, Entries)
+            sent += sum(len(encoded) for encoded in message.encoded)
+    assert sent < ALLOWANCE_MAX + PART_SIZE_MAX
+    assert session.debts <= len(everything)
+    assert session.grow_allowance(1.0)
+    while (message := session.next_message()) is not None:
+        assert isinstance(message, Entries)
+        sent += sum(len(encoded) for encoded in message.encoded)
+    assert sent < ALLOWANCE_MAX + ALLOWANCE_RATE + 2 * PART_SIZE_MAX
+
+
+def test_news_needs_no_allowance() -> None:
+    session = SyncSession(replica(write(OWNERS[0], "node", 1)))
+    session._allowance = 0
+    session.handle(Wanted({OWNERS[0].peer: ("node",)}))
+    assert session.next_message() is None
+    session.push(Place(OWNERS[0].peer, "node"))
+    assert isinstance(session.next_message(), News)
+
+
+def test_what_fell_below_a_floor_is_not_asked_for_again() -> None:
+    before = [write(OWNERS[0], key, number) for number, key in enumerate("abcd", 1)]
+    floor = sign_entry(OWNERS[0], floor_key(2), Version(2, 2), floor_value(1))
+    after = [sign_entry(OWNERS[0], "a", Version(2, 1), b"\x80"), floor]
+    pair = Pair(replica(*before, *after), replica(*before))
+    pair.run_round(beginner=1)
+    assert pair.is_equal
+    assert not any(isinstance(message, Wanted) and "b" in str(message.keys) for message in pair.said)
