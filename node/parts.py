@@ -29,9 +29,11 @@ from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
 from federation.model_reference import ModelReference
 from ledger.ledger import Ledger
+from ledger.probe import PROTOCOL_ID as PROBE_PROTOCOL
 from ledger.prober import Prober
 from ledger.records import Load, ModelName, ModelRecord
 from ledger.replicate import Replicator
+from ledger.sync_messages import LEDGER_PROTOCOL
 from ledger.view import SwarmView
 from node.config import NodeConfig
 from node.models.catalog import Catalog
@@ -99,7 +101,8 @@ def wire(
     """The parts of the node of `config`, connected. `boot_id` is new in each process."""
     rng = SystemRandom()
     introduction = Introduction(config.name, node.__version__, boot_id)
-    swarm = Swarm(network, place, introduction, rng=rng, wall_clock=time.time)
+    standing = (PROBE_PROTOCOL, LEDGER_PROTOCOL)
+    swarm = Swarm(network, place, introduction, rng=rng, wall_clock=time.time, standing=standing)
     catalog = Catalog(config.home.models, memory_bytes=psutil.virtual_memory().total)
     worker = _worker(config, catalog, network.me) if config.worker else None
     loads = worker.load if worker is not None else _no_loads
