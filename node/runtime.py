@@ -33,6 +33,7 @@ from node.control_server import serve_control
 from node.errors import NodeError
 from node.hardware import describe_machine, machine_names
 from node.home import NodeState
+from node.ledger_addresses import follow_addresses
 from node.listening import listen_attempts
 from node.news import tell_changes, warn_if_alone
 from node.parts import Parts, wire
@@ -187,6 +188,8 @@ class Node:
         nursery.start_soon(parts.replicator.run)
         nursery.start_soon(parts.prober.run)
         nursery.start_soon(parts.view.run)
+        learned = partial(parts.members.add_addresses, origin=Origin.LEARNED)
+        nursery.start_soon(follow_addresses, parts.ledger, learned)
         if parts.worker is not None:
             await nursery.start(parts.worker.run)
         nursery.start_soon(parts.publisher.run)

@@ -160,6 +160,12 @@ def from_wire_untrusted(frame: Mapping[str, Any]) -> Message:
             raise BadFrame(f"a hello frame of kind {kind}")
 
 
+def is_multiaddr(text: str) -> bool:
+    """Whether `text` may be one; whether it can be dialled is found out by dialling."""
+    looks_like_one = text.startswith("/") and "/p2p/" not in text and text.isprintable()
+    return looks_like_one and len(text) <= MULTIADDR_LENGTH_MAX
+
+
 def in_frames(members: Iterable[tuple[PeerId, tuple[str, ...]]]) -> Iterable[Addresses]:
     """The addresses of those `members` that have any, in messages that keep to the limits."""
     rest = ((peer, places) for peer, places in members if places)
@@ -185,11 +191,9 @@ def _peer_addresses(group: Fields) -> list[PeerAddress]:
 
 
 def _multiaddrs(fields: Fields) -> tuple[str, ...]:
-    """Texts that may be multiaddrs: whether one can be dialled is found out by dialling."""
     multiaddrs = fields.texts("addresses", ADDRESSES_PER_PEER_MAX, MULTIADDR_LENGTH_MAX)
-    for text in multiaddrs:
-        if not text.startswith("/") or "/p2p/" in text or not text.isprintable():
-            raise BadFrame("an address that is not a multiaddr")
+    if not all(is_multiaddr(text) for text in multiaddrs):
+        raise BadFrame("an address that is not a multiaddr")
     return multiaddrs
 
 
