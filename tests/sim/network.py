@@ -1,0 +1,291 @@
+"""The simulated network: dials, connections, and frames on their way.
+
+Whatever reaches a node goes through `_reach`: a node that is paused, or reads nothing,
+finds it later, in order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from ledger import spread as spreading
+from ledger.probe import Message as ProbeMessage
+from ledger.probe import from_frame_untrusted, to_frame
+from ledger.sync_messages import Message as LedgerMessage
+from ledger.sync_messages import decode_message_untrusted, encode_message
+from p2p.peer import PeerAddress, PeerId
+from tests.sim.frame_sizes import LOADS, addresses_size, ledger_size, probe_size
+from tests.sim.timeline import Act
+from tests.sim.wire import BANDWIDTH, LEAD_MAX, PROBES_UNREAD_MAX, WINDOW, Connection, Pipe
+
+if TYPE_CHECKING:
+    from tests.sim.node import Node
+    from tests.sim.world import World
+
+DIAL_TIMEOUT = 5.0
+"""Seconds until a dial into the void is given up."""
+
+HANDSHAKE_WAYS = 8
+"""One-way trips from a dial to two open streams: TCP, the swarm's secret, Noise, HELLO, and negotiation."""
+
+STREAM_RETRY_DELAY = 0.5
+STREAM_RETRY_DELAY_MAX = 30.0
+"""As `standing_streams.py` waits after a peer broke a protocol."""
+
+CLOSE_NOTICED = (0.005, 0.2)
+"""Seconds until a peer's system says that our process is gone."""
+
+SILENCE_NOTICED = (20.0, 60.0)
+"""Seconds until a system gives a connection up over which nothing is acknowledged."""
+
+
+class Network:
+    """Connects the nodes of a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.faults = world.faults
+        self.rng = world.rng
+        self.line = world.timeline
+        self.cut_offs: Counter[str] = Counter()
+        """Why ledger streams were ended for breaking the protocol."""
+        self.unread: dict[PeerId, list[tuple[Act, Any, Any]]] = {}
+        """What lies at nodes that are paused or read nothing."""
+
+    # Connections.
+
+    def dial(self, dialler: Node, address: PeerAddress) -> None:
+        dialled = self.world.nodes.get(address.peer)
+        if self._is_void(dialler, dialled):
+            self.line.at(self.line.now + DIAL_TIMEOUT, self._dial_ended, dialler, (address, None))
+        elif dialled is None:  # The machine is there, and says that nobody listens.
+            self.line.at(self.line.now + 2 * self._delay(), self._dial_ended, dialler, (address, None))
+        else:
+            ways = sum(self._delay() for _ in range(HANDSHAKE_WAYS))
+            self.line.at(self.line.now + ways, self._dial_ended, dialler, (address, dialled))
+
+    def connect(self, dialler: Node, dialled: Node) -> None:
+        """Make a connection now, unless there is one."""
+        if dialled.peer in dialler.pipes or dialler.peer in dialled.pipes:
+            return
+        connection = Connection(dialler, dialled)
+        opened_at = self.line.now + self.faults.delay_max
+        for pipe in (connection.forth, connection.back):
+            self._reach(pipe.source, self._admit, pipe.source, pipe)
+            # Both at once: what one writes before the other has its stream would lie there, and be read then.
+            self.line.at(opened_at, self._open_streams, pipe.source, pipe)
+
+    def close(self, node: Node, peer: PeerId, word: str) -> None:
+        """`node` says goodbye to `peer`."""
+        pipe = node.pipes[peer]
+        pipe.connection.is_open = False
+        node.lose(pipe, word)
+        self.line.at(self.line.now + self._delay(), self._ended, pipe.way_back, word)
+
+    def abandon(self, node: Node, *, is_silent: bool) -> None:
+        """The process of `node` is gone. Its peers' systems notice, sooner or later."""
+        for peer in sorted(node.pipes):
+            pipe = node.pipes[peer]
+            pipe.connection.is_open = False
+            after = self.rng.uniform(*(SILENCE_NOTICED if is_silent else CLOSE_NOTICED))
+            self.line.at(self.line.now + after, self._ended, pipe.way_back, None)
+        self.unread.pop(node.peer, None)
+
+    def break_connection(self, one: Node, other: Node, after: float = 0.0) -> None:
+        """Both ends find that their connection does not work any more."""
+        pipe = one.pipes.get(other.peer)
+        if pipe is not None:
+            self.line.at(self.line.now + after, self._broken, pipe)
+
+    def cut_off(self, node: Node, peer: PeerId, why: str) -> None:
+        """`node` ends the ledger's stream to `peer`, which broke its protocol. It is tried again later."""
+        self.cut_offs[why] += 1
+        pipe = node.pipes.get(peer)
+        if pipe is None:
+            return
+        delay = min(STREAM_RETRY_DELAY * 2.0 ** min(pipe.retries, 10), STREAM_RETRY_DELAY_MAX)
+        pipe.retries += 1
+        for each in (pipe, pipe.way_back):
+            each.source.tell_spread(spreading.LinkLost(each.target.peer))
+            self.line.at(self.line.now + delay, self._reopen_ledger, each)
+
+    # Frames.
+
+    def send_probe(self, pipe: Pipe, message: ProbeMessage) -> None:
+        size = probe_size(message)
+        pipe.source.sent_probes += size
+        if pipe.unread_probes >= PROBES_UNREAD_MAX or not self._gets_through(pipe):
+            return
+        if self.faults.is_exact_frames:
+            frame = pipe.source.extended(to_frame(message, LOADS))
+            message, _ = from_frame_untrusted(frame)
+        pipe.unread_probes += 1
+        self.line.at(self.line.now + self._delay(pipe), self._probe_arrives, pipe, (message, size))
+        if self.faults.replay and self.rng.random() < self.faults.replay:
+            pipe.unread_probes += 1
+            self.line.at(self.line.now + self.rng.random(), self._probe_arrives, pipe, (message, size))
+
+    def send_ledger(self, pipe: Pipe, _: None = None) -> None:
+        """Write what `source` owes, as long as the line takes it and the reader keeps up."""
+        node, peer = pipe.source, pipe.target.peer
+        if not (pipe.connection.is_open and pipe.is_linked) or node.is_paused:
+            return
+        pipe.is_waiting = False
+        now = self.line.now
+        while pipe.unread_bytes < WINDOW:
+            if pipe.free_at - now > LEAD_MAX:
+                pipe.is_waiting = True
+                self.line.at(pipe.free_at, self._line_is_free, pipe)
+                return
+            message = node.spread.next_message(peer)
+            if message is None:
+                return
+            self._send_ledger(pipe, message)
+        pipe.is_waiting = True
+
+    def _send_ledger(self, pipe: Pipe, message: LedgerMessage) -> None:
+        size = ledger_size(message)
+        pipe.source.sent_ledger += size
+        pipe.free_at = max(self.line.now, pipe.free_at) + size / BANDWIDTH
+        at = pipe.free_at + self._delay(pipe)
+        if not self._gets_through(pipe):
+            if not self.faults.is_tcp_exact or self.faults.separate(pipe.source.peer, pipe.target.peer):
+                return
+            at += self.faults.retransmission
+        if self.faults.is_tcp_exact or not self.faults.is_reordering:
+            at = pipe.last_at = max(at, pipe.last_at)
+        if self.faults.is_exact_frames:
+            message = decode_message_untrusted(pipe.source.extended(encode_message(message)))
+        pipe.unread_bytes += size
+        self.line.at(at, self._ledger_arrives, pipe, (message, size))
+        if self.faults.replay and self.rng.random() < self.faults.replay:
+            self.line.at(at + self.rng.random(), self._ledger_arrives, pipe, (message, 0))
+
+    def send_addresses(self, pipe: Pipe, addresses: list[PeerAddress]) -> None:
+        size = addresses_size(len(addresses))
+        pipe.source.sent_control += size
+        if not self.faults.separate(pipe.source.peer, pipe.target.peer):
+            self.line.at(self.line.now + self._delay(pipe), self._addresses_arrive, pipe, (addresses, size))
+
+    # What arrives.
+
+    def release(self, node: Node, timers: list[tuple[Act, Any, Any]]) -> None:
+        """`node` reads what lies there; its late `timers` go off anywhere among it."""
+        unread = self.unread.pop(node.peer, [])
+        for timer in timers:
+            unread.insert(self.rng.randint(0, len(unread)), timer)
+        for act, one, other in unread:
+            self.line.at(self.line.now, act, one, other)
+        for peer in sorted(node.pipes):
+            self.send_ledger(node.pipes[peer])
+
+    def _reach(self, node: Node, act: Act, one: Any, other: Any) -> bool:
+        """Do `act` to `node` if it is awake, else when it is. Whether it was done."""
+        if node.is_paused or node.is_deaf:
+            self.unread.setdefault(node.peer, []).append((act, one, other))
+            return False
+        if node.is_running:
+            act(one, other)
+        return True
+
+    def _probe_arrives(self, pipe: Pipe, sent: tuple[ProbeMessage, int]) -> None:
+        node = pipe.target
+        if node.is_paused or node.is_deaf:
+            self._reach(node, self._probe_arrives, pipe, sent)
+            return
+        pipe.unread_probes -= 1
+        if node.is_running and pipe.connection.is_open:
+            node.received += sent[1]
+            self.world.trace("probe", pipe, sent[0])
+            node.hear_probe(pipe.source.peer, sent[0])
+
+    def _ledger_arrives(self, pipe: Pipe, sent: tuple[LedgerMessage, int]) -> None:
+        node = pipe.target
+        if node.is_paused or node.is_deaf:
+            self._reach(node, self._ledger_arrives, pipe, sent)
+            return
+        message, size = sent
+        pipe.unread_bytes -= size
+        if node.is_running and pipe.connection.is_open:
+            node.received += size
+            self.world.trace("ledger", pipe, message)
+            node.hear_ledger(pipe.source.peer, message)
+            if pipe.is_waiting:
+                self.send_ledger(pipe)
+
+    def _addresses_arrive(self, pipe: Pipe, sent: tuple[list[PeerAddress], int]) -> None:
+        node = pipe.target
+        if node.is_paused or node.is_deaf:
+            self._reach(node, self._addresses_arrive, pipe, sent)
+        elif node.is_running and pipe.connection.is_open:
+            node.received += sent[1]
+            node.hear_addresses(sent[0])
+
+    def _line_is_free(self, pipe: Pipe, _: None) -> None:
+        if pipe.is_waiting:
+            self.send_ledger(pipe)
+
+    def _admit(self, node: Node, pipe: Pipe) -> None:
+        if pipe.connection.is_open:
+            node.admit(pipe)
+
+    def _open_streams(self, node: Node, pipe: Pipe) -> None:
+        if node.is_paused or node.is_deaf:
+            self._reach(node, self._open_streams, node, pipe)
+        elif node.is_running and pipe.connection.is_open:
+            node.open_streams(pipe)
+
+    def _reopen_ledger(self, pipe: Pipe, _: None) -> None:
+        if pipe.connection.is_open and pipe.is_linked and pipe.source.is_running:
+            pipe.source.tell_spread(spreading.LinkOpened(pipe.target.peer))
+
+    def _dial_ended(self, dialler: Node, dialled: tuple[PeerAddress, Node | None]) -> None:
+        address, node = dialled
+        if dialler.is_paused or dialler.is_deaf:
+            self._reach(dialler, self._dial_ended, dialler, dialled)
+        elif dialler.is_running:
+            is_reached = node is not None and node.is_running and not self._is_void(dialler, node)
+            dialler.book.dial_ended(address, is_reached, dialler.now)
+            if is_reached and node is not None:
+                self.connect(dialler, node)
+            dialler.attend_door()
+
+    def _ended(self, pipe: Pipe, word: str | None) -> None:
+        """`source` hears that its connection is gone."""
+        node = pipe.source
+        if node.is_paused or node.is_deaf:
+            self._reach(node, self._ended, pipe, word)
+        elif node.is_running:
+            node.lose(pipe, word)
+
+    def _broken(self, pipe: Pipe, _: None) -> None:
+        if pipe.connection.is_open:
+            pipe.connection.is_open = False
+            self._ended(pipe, None)
+            self._ended(pipe.way_back, None)
+
+    # Luck.
+
+    def _is_void(self, one: Node, other: Node | None) -> bool:
+        """Whether a dial gets no answer at all."""
+        if other is None:
+            return False
+        is_asleep = other.is_paused or other.is_deaf or not other.is_running
+        faults = self.faults
+        return is_asleep or faults.separate(one.peer, other.peer) or faults.separate(other.peer, one.peer)
+
+    def _gets_through(self, pipe: Pipe) -> bool:
+        if not pipe.connection.is_open:
+            return False
+        faults = self.faults
+        if (faults.island or faults.cut) and faults.separate(pipe.source.peer, pipe.target.peer):
+            return False
+        return not faults.loss or self.rng.random() >= faults.loss
+
+    def _delay(self, pipe: Pipe | None = None) -> float:
+        faults = self.faults
+        delay = faults.delay_min + (faults.delay_max - faults.delay_min) * self.rng.random()
+        if faults.slow and pipe is not None:
+            delay += faults.slow.get(pipe.target.peer, 0.0)
+        return delay
