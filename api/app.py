@@ -28,7 +28,7 @@ def create_app(backend: Backend, settings: ApiSettings, status: NodeStatus) -> F
 
     Start no tasks, open nothing: the app lives as long as somebody serves it.
     """
-    metrics = Metrics()
+    metrics = Metrics(status.refused_entries)
     app = FastAPI(
         title="localai-node",
         version=settings.version,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from federation.backend import Usage
 from ledger.records import ModelName
@@ -14,8 +18,10 @@ _FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 class Metrics:
     """Labels come from our routes and from models that answered, so clients cannot make new ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused_entries: Callable[[], Mapping[str, int]]) -> None:
+        """`refused_entries`: as `NodeStatus` has it; asked at each exposition."""
         self._registry = CollectorRegistry()
+        self._registry.register(_RefusedEntries(refused_entries))
         self.requests = Counter(
             "localai_node_http_requests",
             "HTTP requests by route and status; 499: the client hung up first.",
@@ -54,3 +60,20 @@ class Metrics:
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _RefusedEntries(Collector):
+    """What the ledger counts itself."""
+
+    def __init__(self, refused_entries: Callable[[], Mapping[str, int]]) -> None:
+        self._refused_entries = refused_entries
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "localai_node_ledger_refused_entries",
+            "Ledger entries from peers that did not enter, by reason; stale and below_floor are everyday.",
+            labels=["reason"],
+        )
+        for reason, count in sorted(self._refused_entries().items()):
+            family.add_metric([reason], count)
+        yield family

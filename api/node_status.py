@@ -12,5 +12,8 @@ class NodeStatus(Protocol):
     def swarm(self) -> Mapping[str, Any]:
         """`{"swarm", "self", "nodes": [...]}`, the JSON of `/api/swarm`."""
 
+    def refused_entries(self) -> Mapping[str, int]:
+        """How many ledger entries that peers sent did not enter, by reason."""
+
     def readiness(self) -> str | None:
         """Why requests cannot be served now, for a person, or None if they can."""

@@ -69,6 +69,10 @@ class Parts:
         """The content of `/api/swarm`."""
         return swarm_status(self.swarm_name, self.ledger.me, self.view.nodes(), self.front.leases)
 
+    def refused_entries(self) -> Mapping[str, int]:
+        """How many ledger entries that peers sent did not enter, by reason."""
+        return {str(reason): count for reason, count in self.ledger.refusals.items()}
+
     def readiness(self) -> str | None:
         """Why nothing can be served now, or None."""
         online = [row for row in self.view.nodes() if row.state == "online"]

@@ -27,6 +27,9 @@ class StubStatus:
     def swarm(self) -> Mapping[str, Any]:
         return self.view
 
+    def refused_entries(self) -> Mapping[str, int]:
+        return {"bad_signature": 2, "stale": 7}
+
     def readiness(self) -> str | None:
         return self.reason
 
