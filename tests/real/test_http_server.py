@@ -39,6 +39,9 @@ class Status:
     def swarm(self) -> Mapping[str, Any]:
         return {}
 
+    def refused_entries(self) -> Mapping[str, int]:
+        return {}
+
     def readiness(self) -> str | None:
         return None
 
