@@ -10,6 +10,7 @@ from random import Random
 import trio
 import trio.testing
 
+from p2p.admission_config import AdmissionConfig
 from p2p.identity import Identity
 from p2p.known_peer import Origin
 from p2p.membership import SwarmMembership, found_swarm, join_swarm
@@ -57,13 +58,19 @@ class Node:
                 self.events.append(event)
 
 
-def swarm_on(network: MemoryNetwork, membership: SwarmMembership, boot_id: str = "first") -> Swarm:
+def swarm_on(
+    network: MemoryNetwork,
+    membership: SwarmMembership,
+    boot_id: str = "first",
+    config: AdmissionConfig | None = None,
+) -> Swarm:
     return Swarm(
         network,
         membership,
         Introduction(f"node of {network.me[-4:]}", "0.1.0", boot_id),
         rng=Random(network.me),
         wall_clock=lambda: UNIX_TIME,
+        config=config,
     )
 
 
@@ -76,6 +83,7 @@ async def node(
     boot_id: str = "first",
     kept: Iterable[PeerAddress] = (),
     multiaddr: str | None = None,
+    config: AdmissionConfig | None = None,
 ) -> AsyncIterator[Node]:
     """A running member: of its own new swarm, or of the one it `joins`."""
     if joins is None:
@@ -85,7 +93,7 @@ async def node(
         hub.network(who.peer_id, SECRET, multiaddr=multiaddr) as network,
         trio.open_nursery() as nursery,
     ):
-        swarm = swarm_on(network, membership, boot_id)
+        swarm = swarm_on(network, membership, boot_id, config)
         here = Node(swarm, network, running=nursery.cancel_scope)
         swarm.on_stream(ECHO, here.echo)
         swarm.add_addresses(kept, Origin.KEPT)
