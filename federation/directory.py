@@ -1,8 +1,9 @@
 """The directory: what the swarm's nodes mean to a request for a model.
 
 Turns the view of the swarm (`ledger/view.py`) into candidates, into the list of models,
-and into words for why nobody can serve one now. Only nodes that are online and connected to
-this one are chosen: a draining one takes nothing new, and a suspect one may be dead.
+and into words for why nobody can serve one now. Only nodes that are online are chosen: a
+draining one takes nothing new, and a suspect one may be dead. Those we are connected to
+come first; in a large swarm any other is connected when it is asked.
 """
 
 from __future__ import annotations
@@ -26,12 +27,18 @@ _SERVABLE: frozenset[ModelState] = frozenset({"loaded", "loading", "cold"})
 
 
 def candidates(nodes: Iterable[NodeView], model: ModelName, leases: Leases, me: PeerId) -> list[Candidate]:
-    """Who could serve `model`, which may name one file by its hash, now."""
-    return [
-        _candidate(node, record, leases, me)
+    """Who could serve `model`, which may name one file by its hash, now.
+
+    Of nodes that are not connected it is not known how busy they are, and asking one takes a dial:
+    they are candidates where no other is.
+    """
+    able = [
+        (node, record)
         for node, record in _holders(nodes, model)
-        if _is_open(node) and record.state in _SERVABLE
+        if node.state == "online" and record.state in _SERVABLE
     ]
+    near = [(node, record) for node, record in able if node.is_connected]
+    return [_candidate(node, record, leases, me) for node, record in near or able]
 
 
 def obstacles(nodes: Iterable[NodeView], model: ModelName) -> list[str]:
@@ -40,20 +47,16 @@ def obstacles(nodes: Iterable[NodeView], model: ModelName) -> list[str]:
     return [
         f"{node.name} {_obstacle(node, record)}"
         for node, record in _holders(there_first, model)
-        if not _is_open(node) or record.state not in _SERVABLE
+        if node.state != "online" or record.state not in _SERVABLE
     ]
 
 
 def models(nodes: Iterable[NodeView]) -> list[ModelInfo]:
     """Every model that some node can be asked for, once each, sorted by name."""
-    records = [record for node in nodes if _is_open(node) for record in node.models]
+    records = [record for node in nodes if node.state == "online" for record in node.models]
     # Sorting keeps the order among equals: the first record of each name is one in the best state.
     records.sort(key=lambda record: (record.name, _STATES.index(record.state)))
     return [_model_info(list(same)) for _, same in groupby(records, key=lambda record: record.name)]
-
-
-def _is_open(node: NodeView) -> bool:
-    return node.state == "online" and node.is_connected
 
 
 def _holders(nodes: Iterable[NodeView], model: ModelName) -> Iterator[tuple[NodeView, ModelRecord]]:
@@ -87,8 +90,6 @@ def _obstacle(node: NodeView, record: ModelRecord) -> str:
             return "is about to stop"
         case "suspect", _:
             return "does not answer"
-        case "online", _ if not node.is_connected:
-            return "is not connected to this node"
         case _, "fetching":
             return "is still fetching it"
         case _:

@@ -32,11 +32,22 @@ def test_only_online_nodes_are_candidates() -> None:
     assert peers([node(state, tiny(), state=state) for state in states]) == ["online"]
 
 
-def test_a_node_we_have_no_connection_to_is_not_a_candidate() -> None:
-    far = node("far", tiny(), is_connected=False)
-    assert peers([far]) == []
-    assert directory.models([far]) == []
-    assert directory.obstacles([far], TINY) == ["far is not connected to this node"]
+def test_a_node_we_have_no_connection_to_is_a_candidate_where_no_other_is() -> None:
+    near, far = node("near", tiny(state="cold")), node("far", tiny(), is_connected=False)
+    assert peers([far, near]) == ["near"]
+    assert peers([far, node("near", tiny(state="failed"))]) == ["far"]
+    assert peers([far]) == ["far"]
+    assert directory.obstacles([far], TINY) == []
+
+
+def test_a_node_without_a_connection_must_be_online_too() -> None:
+    states = ["suspect", "draining", "offline"]
+    assert peers([node(state, tiny(), state=state, is_connected=False) for state in states]) == []
+
+
+def test_a_model_that_only_a_node_without_a_connection_has_is_listed() -> None:
+    (listed,) = directory.models([node("far", tiny(), is_connected=False)])
+    assert (listed.name, listed.state) == (TINY, "loaded")
 
 
 def test_a_model_that_cannot_be_loaded_now_is_no_candidate() -> None:
