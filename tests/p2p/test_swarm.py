@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import trio
 import trio.testing
 
 from p2p import hello
+from p2p.admission_config import AdmissionConfig
 from p2p.errors import Unreachable
 from p2p.frame_stream import FrameStream
 from p2p.framing import encode_frame
@@ -382,6 +384,26 @@ def test_two_homes_with_one_key_are_noticed(caplog: pytest.LogCaptureFixture) ->
         ):
             told = f"two nodes seem to run with the key of {BOB.peer_id}"
             await until(lambda: told in caplog.text, within=60)
+
+    run(main)
+
+
+def test_two_homes_with_one_key_push_each_other_out_without_haste(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        hub = hub_of()
+        async with (
+            node(hub, ALICE) as alice,
+            node(hub, BOB, token(alice.address), boot_id="original"),
+            node(hub, BOB, token(alice.address), boot_id="copy", multiaddr="/memory/copy"),
+        ):
+            seen: list[str] = []
+            for _ in range(600):
+                await trio.sleep(1)
+                seen += [member.boot_id for member in alice.swarm.peers().values()]
+            # Both get in, so that each can meet the entries of the other.
+            swaps = sum(one != other for one, other in pairwise(seen))
+            assert 600 / 20 < swaps < 600 / AdmissionConfig().swap_interval
+            assert len(alice.events) < 600
 
     run(main)
 
