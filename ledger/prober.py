@@ -135,23 +135,27 @@ class Prober:
 
     async def _follow_ledger(self) -> None:
         with self._ledger.subscribe() as changes:
-            self._handle(PeersKnown(self._members_of_ledger()))
+            known = frozenset(peer for peer in self._ledger.owners() if self._has_place(peer))
+            self._handle(PeersKnown(known))
             async for change in changes:
                 if change.key in (NODE_KEY, LEAVE_KEY):
-                    self._handle(PeersKnown(self._members_of_ledger()))
+                    # Of the others nothing was said: to look a thousand up at each word of one is too much.
+                    owner = {change.owner}
+                    before, known = known, known | owner if self._has_place(change.owner) else known - owner
+                    if known != before:
+                        self._handle(PeersKnown(known))
 
-    def _members_of_ledger(self) -> frozenset[PeerId]:
-        """Who has a place in the swarm."""
-        records = {peer: self._ledger.node_record(peer) for peer in self._ledger.owners()}
-        return frozenset(peer for peer, record in records.items() if record)
+    def _has_place(self, peer: PeerId) -> bool:
+        """Whether `peer` is in the swarm, as the ledger has it."""
+        return self._ledger.node_record(peer) is not None
 
     async def _follow_goodbyes(self) -> None:
         with self._members.subscribe() as events:
             async for event in events:
                 match event:
-                    case PeerLost(peer, announced=True):
+                    case PeerLost(peer, is_leaving=True):
                         self._handle(ByeSaid(peer))
-                    case PeerLost(peer, reason=reason):
+                    case PeerLost(peer, announced=False, reason=reason):
                         self.report_failure(peer, reason)
 
     async def _talk(self, peer: PeerId, frames: FrameStream) -> None:
