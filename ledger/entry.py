@@ -37,9 +37,10 @@ import msgpack
 from ledger.errors import BadEntry, UnknownFormat
 from ledger.version import Version, shared_version
 from p2p.credential import Credential
-from p2p.errors import NotAdmitted
+from p2p.errors import NotAdmitted, NotMsgpack
 from p2p.identity import PUBLIC_KEY_SIZE, SIGNATURE_SIZE, Identity, verify
 from p2p.peer import PeerId, peer_id_of, public_key_of
+from p2p.unpack import unpack_untrusted
 
 DIGEST_SIZE = 16
 """Bytes of a digest. Accidents are excluded; two inputs made to collide (2**64 work) could
@@ -132,8 +133,8 @@ class Entry:
           NotAdmitted: it is none.
         """
         try:
-            value = msgpack.unpackb(self.credential_bytes)
-        except (ValueError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+            value = unpack_untrusted(self.credential_bytes)
+        except NotMsgpack as error:
             raise NotAdmitted("the credential is malformed") from error
         return Credential.from_wire_untrusted(value)
 

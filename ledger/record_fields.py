@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import msgpack
 
 from ledger.errors import BadRecord
+from p2p.errors import NotMsgpack
+from p2p.unpack import unpack_untrusted
 
 _Word = TypeVar("_Word", bound=str)
 
@@ -38,8 +40,8 @@ def decode_value_untrusted(encoded: bytes) -> dict[str, Any]:
       BadRecord: it is not one msgpack map with text keys.
     """
     try:
-        value = msgpack.unpackb(encoded)
-    except (ValueError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        value = unpack_untrusted(encoded)
+    except NotMsgpack as error:
         raise BadRecord("a value that is not msgpack") from error
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise BadRecord("a value that is not a map with text keys")

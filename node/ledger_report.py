@@ -11,14 +11,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import msgpack
-
 from ledger.entry import SWARM, Entry, Scope
 from ledger.store import LogRow
 from node.ledger_inspection import Findings, escaped, label_of
 from p2p.credential import NEVER, Credential
-from p2p.errors import NotAdmitted
+from p2p.errors import NotAdmitted, NotMsgpack
 from p2p.peer import PeerId
+from p2p.unpack import unpack_untrusted
 
 Names: TypeAlias = Mapping[PeerId, str]
 """What nodes call themselves, whatever that is: for programs."""
@@ -41,8 +40,8 @@ def value_of(entry: Entry) -> Any:  # noqa: ANN401 (whatever its writer put ther
     if entry.deleted:
         return None
     try:
-        return _plain(msgpack.unpackb(entry.value, strict_map_key=False), _DEPTH_MAX)
-    except (ValueError, OverflowError, RecursionError, TypeError, msgpack.UnpackException):
+        return _plain(unpack_untrusted(entry.value, strict_map_key=False), _DEPTH_MAX)
+    except NotMsgpack:
         return entry.value.hex()
 
 

@@ -4,6 +4,7 @@ P2PError
 +- BadPeerId          text that is not an Ed25519 peer id
 +- BadAddress         text that is not an address of a peer
 +- BadFrame           the peer sent bytes its protocol does not allow: close the stream
++- NotMsgpack         bytes that are not msgpack: each decoder has its own error for that
 +- FrameTooLarge      our own message does not fit the protocol's frame: say less
 +- Unreachable        no connection to that peer, or it ended: try another peer
 |  +- ProtocolNotSpoken   it is there and does not speak this: an older version
@@ -29,6 +30,10 @@ class BadAddress(P2PError, ValueError):
 
 class BadFrame(P2PError):
     """The peer sent bytes that this protocol does not allow."""
+
+
+class NotMsgpack(P2PError, ValueError):
+    """Bytes that are not one msgpack value."""
 
 
 class FrameTooLarge(P2PError, ValueError):

@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 
 import msgpack
 
-from p2p.errors import BadFrame, FrameTooLarge
+from p2p.errors import BadFrame, FrameTooLarge, NotMsgpack
+from p2p.unpack import unpack_untrusted
 
 _LENGTH_BYTES = 4
 
@@ -79,10 +80,9 @@ class FrameDecoder:
 
 def _decode_untrusted(body: bytes) -> dict[str, Any]:
     try:
-        # msgpack bounds every container by the length of its input, so this allocates no more
-        # than a small multiple of what arrived. None of our messages has a use for extensions.
-        message = msgpack.unpackb(body, ext_hook=_refuse_extension)
-    except (ValueError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        # None of our messages has a use for extensions.
+        message = unpack_untrusted(body, ext_hook=_refuse_extension)
+    except NotMsgpack as error:
         raise BadFrame("a frame that is not msgpack") from error
     if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
         raise BadFrame("a frame that is not a map with text keys")

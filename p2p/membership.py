@@ -19,11 +19,12 @@ from dataclasses import dataclass, field, replace
 import msgpack
 
 from p2p.credential import LINK_COUNT_MAX, NEVER, Credential, Invite, Link, Role, verify_links
-from p2p.errors import BadAddress, BadMembership, BadPeerId, BadToken, NotAdmitted
+from p2p.errors import BadAddress, BadMembership, BadPeerId, BadToken, NotAdmitted, NotMsgpack
 from p2p.identity import PUBLIC_KEY_SIZE, SEED_SIZE, Identity
 from p2p.peer import PeerAddress, PeerId
 from p2p.secret import SECRET_SIZE
 from p2p.token import ADDRESS_COUNT_MAX, Token, check_swarm_name
+from p2p.unpack import unpack_untrusted
 
 _VERSION = 1
 """Of the file's layout. Keys a version does not know are ignored, so only a change of meaning raises it."""
@@ -83,8 +84,8 @@ class SwarmMembership:
           BadMembership: and nothing else; the text says what is wrong.
         """
         try:
-            body = msgpack.unpackb(data)
-        except (ValueError, RecursionError, msgpack.UnpackException) as error:
+            body = unpack_untrusted(data)
+        except NotMsgpack as error:
             raise BadMembership("it was cut or altered, or is another program's") from error
         try:
             return cls._from_wire(body)

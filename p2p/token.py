@@ -34,10 +34,11 @@ from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 from p2p.credential import LINK_COUNT_MAX, Grant, Invite, Link, require_unexpired
-from p2p.errors import BadAddress, BadToken, NotAdmitted
+from p2p.errors import BadAddress, BadToken, NotAdmitted, NotMsgpack
 from p2p.identity import PUBLIC_KEY_SIZE, SEED_SIZE, Identity
 from p2p.peer import PeerAddress, peer_id_of, public_key_of
 from p2p.secret import SECRET_SIZE
+from p2p.unpack import unpack_untrusted
 
 _PROGRAM = "lnode"
 _VERSION = "1"
@@ -202,9 +203,9 @@ def _body_untrusted(text: str) -> dict[Any, Any]:
             raise BadToken("this token was cut: copy it again, to its very end")
         raise BadToken("this token was altered: copy it again")
     try:
-        value = msgpack.unpackb(body, strict_map_key=False)
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        # The checksum is right, so a program wrote this; TypeError is a key that cannot be one.
+        value = unpack_untrusted(body, strict_map_key=False)
+    except NotMsgpack as error:
+        # The checksum is right, so a program wrote this.
         raise BadToken("this token holds something that no version of localai-node writes") from error
     return value if isinstance(value, dict) else {}
 

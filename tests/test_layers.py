@@ -63,6 +63,7 @@ CORES = (
     "p2p/tcp_address.py",
     "p2p/yamux_frames.py",
     "p2p/token.py",
+    "p2p/unpack.py",
     "p2p/credential.py",
     "ledger/version.py",
     "ledger/floor.py",
