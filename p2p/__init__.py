@@ -1,7 +1,10 @@
 """A swarm of peers, and streams between them. Knows nothing of models or HTTP.
 
     swarm             streams to admitted peers; who comes and goes
-      |- admission, address_book       who is let in, whom to dial            (cores)
+      |- admission                     who is let in, and who is let go       (cores)
+      |    '- finder                   whom to dial, and why
+      |         |- neighbours          how many links a node keeps
+      |         '- address_book        who is known and where (known_peer), and who is due (due_queue)
       |- hello, controls               who we are, our right, and goodbye
       |- stream_gate                   nothing else before hello
       v

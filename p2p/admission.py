@@ -13,7 +13,7 @@ Pure: events in, effects out. The shell (`swarm.py`) reads both clocks for it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
@@ -30,7 +30,6 @@ from p2p.admission_events import (
     ControlId,
     ControlOpened,
     CopySuspected,
-    Dial,
     DialEnded,
     Disconnect,
     Effect,
@@ -103,7 +102,7 @@ class Admission:
         effects = list(self._decide(event, now))
         if not self._is_leaving:
             effects += self._let_go(now)
-            effects += [Dial(address) for address in self._finder.next_dials(self._arriving, now)]
+            effects += self._finder.next_dials(self._arriving, now)
         return effects
 
     @property
@@ -135,16 +134,19 @@ class Admission:
             case DialEnded(address, is_connected):
                 self.book.dial_ended(address, is_connected, now)
                 if not is_connected:
-                    yield from self._stop_seeking(address.peer)
+                    yield from self._finder.missed(address.peer)
             case AddressesFound(addresses, origin):
                 self.book.add(addresses, origin, now)
             case PeerWanted(peer):
-                yield from self._on_wanted(peer, now)
+                if self._is_leaving:
+                    yield Unreached(peer)
+                else:
+                    yield from self._finder.seek(peer, now, is_here=peer in self._guests)
             case LeaveDecided(reason):
                 self._is_leaving = True
                 for peer in sorted(self._guests):
                     yield from self._dismiss(peer, Bye(reason), now)
-                yield from self._give_up(self._finder.awaited())
+                yield from self._finder.give_up()
             case TimerFired():
                 yield from self._on_timer(now)
 
@@ -165,7 +167,7 @@ class Admission:
         self.book.disconnected(peer, now)
         self._guests.pop(peer, None)
         yield from self._lose(peer, is_announced=False, reason="the connection broke")
-        yield from self._stop_seeking(peer)
+        yield from self._finder.missed(peer)
 
     def _on_rerouted(self, peer: PeerId, now: float) -> None:
         """Open the control stream again, so that it does not hold up the end of the other connection."""
@@ -245,7 +247,7 @@ class Admission:
         if before is not None:
             return  # Two connections crossed, and its first control stream went with the other one.
         self.neighbours.came(peer, now)
-        self._finder.stop(peer)
+        self._finder.found(peer)
         yield PeerAdmitted(peer)
         yield from self._tell_of_others(peer)
 
@@ -272,22 +274,6 @@ class Admission:
         yield from self._lose(peer, is_announced=True, reason=bye.reason, is_leaving=is_leaving)
         yield from self._dismiss(peer, None, now)
 
-    def _on_wanted(self, peer: PeerId, now: float) -> Iterator[Effect]:
-        if self._is_leaving or not self._finder.seek(peer, now):
-            yield Unreached(peer)
-        else:
-            yield from self._stop_seeking(peer)
-
-    def _stop_seeking(self, peer: PeerId) -> Iterator[Effect]:
-        """Say so if nothing is left to be tried for whoever waits for `peer`."""
-        if peer not in self._guests and not self.book.is_sought(peer):
-            yield from self._give_up([peer])
-
-    def _give_up(self, peers: Iterable[PeerId]) -> Iterator[Effect]:
-        for peer in peers:
-            if self._finder.stop(peer):
-                yield Unreached(peer)
-
     def _let_go(self, now: float) -> Iterator[Effect]:
         """Part with those that are too many."""
         for peer in self.neighbours.let_go(self.in_use, now):
@@ -306,7 +292,7 @@ class Admission:
             self._news_at = now + self.config.news_interval
             if self._members:
                 yield from self._tell_of_others(self.rng.choice(sorted(self._members)))
-        yield from self._give_up(self._finder.awaited(until=now))
+        yield from self._finder.give_up(until=now)
 
     def _refuse(self, peer: PeerId, reason: str, text: str, now: float) -> Iterator[Effect]:
         yield Refusal(peer, by_us=True, reason=text)

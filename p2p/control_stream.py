@@ -17,7 +17,7 @@ from p2p.hello import FRAME_SIZE_MAX, Message, from_wire_untrusted, to_wire
 from p2p.network import PeerStream
 
 _UNSENT_MAX = 64
-"""Messages. The most at once are the addresses of a swarm of hundreds, 32 peers each."""
+"""Messages. The most at once are the addresses of all members, 32 peers each."""
 
 
 @dataclass(eq=False)

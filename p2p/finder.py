@@ -4,20 +4,22 @@
     now and then          -->  a feeler: somebody, whoever it is
     a caller waits        -->  that one, at once, at each of its places, for a bounded time
 
-`neighbours.py` says how many, `address_book.py` where. Of those a caller waits for, whoever
-uses this says when they are found, or gone again.
+`neighbours.py` says how many, `address_book.py` where. A caller hears of each peer it waits
+for once: that it was admitted, or that it was not reached.
 
 Pure, as both are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
 
 from p2p.address_book import AddressBook
+from p2p.admission_events import Dial, Unreached
 from p2p.neighbours import Neighbours
-from p2p.peer import PeerAddress, PeerId
+from p2p.peer import PeerId
 
 FIND_TIME_MAX = 5.0
 """Seconds a caller waits. A dial and a hello take a tenth of that on a machine that is swapping; for who
@@ -37,33 +39,42 @@ class Finder:
     _awaited: dict[PeerId, float] = field(default_factory=dict)
     """Until when; in that order."""
 
-    def seek(self, peer: PeerId, now: float) -> bool:
-        """Look for `peer`, which a caller waits for. False: too many are waited for."""
+    def seek(self, peer: PeerId, now: float, *, is_here: bool) -> Iterator[Unreached]:
+        """Look for `peer`, which a caller waits for. `is_here`: it is connected, and may be admitted yet."""
         if peer not in self._awaited:
             if len(self._awaited) >= AWAITED_MAX:
-                return False
+                yield Unreached(peer)
+                return
             self._awaited[peer] = now + FIND_TIME_MAX
             self.book.seek(peer)
-        return True
+        if not is_here:
+            yield from self.missed(peer)
 
-    def stop(self, peer: PeerId) -> bool:
-        """Nobody waits for `peer` any more; False if nobody did."""
-        return self._awaited.pop(peer, None) is not None
+    def found(self, peer: PeerId) -> None:
+        """`peer` was admitted."""
+        self._awaited.pop(peer, None)
 
-    def awaited(self, until: float = inf) -> list[PeerId]:
-        """Who is waited for no longer than `until`."""
-        return [peer for peer, deadline in self._awaited.items() if deadline <= until]
+    def missed(self, peer: PeerId) -> Iterator[Unreached]:
+        """A dial of `peer`, or its connection, came to nothing: that is all, unless another dial follows."""
+        if not self.book.is_sought(peer) and self._awaited.pop(peer, None) is not None:
+            yield Unreached(peer)
 
-    def next_dials(self, arriving: int, now: float) -> list[PeerAddress]:
+    def give_up(self, until: float = inf) -> Iterator[Unreached]:
+        """Those that are waited for no longer than `until`."""
+        for peer in [peer for peer, deadline in self._awaited.items() if deadline <= until]:
+            del self._awaited[peer]
+            yield Unreached(peer)
+
+    def next_dials(self, arriving: int, now: float) -> list[Dial]:
         """Where to dial now. `arriving` are connected, and may still prove to be members."""
         wanted = self._wanted(arriving)
         dials = self.book.next_dials(now, wanted)
         if self.neighbours.next_feeler(now) and not wanted:
             dials += self.book.feeler(now)
-        return dials
+        return [Dial(address) for address in dials]
 
     def next_wake(self, arriving: int) -> float:
-        """When to ask again, or to look at `awaited`, if nothing happens until then."""
+        """When to ask again, or to `give_up`, if nothing happens until then."""
         return min(
             self.neighbours.wake_at,
             self.book.next_wake() if self._wanted(arriving) else inf,

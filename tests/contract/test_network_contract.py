@@ -131,6 +131,24 @@ def test_a_stream_knows_its_peer_and_its_protocol(holds: Claim) -> None:
     holds(test)
 
 
+def test_what_streams_are_open_for_is_known_until_the_peer_ends_them(holds: Claim) -> None:
+    async def test(world: World) -> None:
+        async with connected_pair(world) as (a, b):
+            idle, _ = stream_makers(a, b)
+            assert set(a.open_protocols(b.me)) == set(b.open_protocols(a.me)) == set()
+            opened, accepted = await idle()
+            assert set(a.open_protocols(b.me)) == set(b.open_protocols(a.me)) == {"/kept/1"}
+            await accepted.send_eof()
+            assert await opened.receive_some() == b""
+            assert set(a.open_protocols(b.me)) == set()
+            assert set(b.open_protocols(a.me)) == {"/kept/1"}
+            await opened.aclose()
+            assert await accepted.receive_some() == b""
+            assert set(b.open_protocols(a.me)) == set()
+
+    holds(test)
+
+
 def test_a_protocol_nobody_answers_is_not_spoken(holds: Claim) -> None:
     async def test(world: World) -> None:
         async with connected_pair(world) as (a, b):

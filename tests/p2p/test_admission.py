@@ -37,7 +37,7 @@ from p2p.admission_events import (
     Unreached,
 )
 from p2p.boot_ids import BootIds
-from p2p.finder import FIND_TIME_MAX
+from p2p.finder import AWAITED_MAX, FIND_TIME_MAX
 from p2p.hello import Addresses, Bye, Hello
 from p2p.identity import Identity
 from p2p.known_peer import Origin
@@ -561,6 +561,15 @@ def test_a_connection_that_comes_to_nothing_is_not_waited_for() -> None:
 
 def test_a_peer_nobody_knows_is_wanted_in_vain() -> None:
     assert door().handle(PeerWanted(DAVE.peer_id), 1.0) == [Unreached(DAVE.peer_id)]
+
+
+def test_not_everybody_can_be_waited_for_at_once() -> None:
+    admission = crowded_door(2)
+    places = tuple(PeerAddress(PeerId(f"{number}"), "/memory/1") for number in range(AWAITED_MAX + 1))
+    admission.handle(AddressesFound(places, Origin.KEPT), 1.0)
+    effects = [effect for place in places for effect in admission.handle(PeerWanted(place.peer), 2.0)]
+    assert effects[-1] == Unreached(places[-1].peer)
+    assert sum(isinstance(effect, Unreached) for effect in effects) == 1
 
 
 def test_a_node_that_goes_looks_for_nobody() -> None:
