@@ -29,6 +29,7 @@ from federation.infer import (
     WorkerMessage,
 )
 from federation.request_codec import decode_request_untrusted, encode_request
+from ledger.probe import SPEED_MAX
 from ledger.records import Load
 from p2p.errors import BadFrame
 from p2p.fields import Fields
@@ -174,7 +175,7 @@ def _failure(fields: Fields) -> Failure:
     return Failure(fields.text("message", _MESSAGE_LENGTH_MAX), _load(fields))
 
 
-def _load_map(load: Load | None) -> dict[str, int] | None:
+def _load_map(load: Load | None) -> dict[str, Any] | None:
     return None if load is None else asdict(load)
 
 
@@ -186,6 +187,10 @@ def _load(fields: Fields) -> Load | None:
         slots_total=load.whole("slots_total", 0, COUNT_MAX),
         slots_busy=load.whole("slots_busy", 0, COUNT_MAX),
         queued=load.whole("queued", 0, COUNT_MAX),
+        # Of a peer that does not say them yet: not measured, and for all we know not loaded.
+        prefill_speed=load.number("prefill_speed", 0, SPEED_MAX) if "prefill_speed" in load else 0.0,
+        decode_speed=load.number("decode_speed", 0, SPEED_MAX) if "decode_speed" in load else 0.0,
+        is_loaded="is_loaded" in load and load.flag("is_loaded"),
     )
 
 

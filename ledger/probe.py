@@ -61,7 +61,7 @@ _COUNT_MAX = 2**20
 _KIND_MAX = 255
 """More kinds than there will ever be."""
 
-_SPEED_MAX = 10_000_000
+SPEED_MAX = 10_000_000
 """Tokens per second; a larger one is a lie or a defect."""
 
 _CLAIM = ("incarnation", "status")
@@ -250,7 +250,7 @@ def _load_row(load: Load) -> list[int | float | bool]:
 
 def _rounded(speed: float) -> int | float:
     """Three digits: nobody chooses by the fourth, and a whole number takes a third of a float's bytes."""
-    rounded = float(f"{min(speed, _SPEED_MAX):.3g}")
+    rounded = float(f"{min(speed, SPEED_MAX):.3g}")
     return int(rounded) if rounded.is_integer() else rounded
 
 
@@ -300,7 +300,7 @@ def _model_name(name: str) -> ModelName:
 
 def _load(fields: Fields) -> Load:
     slots_total, slots_busy, queued = (fields.whole(column, 0, _COUNT_MAX) for column in _LOAD)
-    prefill, decode = (fields.number(name, 0, _SPEED_MAX) if name in fields else 0.0 for name in _SPEEDS)
+    prefill, decode = (fields.number(name, 0, SPEED_MAX) if name in fields else 0.0 for name in _SPEEDS)
     is_loaded = "is_loaded" in fields and fields.flag("is_loaded")
     return Load(slots_total, slots_busy, queued, prefill, decode, is_loaded)
 

@@ -42,7 +42,7 @@ FULL_REQUEST = InferenceRequest(
 PLAIN_REQUEST = InferenceRequest(
     kind="completion", request_id=RequestId("r-2"), model=ModelName("tiny"), prompt="Once"
 )
-LOAD = Load(slots_total=4, slots_busy=2, queued=1)
+LOAD = Load(slots_total=4, slots_busy=2, queued=1, prefill_speed=512.5, decode_speed=41.0, is_loaded=True)
 
 FROM_FRONT: list[FrontMessage] = [Request(FULL_REQUEST, 7), Request(PLAIN_REQUEST), Credit(16)]
 FROM_WORKER: list[WorkerMessage] = [
