@@ -133,6 +133,8 @@ class Node:
 
     def write(self, key: str, value: bytes | None) -> None:
         """Say that our `key` has `value`; None deletes it."""
+        if self.world.witness is not None:
+            self.world.witness.said(self, key, value)
         if value is None:
             self.replica.delete(key)
         else:
@@ -205,6 +207,9 @@ class Node:
         record, leave = (self.replica.state.get(peer, key) for key in (NODE_KEY, LEAVE_KEY))
         return record is not None and not record.deleted and (leave is None or leave.deleted)
 
+    def holds_record(self, peer: PeerId) -> bool:
+        return self.replica.state.get(peer, NODE_KEY) is not None
+
     def holds(self, place: Place) -> bytes | None:
         """What stands at `place`, if anything does."""
         entry = self.replica.state.get(*place)
@@ -230,8 +235,8 @@ class Node:
         for peer in self.neighbours.let_go((), now):
             self.book.put_off(peer, _DOOR_CONFIG.enough_delay, now)
             self.world.network.close(self, peer, hello.ENOUGH)
-        for address in self.finder.next_dials(0, now):
-            self.world.network.dial(self, address)
+        for dial in self.finder.next_dials(0, now):
+            self.world.network.dial(self, dial.address)
         if self.news_at <= now:
             self.news_at = now + _DOOR_CONFIG.news_interval
             if self.pipes:

@@ -73,8 +73,8 @@ def _equal_replicas(world: World) -> None:
     for node in nodes:
         _copy(model, node.replica.state)
         assert node.replica.state.root_digest() == root
-    if world.watch is not None:
-        world.watch.begins_with(written)
+    if world.witness is not None:
+        world.witness.begins_with(written)
     _know(nodes)
 
 

@@ -33,7 +33,7 @@ from tests.sim.people import SharedProofs, member
 from tests.sim.timeline import Timeline
 
 if TYPE_CHECKING:
-    from tests.sim.invariants import Watch
+    from tests.sim.witness import Witness
     from tests.sim.wire import Pipe
 
 UPTIME_MAX = 2**17
@@ -75,7 +75,7 @@ class World:
         self.disks: dict[PeerId, list[bytes]] = {}
         """What the stopped ones kept of the ledger."""
         self.story: list[Seen] = []
-        self.watch: Watch | None = None
+        self.witness: Watch | None = None
         self.network = Network(self)
         self._boots: dict[int, int] = {}
         self._clocks = Random(seed + 1)
@@ -141,8 +141,8 @@ class World:
             fresh.replica.restore(self.disks[node.peer])
             fresh.replica.take_changes()
             fresh.known = {peer for peer in fresh.replica.state.owners() if fresh.has_place(peer)}
-        if self.watch is not None:
-            self.watch.restarted(fresh, has_disk=has_disk)
+        if self.witness is not None:
+            self.witness.restarted(fresh, has_disk=has_disk)
         fresh.book.add(node.book.addresses(), Origin.KEPT, fresh.now)
         self.introduce(fresh, [self.members[0], self.members[1]])
         fresh.begin()
@@ -150,24 +150,29 @@ class World:
 
     def pause(self, node: Node) -> None:
         """SIGSTOP: it does nothing, and does not know."""
+        self._disturb(node)
         node.is_paused = True
 
     def resume(self, node: Node) -> None:
         """SIGCONT: it finds all that came meanwhile at once, and its timers late."""
+        self._disturb(node)
         node.is_paused = False
         late = [core for core, at in enumerate(node.timers) if at <= self.now]
         self.network.release(node, [(self._late_timer, node, core) for core in late])
 
     def deafen(self, node: Node) -> None:
         """It is stuck: it reads nothing. Its connections stay, and it goes on talking."""
+        self._disturb(node)
         node.is_deaf = True
 
     def undeafen(self, node: Node) -> None:
+        self._disturb(node)
         node.is_deaf = False
         self.network.release(node, [])
 
     def split(self, island: Iterable[Node], *, connections_last: float = 1.0) -> None:
         """These and the others lose each other. Their connections break after so many seconds."""
+        self._disturb(None)
         self.faults.island = frozenset(node.peer for node in island)
         for node in self:
             if node.peer in self.faults.island:
@@ -175,6 +180,11 @@ class World:
                     if peer not in self.faults.island:
                         after = self.rng.uniform(0.5, 1.0) * connections_last
                         self.network.break_connection(node, pipe.target, after)
+
+    def heal(self) -> None:
+        """Everybody reaches everybody again."""
+        self._disturb(None)
+        self.faults.heal()
 
     def connect_all(self, some: Iterable[Node], others: Iterable[Node]) -> None:
         """Each of `some` is connected to each of `others` now, whoever would have dialled when."""
@@ -222,12 +232,12 @@ class World:
 
     def status_changed(self, observer: Node, peer: PeerId, status: Status) -> None:
         self.story.append(Seen(self.now, observer.peer, peer, status))
-        if self.watch is not None:
-            self.watch.status_changed(observer, peer, status)
+        if self.witness is not None:
+            self.witness.status_changed(observer, peer, status)
 
     def ledger_changed(self, node: Node, change: Change) -> None:
-        if self.watch is not None:
-            self.watch.ledger_changed(node, change)
+        if self.witness is not None:
+            self.witness.ledger_changed(node, change)
 
     def keep_trace(self) -> None:
         """Digest everything that arrives from now on."""
@@ -250,6 +260,10 @@ class World:
         node = Node(self, number, member(number), self.proofs, boot)
         self.nodes[node.peer] = node
         return node
+
+    def _disturb(self, node: Node | None) -> None:
+        if self.witness is not None:
+            self.witness.disturbed(node)
 
     def _begin(self, node: Node, _: None) -> None:
         node.begin()
