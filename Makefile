@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench bench-swarm sim clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,17 @@ lint: setup
 
 bench: setup
 	$(BIN)/python tests/bench/run.py
+
+bench-swarm: setup
+	$(BIN)/python tests/bench/swarm_liveness.py
+
+# An hour or so on two cores; `HOURS=50 make sim` is shorter. Prints a table and writes docs/simulation.md.
+sim: setup
+	$(BIN)/python tests/sim/run.py
+
+# A hundred thousand near misses against each decoder. SEED= replays a run, COUNT= makes it shorter.
+fuzz: setup
+	$(BIN)/python tests/fuzz/run.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis

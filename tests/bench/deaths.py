@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, over_rounds
 from tests.real.swarm_processes import NodeProcess, NodeProcesses, is_online
 
 RUNS = 5
@@ -25,16 +24,11 @@ def measure(folder: Path) -> Iterator[Figure]:
             victim.thaw()
             killed.append(_seconds_until_seen(witness, victim.process.kill))
             victim.wait()
-    yield from _figures("killed", killed, aim=1)
-    yield from _figures("frozen", frozen, aim=5)
+    yield from over_rounds("a killed node is not online", killed, "s", 1)
+    yield from over_rounds("a frozen node is not online", frozen, "s", 5)
 
 
 def _seconds_until_seen(witness: NodeProcess, strike: Callable[[], None]) -> float:
     witness.wait_until(lambda rows: is_online(rows, "victim"))
     strike()
     return witness.wait_until(lambda rows: not is_online(rows, "victim"))
-
-
-def _figures(what: str, times: list[float], aim: float) -> Iterator[Figure]:
-    yield Figure(f"a {what} node is not online, median of {RUNS}", median(times), "s", aim)
-    yield Figure(f"a {what} node is not online, longest of {RUNS}", max(times), "s", aim)

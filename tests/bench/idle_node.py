@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
+from tests.bench.cost import processor_time, resident_bytes
 from tests.bench.figures import Figure
 from tests.real.swarm_processes import NodeProcess, NodeProcesses, is_online
 
@@ -30,19 +29,8 @@ def measure(folder: Path) -> Iterator[Figure]:
 
 def _watch(node: NodeProcess, situation: str) -> Iterator[Figure]:
     node.live(SETTLE)
-    before = _processor_time(node)
+    before = processor_time(node)
     node.live(WATCH)
-    share = (_processor_time(node) - before) / WATCH
-    memory = sum(process.memory_info().rss for process in _processes(node))
-    yield Figure(f"idle node {situation}, resident", memory / 2**20, "MB", 150)
+    share = (processor_time(node) - before) / WATCH
+    yield Figure(f"idle node {situation}, resident", resident_bytes(node) / 2**20, "MB", 150)
     yield Figure(f"idle node {situation}, of one core", share * 100, "%", 1)
-
-
-def _processor_time(node: NodeProcess) -> float:
-    """Seconds that its processes have computed so far."""
-    times = [process.cpu_times() for process in _processes(node)]
-    return sum(time.user + time.system for time in times)
-
-
-def _processes(node: NodeProcess) -> list[psutil.Process]:
-    return [psutil.Process(node.process.pid), *node.engines()]

@@ -54,6 +54,8 @@ class NodeProcess:
         self.api = ""
         """`http://127.0.0.1:<port>`, once it is ready."""
         self.peer_id = ""
+        self.ready_at = 0.0
+        """On `time.monotonic`, when it said so."""
         self.log: list[str] = []
         """What it said on stderr, line by line."""
         self._is_ready = threading.Event()
@@ -125,9 +127,9 @@ class NodeProcess:
         self.process.kill()
         self.process.wait(STOP_TIMEOUT)
 
-    def wait(self) -> int:
+    def wait(self, within: float = STOP_TIMEOUT) -> int:
         """Its exit code, once it has ended."""
-        return self.process.wait(STOP_TIMEOUT)
+        return self.process.wait(within)
 
     def close(self) -> None:
         """End it, politely first, and let go of everything."""
@@ -146,6 +148,7 @@ class NodeProcess:
             self.log.append(line)
             event = json.loads(line) if line.startswith("{") else {}
             if event.get("event") == "ready":
+                self.ready_at = time.monotonic()
                 self.api, self.peer_id = event["api"], event["peer_id"]
                 self._is_ready.set()
         self._has_ended.set()
@@ -177,9 +180,24 @@ class NodeProcesses:
         network: tuple[str, ...] = LOOPBACK_ONLY,
     ) -> NodeProcess:
         """A node of that name, once it answers. `command`: start, join or front."""
-        node = NodeProcess(command, name, self._folder / name, (*network, *flags), token)
+        return self.launch(command, name, *flags, token=token, network=network).wait_until_ready()
+
+    def launch(
+        self,
+        command: str,
+        name: str,
+        *flags: str,
+        token: str | None = None,
+        network: tuple[str, ...] = LOOPBACK_ONLY,
+    ) -> NodeProcess:
+        """The same, before it answers: for those who start together."""
+        node = NodeProcess(command, name, self.home(name), (*network, *flags), token)
         self._stack.callback(node.close)
-        return node.wait_until_ready()
+        return node
+
+    def home(self, name: str) -> Path:
+        """Where a node of that name lives, or will."""
+        return self._folder / name
 
 
 def run_program(*arguments: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
