@@ -113,6 +113,7 @@ class AddressBook:
 
     def admitted(self, peer: PeerId, now: float) -> None:
         """`peer`, which is connected, proved to be a member: its failures are forgiven."""
+        self._sought.pop(peer, None)
         if known := self._peers.get(peer):
             known.is_admitted = True
             known.met_at = now

@@ -56,7 +56,7 @@ from p2p.network import Connected, Disconnected, Rerouted
 from p2p.peer import PeerAddress, PeerId
 from p2p.peer_events import Member, PeerAdmitted, PeerLost
 
-_REFUSALS = frozenset({hello.REFUSED, hello.COPIED_HOME, hello.MISBEHAVED, hello.CROWDED})
+_REFUSALS = frozenset({hello.REFUSED, hello.COPIED_HOME, hello.MISBEHAVED})
 """Goodbyes that a person at the other end should read."""
 
 

@@ -39,9 +39,9 @@ class AdmissionConfig:
     neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
     """How many members it stays connected to."""
     members_max: int = 128
-    """Four times what a node keeps. A newcomer is let in and another one goes, unless all
-    are new or in use: so this is 20 newcomers a second, at a token's one address, or a front that has a
-    hundred answers under way. Beyond it a newcomer is told where the others are, and goes there."""
+    """Four times what a node keeps. A newcomer is let in and another one goes, unless all are in use: so
+    this is a worker that answers a hundred fronts at once, which no machine does well. Beyond it a
+    newcomer is told where the others are, and goes there."""
     address_frames_max: int = 600
     """ADDRESSES from one peer in a minute. An honest one sends a few; ten a second cost us nothing yet."""
 
@@ -61,4 +61,4 @@ class AdmissionConfig:
 
     def __post_init__(self) -> None:
         assert 0 < self.retry_delay < self.hello_timeout
-        assert self.neighbours.max < self.members_max
+        assert 2 * self.neighbours.max < self.members_max

@@ -102,18 +102,21 @@ class Neighbours:
     def let_go(self, in_use: Container[PeerId], now: float) -> list[PeerId]:
         """Whom to say goodbye to now, because there are too many; call `went` when it is said.
 
-        Never one of those `in_use`, nor one that has just come.
+        Never one of those `in_use`, nor one that has just come. In a rush, twice too many, all but
+        the newest may go: who is left is a sample of them all, and the next to come hears of it.
         """
         if now < self._look_at:
             return []
         surplus, settled = self._surplus, now - self.config.settle_time
-        idle = (
-            []
-            if surplus <= 0
-            else [peer for peer, since in self._since.items() if since <= settled and peer not in in_use]
-        )
-        self._look_at = now + self.config.look_interval if len(idle) < surplus else inf
-        return self.rng.sample(idle, min(surplus, len(idle))) if idle else []
+        idle = [peer for peer in self._since if peer not in in_use] if surplus > 0 else []
+        ripe = [peer for peer in idle if self._since[peer] <= settled]
+        gone = self.rng.sample(ripe, min(max(0, surplus), len(ripe)))
+        rush = surplus - len(gone) - self.config.max
+        if rush > 0:
+            new = [peer for peer in idle if self._since[peer] > settled][:-1]
+            gone += self.rng.sample(new, min(rush, len(new)))
+        self._look_at = now + self.config.look_interval if len(gone) < surplus else inf
+        return gone
 
     @property
     def _surplus(self) -> int:

@@ -324,6 +324,18 @@ def test_who_is_connected_is_not_sought() -> None:
     assert not book.is_sought(BOB.peer_id)
 
 
+def test_who_was_sought_and_found_is_not_dialled_at_once_when_it_is_lost() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.KEPT, 0.0)
+    book.connected(BOB.peer_id)
+    book.seek(BOB.peer_id)
+    book.admitted(BOB.peer_id, 1.0)
+    book.put_off(BOB.peer_id, 60.0, 2.0)
+    book.disconnected(BOB.peer_id, 2.0)
+    assert book.next_dials(3.0) == []
+    assert book.next_wake() >= 32.0
+
+
 def test_a_feeler_goes_to_anybody_but_who_was_put_off() -> None:
     book = book_of()
     book.add([*many(3), at(LAN)], Origin.KEPT, 0.0)

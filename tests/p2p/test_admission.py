@@ -368,7 +368,7 @@ def test_too_many_who_say_nothing_are_turned_away_and_members_stay() -> None:
     assert CAROL.peer_id in admission.members
 
 
-SMALL = replace(CONFIG, neighbours=NeighboursConfig(min=2, max=3), members_max=6)
+SMALL = replace(CONFIG, neighbours=NeighboursConfig(min=2, max=3), members_max=7)
 SETTLED = SMALL.neighbours.settle_time
 CROWD = [identity(f"crowd {number}") for number in range(8)]
 
@@ -413,14 +413,22 @@ def test_newcomers_at_once_all_stay_for_a_while() -> None:
     assert len(goodbyes(effects)) == 2
 
 
-def test_where_nobody_can_go_a_newcomer_is_told_of_the_others_and_comes_later() -> None:
-    admission = crowded_door(6)
+def test_where_all_are_in_use_a_newcomer_is_told_of_the_others_and_comes_later() -> None:
+    admission = crowded_door(7, in_use={who.peer_id for who in CROWD})
     admission.handle(Connected(CAROL.peer_id), 0.0)
     admission.handle(ControlOpened(CAROL.peer_id, ControlId(9)), 0.0)
     effects = admission.handle(says_hello(CAROL, 9), 0.0)
     assert effects[-1] == Disconnect(CAROL.peer_id, ControlId(9), Bye(hello.CROWDED))
     told = addresses_told(effects)[9]
-    assert {address.peer for address in told.addresses} == {who.peer_id for who in CROWD[:6]}
+    assert {address.peer for address in told.addresses} == {who.peer_id for who in CROWD[:7]}
+
+
+def test_who_rushes_in_is_let_in_told_of_the_others_and_makes_room() -> None:
+    admission = crowded_door(6)
+    effects = admit(admission, CAROL, 9, 0.1)
+    (gone,) = goodbyes(effects)
+    assert gone != CAROL.peer_id
+    assert len(addresses_told(effects)[9].addresses) == 6
 
 
 def test_enough_is_no_evidence_and_its_peer_is_left_alone_for_a_while() -> None:

@@ -64,6 +64,17 @@ def test_while_all_are_new_or_in_use_it_is_looked_again_later() -> None:
     assert neighbours.let_go((), 100.0) == []
 
 
+def test_in_a_rush_a_sample_of_all_is_kept_and_the_newest() -> None:
+    neighbours = Neighbours(Random(1), CONFIG)
+    for number, peer in enumerate(peers(100)):
+        neighbours.came(peer, number * 0.01)
+        for gone in neighbours.let_go((), number * 0.01):
+            assert gone != peer
+            neighbours.went(gone)
+    assert len(neighbours.peers) == 2 * CONFIG.max
+    assert min(neighbours.peers) < "0070"
+
+
 def test_a_feeler_goes_out_now_and_then_and_once_each_time() -> None:
     neighbours = Neighbours(Random(1), CONFIG)
     assert neighbours.wake_at == inf
