@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench bench-swarm sim clean
+.PHONY: setup demo test lint bench bench-swarm sim fuzz clean
 
 setup: $(STAMP)
 

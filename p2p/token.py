@@ -212,7 +212,7 @@ def _body_untrusted(text: str) -> dict[Any, Any]:
 
 def _is_incomplete(body: bytes) -> bool:
     """Whether `body` only lacks its end. (An altered length may look the same.)"""
-    unpacker = msgpack.Unpacker(strict_map_key=False)
+    unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=max(1, len(body)))
     unpacker.feed(body)
     try:
         unpacker.skip()
