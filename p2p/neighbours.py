@@ -31,8 +31,8 @@ class NeighboursConfig:
     """Links to random members. A random graph holds together from ln n links on, and ln 4096 is 8.3:
     with 24, half of the swarm may die in one moment, and 12 are left."""
     max: int = 32
-    """A third above `min`: a newcomer, or a peer that lets us go, asks for nothing more. Up to 33 nodes
-    everybody is connected to everybody, which no home is too large for."""
+    """A third above `min`: a newcomer, or a peer that lets us go, asks for nothing more. Up to 33 nodes,
+    as in any home, everybody is connected to everybody."""
     feeler_interval: float = 30.0
     """Between dials of somebody by chance. One dial in 30 s costs nothing, and of a thousand nodes it
     makes 33 a second: two halves that were apart are one again within a second or two, and a peer whose
