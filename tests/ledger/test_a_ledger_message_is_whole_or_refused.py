@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from random import Random
 from typing import Any
 
-import msgpack
 import pytest
 
 from ledger.sync_messages import (
@@ -78,16 +75,3 @@ def test_keys_of_a_later_version_are_ignored() -> None:
 def test_a_message_of_another_shape_is_refused(frame: dict[str, Any]) -> None:
     with pytest.raises(BadFrame):
         decode_message_untrusted(frame)
-
-
-def test_near_misses_raise_one_exception_only() -> None:
-    rng = Random(11)
-    frames = [msgpack.packb(encode_message(message)) for message in MESSAGES]
-    for _ in range(30_000):
-        mutated = bytearray(rng.choice(frames))
-        for _ in range(rng.randint(1, 3)):
-            mutated[rng.randrange(len(mutated))] = rng.randrange(256)
-        frame = len(mutated).to_bytes(4, "big") + bytes(mutated)
-        with suppress(BadFrame):
-            for message in FrameDecoder(FRAME_SIZE_MAX).feed_untrusted(frame):
-                decode_message_untrusted(message)

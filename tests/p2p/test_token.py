@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import string
 from base64 import urlsafe_b64encode
-from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 
@@ -170,15 +169,6 @@ def test_near_misses_with_a_true_checksum_are_bad_tokens() -> None:
     for near_miss in near_misses:
         with pytest.raises(BadToken):
             Token.decode(encoded(msgpack.packb(near_miss)))
-
-
-@given(st.data())
-def test_mutations_with_a_true_checksum_raise_nothing_else(data: st.DataObject) -> None:
-    raw = bytearray(msgpack.packb(body()))
-    for _ in range(data.draw(st.integers(1, 3))):
-        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    with suppress(BadToken):
-        Token.decode(encoded(bytes(raw)))
 
 
 @given(st.binary(max_size=300))
