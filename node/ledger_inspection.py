@@ -15,7 +15,7 @@ from ledger.entry import SWARM, Entry, Place, decode_entry_untrusted
 from ledger.errors import BadEntry, BadRecord
 from ledger.proof import Proofs
 from ledger.record_fields import decode_value_untrusted
-from ledger.records import NODE_KEY
+from ledger.records import LEAVE_KEY, NODE_KEY
 from ledger.state import EVERYDAY, LedgerLimits, LedgerState, Refused
 from node.errors import WrongUse
 from node.status_table import node_names
@@ -181,10 +181,10 @@ class _SignaturesOnly(Proofs):
 
 
 def _names(entries: Iterable[Entry]) -> dict[PeerId, str]:
-    """What the nodes call themselves."""
+    """What the nodes call themselves, or did when they left."""
     names = {SWARM: SWARM_NAME}
     for entry in entries:
-        if entry.key == NODE_KEY and not entry.deleted:
+        if entry.key in (NODE_KEY, LEAVE_KEY) and not entry.deleted:
             try:
                 name = decode_value_untrusted(entry.value).get("name")
             except BadRecord:

@@ -38,6 +38,11 @@ def test_each_entry_that_no_ledger_would_take_is_found() -> None:
     assert (findings.entries, findings.owners, findings.size_bytes) == (1, 1, len(good.encoded))
 
 
+def test_a_node_that_left_is_still_called_by_its_name() -> None:
+    contents = read_contents(encoded(says(BOB, "leave", {"name": "cellar"})))
+    assert find_owner("cellar", contents) == BOB.peer_id
+
+
 def test_two_files_have_one_root_exactly_if_the_same_stands_in_them() -> None:
     files = encoded(*HOUSEHOLD), encoded(*HOUSEHOLD)[::-1], encoded(*HOUSEHOLD[1:])
     roots = [verify(file, FOUNDER.public_key).root_digest.hex() for file in files]
