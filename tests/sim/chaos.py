@@ -100,7 +100,10 @@ class Chaos:
     def slow_down(self) -> None:
         if node := self.someone():
             self.world.faults.slow[node.peer] = self.rng.uniform(0.05, 0.5)
-            self.later(lambda: self.world.faults.slow.pop(node.peer, None) and None)
+            self.later(lambda: self._speed_up(node))
+
+    def _speed_up(self, node: Node) -> None:
+        self.world.faults.slow.pop(node.peer, None)
 
     def down(self, stop: Callable[[Node], None], *, has_disk: bool) -> None:
         """Some process ends, and is started again."""

@@ -21,8 +21,8 @@ class Faults:
     loss: float = 0.0
     """Share of frames that get lost, of both protocols."""
     is_tcp_exact: bool = False
-    """A lost frame of the ledger is not gone: it comes `retransmission` later, and all behind it waits. That is
-    what streams do. Without it whole frames vanish, which is harder on the cores."""
+    """A lost frame of the ledger is not gone: it comes `retransmission` later, and all behind it waits.
+    That is what streams do. Without it whole frames vanish, which is harder on the cores."""
     retransmission: float = 0.2
     """Linux's smallest retransmission timeout."""
     is_reordering: bool = True

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from ledger import probe
-from ledger.probe import Ack, Claims, Gossip, Ping, RelayedAck, to_frame
+from ledger.probe import Ack, Claims, Gossip, Ping, to_frame
 from ledger.records import Load, ModelName
 from ledger.rumour import Claim, Rumour, Status
 from ledger.sync_messages import Entries, Message, News, Root, encode_message
@@ -34,10 +34,10 @@ def exact_size(frame: dict[str, Any]) -> int:
 
 def probe_size(message: probe.Message) -> int:
     """The bytes of a probe message from a node with `LOADS`."""
-    size: int
     match message:
         case Ping(sequence, incarnation, None) | Ack(sequence, incarnation):
-            size = _pulse_size(type(message), sequence.bit_length(), incarnation.bit_length())
+            is_ping = isinstance(message, Ping)
+            size = _pulse_size(is_ping, sequence.bit_length(), incarnation.bit_length())
         case Gossip():
             size = _EMPTY_GOSSIP
         case Claims(claims):
@@ -72,7 +72,8 @@ def address_of(number: int) -> str:
 
 
 @cache
-def _pulse_size(kind: type[Ping] | type[Ack], sequence_bits: int, incarnation_bits: int) -> int:
+def _pulse_size(is_ping: bool, sequence_bits: int, incarnation_bits: int) -> int:
+    kind = Ping if is_ping else Ack
     message = kind((1 << sequence_bits) - 1, (1 << incarnation_bits) - 1)
     return exact_size(to_frame(message, LOADS))
 

@@ -31,8 +31,8 @@ from tests.sim.witness import Witness
 from tests.sim.world import World
 
 OFFLINE_MAX = 75.0
-"""Seconds for which a peer that is well may be called offline by who is well: the longest back-off of a dial is
-60 s, a dial into the void takes 5 s, and what is missed then comes with a summary within 10 s or so."""
+"""Seconds for which a peer that is well may be called offline by who is well: the longest back-off of a dial
+is 60 s, a dial into the void takes 5 s, and what is missed then comes with a summary within 10 s or so."""
 
 CHECK_INTERVAL = 2.0
 """Seconds between two walks through one node."""
@@ -163,11 +163,15 @@ class Watch(Witness):
         entries = sum(1 for _ in node.replica.state.entries())
         owners_max, owner_entries_max = node.replica.state.limits.owners_max, 1024
         measured = {
-            "questions": (len(probing._questions), peers),
+            # One about somebody who was forgotten ends when its answer is due.
+            "questions": (len(probing._questions), len(self.world.members)),
             "relays": (len(relays._relays), node.detector.config.relays_max),
             "rumours": (len(node.detector.beliefs._urgent._told), peers + 1),
             "idle rumours": (len(node.detector.beliefs._idle._told), peers + 1),
-            "debts": (node.spread.debts, (links + 1) * (2 * entries + 4 * owners_max + 4 * owner_entries_max)),
+            "debts": (
+                node.spread.debts,
+                (links + 1) * (2 * entries + 4 * owners_max + 4 * owner_entries_max),
+            ),
             "connections": (links, _CONNECTIONS_MAX + len(self.world.members)),
         }
         for what, (count, most) in measured.items():

@@ -11,7 +11,7 @@ do the same wiring between tasks and streams.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +53,10 @@ _ROUNDING = 1e-9
 class Settings:
     """What all nodes of a simulation have in common."""
 
-    neighbours: NeighboursConfig = NeighboursConfig()
-    liveness: LivenessConfig = LivenessConfig()
-    spread: SpreadConfig = SpreadConfig()
-    limits: LedgerLimits = LedgerLimits()
+    neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
+    liveness: LivenessConfig = field(default_factory=LivenessConfig)
+    spread: SpreadConfig = field(default_factory=SpreadConfig)
+    limits: LedgerLimits = field(default_factory=LedgerLimits)
     has_ledger: bool = True
     """Without it only the failure detector runs: of who lives, the ledger says nothing."""
 

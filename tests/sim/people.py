@@ -20,7 +20,7 @@ ADMINS = 3
 """The first so many members may write what the whole swarm follows."""
 
 _REMEMBERED_MAX = 100_000
-"""Entries; twenty times what a thousand nodes say. A run of hours that writes all the time forgets the rest."""
+"""Entries: twenty times what a thousand nodes say."""
 
 
 @cache

@@ -7,7 +7,7 @@ at once, in processes; a scenario knows nothing of that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ledger.rumour import Status
@@ -32,9 +32,9 @@ class Case:
 
     size: int
     seed: int
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     amount: float = 0.0
-    """How much of it: writes, victims, or hours, as the scenario says."""
+    """How much of it: writes, victims, or node-hours."""
 
     def world(self, *, loss: float = LOSS, run: float = 10.0) -> World:
         return settled(self.size, self.seed, Faults(loss=loss), self.settings, run=run)
@@ -63,11 +63,15 @@ def deaths(case: Case) -> Samples:
 
 
 def kill_in(world: World, count: int) -> Samples:
-    watch = _one_after_the_other(world, count, world.kill, lambda node: world.restart(node) and None)
+    watch = _one_after_the_other(world, count, world.kill, lambda node: _restart(world, node))
     return {
         "killed, noticed by the connected": _counting_missing(watch.noticed_by_linked, count),
         "killed, noticed by all": _counting_missing(watch.noticed_by_all, count),
     }
+
+
+def _restart(world: World, node: Node) -> None:
+    world.restart(node)
 
 
 def freezes(case: Case) -> Samples:
@@ -111,7 +115,7 @@ def idle_in(world: World, duration: float = 60.0) -> Samples:
 
 
 def mistakes(case: Case) -> Samples:
-    """Hours of nothing but loss: how often somebody well is called suspect, or offline. `amount` is node-hours."""
+    """Hours of nothing but loss: how often somebody well is called suspect, or offline."""
     settings = Settings(case.settings.neighbours, case.settings.liveness, has_ledger=False)
     world = settled(case.size, case.seed, Faults(loss=0.05), settings)
     world.story.clear()
@@ -119,7 +123,9 @@ def mistakes(case: Case) -> Samples:
     return {
         "node-hours": [case.amount],
         "false offline": [float(len(world.said(Status.OFFLINE)))],
-        "false suspect": [float(len({(seen.peer, round(seen.at / 10)) for seen in world.said(Status.SUSPECT)}))],
+        "false suspect": [
+            float(len({(seen.peer, round(seen.at / 10)) for seen in world.said(Status.SUSPECT)}))
+        ],
     }
 
 

@@ -35,7 +35,7 @@ _ALIVE = Claim(0, Status.ALIVE)
 def settled(
     size: int, seed: int, faults: Faults | None = None, settings: Settings | None = None, *, run: float = 10.0
 ) -> World:
-    """A swarm of `size` that found itself long ago. It has run for `run` seconds, without faults but delay."""
+    """A swarm of `size` that found itself long ago. It has run for `run` seconds with no fault but delay."""
     wanted = faults or Faults()
     loss, wanted.loss = wanted.loss, 0.0
     world = World(size, seed, wanted, settings, is_begun=False)

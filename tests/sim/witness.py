@@ -1,4 +1,4 @@
-"""A witness: sees all that happens in a world. Does nothing by itself; see `invariants.py` and `stopwatch.py`."""
+"""A witness: sees all that happens in a world. What it makes of it: `invariants.py`, `stopwatch.py`."""
 
 from __future__ import annotations
 

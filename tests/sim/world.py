@@ -33,8 +33,8 @@ from tests.sim.people import SharedProofs, member
 from tests.sim.timeline import Timeline
 
 if TYPE_CHECKING:
-    from tests.sim.witness import Witness
     from tests.sim.wire import Pipe
+    from tests.sim.witness import Witness
 
 UPTIME_MAX = 2**17
 """Seconds by which the machines' monotonic clocks differ: a day and a half."""
@@ -75,7 +75,7 @@ class World:
         self.disks: dict[PeerId, list[bytes]] = {}
         """What the stopped ones kept of the ledger."""
         self.story: list[Seen] = []
-        self.witness: Watch | None = None
+        self.witness: Witness | None = None
         self.network = Network(self)
         self._boots: dict[int, int] = {}
         self._clocks = Random(seed + 1)
@@ -219,7 +219,7 @@ class World:
     # What nodes report.
 
     def clock_ahead(self, number: int) -> float:
-        """How far the monotonic clock of machine `number` is ahead. It goes on when a process is restarted."""
+        """How far the monotonic clock of machine `number` is ahead; a restarted process finds it gone on."""
         if number not in self._uptimes:
             self._uptimes[number] = float(self._clocks.randrange(UPTIME_MAX))
         return self._uptimes[number]
@@ -285,5 +285,3 @@ class World:
     def _late_timer(self, node: Node, core: int) -> None:
         if node.is_running and not node.is_paused:
             node.on_timer(core)
-
-
