@@ -25,6 +25,9 @@ _NUMBER_MAX = 2**63 - 1
 """What every reader's integers hold."""
 _DEPTH_MAX = 4
 """Of maps and lists in one field. Nothing a record describes goes deeper, and a stack has an end."""
+_LATER_DEPTH_MAX = 32
+"""The same of what later versions may say: no limit to them, and one to who lies. msgpack reads a thousand
+levels and writes half as many."""
 
 
 def encode_value(value: Mapping[str, Any]) -> bytes:
@@ -91,8 +94,21 @@ class RecordFields:
         return value
 
     def unread(self) -> dict[str, Any]:
-        """What no other call has taken."""
+        """What no other call has taken, to be written again as it is."""
+        if not _is_shallow(self._unread, _LATER_DEPTH_MAX):
+            raise BadRecord("a field of another version is nested too deep")
         return self._unread
+
+
+def _is_shallow(value: object, depth: int) -> bool:
+    """Whether `value` has at most `depth` levels."""
+    match value:
+        case dict():
+            return depth > 0 and all(_is_shallow(each, depth - 1) for each in value.values())
+        case list():
+            return depth > 0 and all(_is_shallow(each, depth - 1) for each in value)
+        case _:
+            return True
 
 
 def _is_plain(value: object, depth: int) -> bool:
@@ -113,7 +129,12 @@ def _is_plain(value: object, depth: int) -> bool:
 def _ordered(value: object) -> object:
     """`value` with every map in the order of its keys, however deep."""
     if isinstance(value, Mapping):
-        return {key: _ordered(value[key]) for key in sorted(value)}
+        return {key: _ordered(value[key]) for key in sorted(value, key=_key_order)}
     if isinstance(value, list | tuple):
         return [_ordered(each) for each in value]
     return value
+
+
+def _key_order(key: str | bytes) -> tuple[bool, str | bytes]:
+    """Text first: bytes, which only other versions use as keys, compare with themselves alone."""
+    return isinstance(key, bytes), key

@@ -27,7 +27,7 @@ from ledger.errors import BadEntry, BadRecord
 from ledger.floor import floor_count
 from ledger.proof import Proofs
 from ledger.record_fields import decode_value_untrusted, encode_value
-from ledger.records import decode_record, encode_record, key_of
+from ledger.records import Record, decode_record, encode_record, key_of
 from node.engine import wire
 from p2p import hello, yamux_frames
 from p2p.credential import Credential
@@ -74,21 +74,16 @@ def _decode_entry(data: bytes) -> Entry:
     return entry
 
 
-_RECORD_KEYS = [key_of(record) for record in seeds.RECORDS]
-
-
-def _decode_records(data: bytes) -> Any:
-    """As whatever record could be meant."""
-    value = decode_value_untrusted(data)
-    read, errors = [], []
-    for key in _RECORD_KEYS:
-        try:
-            read.append(decode_record(key, value))
-        except BadRecord as error:
-            errors.append(error)
-    if not read:
-        raise errors[0]
-    return read[0]
+def _record_row(record: Record) -> Decoder:
+    """Any value, read as what stands under the key of `record`."""
+    key = key_of(record)
+    return Decoder(
+        f"ledger/records {key.partition('/')[0]}",
+        [encode_value(encode_record(each)) for each in (record, *seeds.RECORDS)],
+        lambda data: decode_record(key, decode_value_untrusted(data)),
+        BadRecord,
+        lambda read: encode_value(encode_record(read)),
+    )
 
 
 _FIELDS: dict[str, tuple[Any, Callable[[Fields, str], Any]]] = {
@@ -231,13 +226,7 @@ DECODERS = [
         lambda entry: entry.encoded,
         are_msgpack=False,
     ),
-    Decoder(
-        "ledger/records",
-        [encode_value(encode_record(record)) for record in seeds.RECORDS],
-        _decode_records,
-        BadRecord,
-        lambda record: encode_value(encode_record(record)),
-    ),
+    *map(_record_row, seeds.RECORDS),
     Decoder(
         "ledger/sync_messages",
         seeds.packed(map(sync_messages.encode_message, seeds.LEDGER_MESSAGES)),

@@ -102,3 +102,18 @@ def test_a_node_record_without_what_it_needs_is_refused(missing: str) -> None:
 
 def test_equal_maps_are_equal_bytes() -> None:
     assert encode_value({"a": {"x": 1, "y": 2}, "b": 3}) == encode_value({"b": 3, "a": {"y": 2, "x": 1}})
+
+
+def test_what_another_version_says_is_written_again_whatever_its_keys_are() -> None:
+    said = {"later": {"b": 1, b"a": [2], "a": {b"x": 3}}}
+    record = decode_record(NODE_KEY, {**encode_record(NODE), **said})
+    assert record is not None
+    assert encode_record(record)["later"] == said["later"]
+    assert decode_value_untrusted(encode_value(encode_record(record)))["later"] == said["later"]
+
+
+@pytest.mark.parametrize("depth", [40, 400, 900])
+def test_what_is_nested_too_deep_to_be_written_again_is_refused(depth: int) -> None:
+    value = decode_value_untrusted(b"\x82\xa5later" + b"\x91" * depth + b"\xc0" + b"\xa4name\xa1x")
+    with pytest.raises(BadRecord):
+        decode_record("leave", value)
