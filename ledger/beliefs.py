@@ -154,15 +154,20 @@ class Beliefs:
             else:
                 self.learn(rumour.peer, rumour.claim, now)
 
-    def hear_itself(self, peer: PeerId, incarnation: int, now: float) -> None:
+    def hear_itself(self, peer: PeerId, incarnation: int, now: float, *, is_pushed: bool) -> None:
         """`peer` said by its own mouth that it lives. Its word has no limits, for it can harm itself only.
 
-        So it also puts right what a liar told us of it before we knew anything.
+        So it also puts right what a liar told us of it before we knew anything, and is believed however
+        often liars made it refute; what is not pushed then rides on.
         """
-        if self.peers[peer].claim.incarnation > incarnation + JUMP_MAX:
-            self._believe(peer, Claim(incarnation, Status.ALIVE), now)
-        else:
-            self.learn(peer, Claim(incarnation, Status.ALIVE), now)
+        held, said = self.peers[peer].claim, Claim(incarnation, Status.ALIVE)
+        if held.incarnation > incarnation + JUMP_MAX:
+            self._believe(peer, said, now)
+        elif is_pushed:
+            self.learn(peer, said, now)
+        elif said > held:
+            self._believe(peer, said, now)
+            self._ride(peer, said)
 
     def catch_up(self, rumours: Iterable[Rumour], now: float) -> list[Rumour]:
         """Merge what one neighbour holds. Which of it the accused must be told, over our link to it.
@@ -190,16 +195,28 @@ class Beliefs:
         was_unknown = health.claim == UNKNOWN
         self._believe(peer, claim, now)
         if not was_unknown:
-            self._idle.drop(peer)
-            self._urgent.add(peer, claim)
+            self._ride(peer, claim)
+
+    def answer_complaint(self, claim: Claim, *, is_pushed: bool) -> None:
+        """A ping held `claim` against us. Its answer takes that back, however often it is asked.
+
+        That costs whoever pinged no credit: a helper is not to pay for what it carries.
+        """
+        if self._is_news(self.me, claim):
+            self._rise_above(claim)
+            tell = self._spread if is_pushed else self._ride
+            tell(self.me, self._own_claim)
 
     def refute(self, claim: Claim) -> None:
         """Take `claim` back, if it says that we are not well."""
         if complaint(claim) and claim.incarnation >= self.incarnation:
-            before = self._own_claim
-            self.incarnation = min(claim.incarnation + 1, INCARNATION_MAX)
-            self.digest.change(self.me, before, self._own_claim)
+            self._rise_above(claim)
             self._spread(self.me, self._own_claim)
+
+    def _rise_above(self, claim: Claim) -> None:
+        before = self._own_claim
+        self.incarnation = min(claim.incarnation + 1, INCARNATION_MAX)
+        self.digest.change(self.me, before, self._own_claim)
 
     def learn(self, peer: PeerId, claim: Claim, now: float) -> None:
         """Merge `claim`, and spread it if it is news. What is said of strangers is dropped."""
@@ -279,6 +296,9 @@ class Beliefs:
 
     def _spread(self, peer: PeerId, claim: Claim) -> None:
         self._news[peer] = claim
+        self._ride(peer, claim)
+
+    def _ride(self, peer: PeerId, claim: Claim) -> None:
         self._idle.drop(peer)
         self._urgent.add(peer, claim)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from random import Random
 
-from ledger.allowance import Allowance
+from ledger.allowance import Allowances
 from ledger.beliefs import Beliefs
 from ledger.claims_exchange import ClaimsExchange
 from ledger.liveness_config import LivenessConfig
@@ -70,8 +70,10 @@ class FailureDetector:
         """Nothing is due before the first event."""
         self._relays = Relays(self.config.relays_max)
         self._exchange = ClaimsExchange(self.beliefs, rng, self.config)
-        self._credit: dict[PeerId, Allowance] = {}
-        """How much more each linked peer may make us believe."""
+        self._credit = Allowances(self.config.news_burst, self.config.news_rate)
+        """How much more each peer may make us believe."""
+        self._called_slow_at = -math.inf
+        """When a complaint about us last counted."""
         self._effects: list[Effect] = []
 
     @property
@@ -97,7 +99,6 @@ class FailureDetector:
                 self._on_link(peer, now)
             case LinkLost(peer):
                 self.beliefs.unlink(peer)
-                self._credit.pop(peer, None)
                 self._check(peer, now)
             case ByeSaid(peer):
                 self.beliefs.said_bye(peer, now)
@@ -110,8 +111,7 @@ class FailureDetector:
             case TimerFired():
                 self._on_timer(now)
         if self.beliefs.incarnation > incarnation:
-            # Somebody missed our answers: Lifeguard takes it as a sign that we are the slow one.
-            self.local_health.worsen()
+            self._note_complaint(now)
         return self._take_effects(sender)
 
     def _take_effects(self, heard_from: PeerId | None) -> list[Effect]:
@@ -119,6 +119,16 @@ class FailureDetector:
         changes = [StatusChanged(peer, status) for peer, status in self.beliefs.take_changed()]
         effects, self._effects = self._effects, []
         return [*changes, *effects]
+
+    def _note_complaint(self, now: float) -> None:
+        """Somebody missed our answers: Lifeguard takes it as a sign that we are the slow one."""
+        if self._does_complaint_count(now):
+            self._called_slow_at = now
+            self.local_health.worsen()
+
+    def _does_complaint_count(self, now: float) -> bool:
+        """One in the time that a suspicion takes, or a liar could keep us from ever blaming anybody."""
+        return now >= self._called_slow_at + self.config.suspicion_min
 
     def _forgive_own_lateness(self, now: float) -> None:
         """Give every wait the time back in which we stood still, and some to read what lies there."""
@@ -134,7 +144,6 @@ class FailureDetector:
 
     def _on_link(self, peer: PeerId, now: float) -> None:
         self.beliefs.link(peer)
-        self._credit[peer] = Allowance(self.config.news_burst, self.config.news_rate)
         self._exchange.link_opened(peer, now)
         self._probing.ask(peer, now)
 
@@ -181,12 +190,11 @@ class FailureDetector:
     def _afford(self, peer: PeerId, rumours: tuple[Rumour, ...], now: float) -> list[Rumour]:
         """Of what `peer` tells us, the news it may still make us believe. A summary brings the rest later."""
         news = self.beliefs.news_among(rumours)
-        return news[: self._credit[peer].take(len(news), now)] if news else news
+        return news[: self._credit.take(peer, len(news), now)] if news else news
 
     def _on_ping(self, peer: PeerId, ping: Ping, now: float) -> None:
         if ping.about_you is not None:
-            complaint_about_us = Rumour(self.beliefs.me, ping.about_you)
-            self.beliefs.hear(self._afford(peer, (complaint_about_us,), now), now)
+            self.beliefs.answer_complaint(ping.about_you, is_pushed=self._does_complaint_count(now))
         self._hear_itself(peer, ping.incarnation, now)
         self._send(peer, Ack(ping.sequence, self.beliefs.incarnation, self._riding()))
 
@@ -217,11 +225,10 @@ class FailureDetector:
                     self._send(rumour.peer, Gossip((rumour,)))
 
     def _hear_itself(self, peer: PeerId, incarnation: int, now: float) -> None:
-        """Merge what `peer` says of itself: mostly nothing new, and else at its own expense."""
-        if self.beliefs.peers[peer].claim == Claim(incarnation, Status.ALIVE):
-            return
-        if self._credit[peer].take(1, now):
-            self.beliefs.hear_itself(peer, incarnation, now)
+        """Merge what `peer` says of itself: mostly nothing new, and else pushed at its own expense."""
+        if self.beliefs.peers[peer].claim != Claim(incarnation, Status.ALIVE):
+            is_affordable = self._credit.take(peer, 1, now) == 1
+            self.beliefs.hear_itself(peer, incarnation, now, is_pushed=is_affordable)
 
     def _on_ping_request(self, asker: PeerId, request: PingRequest, now: float) -> None:
         health = self.beliefs.peers.get(request.target)
