@@ -122,12 +122,12 @@ class _Owned:
 class LedgerState:
     """All entries this replica holds.
 
-    `me` is the owner that the limit on all owners together does not bind: whatever
-    others pile up, a node can always speak for itself.
+    `me` and the swarm are owners that the limits on all owners together do not bind: whatever
+    others pile up, a node can always speak for itself, and admins for the swarm.
     """
 
     def __init__(self, me: PeerId, proofs: Proofs, limits: LedgerLimits | None = None) -> None:
-        self._me = me
+        self._unbound = frozenset({me, SWARM})
         self._proofs = proofs
         self.limits = limits or LedgerLimits()
         self._owned: dict[PeerId, _Owned] = {}
@@ -179,7 +179,7 @@ class LedgerState:
             count = len(owned.entries) + (held is None)
             if count > limits.owner_entries_max or owned.size + growth > limits.owner_size_max:
                 return "over_quota"
-        if entry.owner != self._me and growth > 0:
+        if entry.owner not in self._unbound and growth > 0:
             is_crowded = owned is None and len(self._owned) >= limits.owners_max
             if is_crowded or self._size + growth > limits.size_max:
                 return "ledger_full"
@@ -192,7 +192,7 @@ class LedgerState:
             return Refused("not_a_member", entry)
         if entry.scope is Scope.SWARM and grant.role != "admin":
             return Refused("not_the_owner", entry)
-        if entry.owner != self._me and self._is_crowded(entry, grant.invites[0]):
+        if entry.owner not in self._unbound and self._is_crowded(entry, grant.invites[0]):
             return Refused("invite_full", entry)
         if entry.writer == SWARM or not self._proofs.is_signed(entry):
             return Refused("bad_signature", entry)
@@ -212,7 +212,8 @@ class LedgerState:
 
     def _welcome(self, owner: PeerId, invite: InviteId) -> _Owned:
         """Room for an owner's first entry."""
-        owned = _Owned(bucket_of(owner), self._shelves[invite])
+        # What many admins write counts against none of their invites.
+        owned = _Owned(bucket_of(owner), _Shelf() if owner == SWARM else self._shelves[invite])
         owned.shelf.owners += 1
         self._owned[owner] = self._buckets[owned.bucket][owner] = owned
         return owned

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ledger.entry import Author, Entry, sign_entry
+from ledger.entry import SWARM, Author, Entry, sign_entry, sign_shared_entry
 from ledger.state import Applied, LedgerLimits, LedgerState, RefusalReason, Refused
 from ledger.version import VERSION_PART_MAX, Version
 from tests.ledger.people import author, state_of
@@ -14,6 +14,7 @@ from tests.ledger.people import author, state_of
 ME = author(9)
 ALICE = author(1)
 BOB = author(2)
+ADMIN = author(5, "admin")
 LIMITS = LedgerLimits(
     key_size_max=8, value_size_max=64, owner_entries_max=2, owner_size_max=1000, owners_max=2, size_max=1400
 )
@@ -70,6 +71,20 @@ def test_an_owner_is_bounded_in_bytes_too() -> None:
 def test_others_cannot_crowd_us_out_of_our_own_ledger() -> None:
     state = state_with(write(ALICE, "a", 1), write(BOB, "a", 1))
     assert isinstance(state.apply(write(ME, "a", 1)), Applied)
+
+
+def test_nobody_can_crowd_out_what_admins_say_for_the_swarm() -> None:
+    state = state_with(write(ALICE, "a", 1), write(BOB, "a", 1))
+    assert isinstance(state.apply(sign_shared_entry(ADMIN, "alias/x", 1, b"\x80")), Applied)
+
+
+def test_the_swarms_entries_count_against_no_admins_invite() -> None:
+    state = state_of(ME.peer, LedgerLimits(invite_owners_max=1))
+    assert isinstance(state.apply(sign_shared_entry(ADMIN, "alias/x", 1, b"\x80")), Applied)
+    assert isinstance(state.apply(write(ADMIN, "a", 1)), Applied)
+    assert state.apply(write(ALICE, "a", 1)) == Refused("invite_full")
+    assert isinstance(state.apply(sign_shared_entry(ADMIN, "alias/y", 2, b"\x80")), Applied)
+    assert state.owners() == sorted([SWARM, ADMIN.peer])
 
 
 def test_what_an_entry_replaced_is_told() -> None:
