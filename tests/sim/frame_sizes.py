@@ -8,7 +8,7 @@ each shape is encoded once, with the real encoders, and what comes in any number
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from ledger import probe
@@ -82,12 +82,12 @@ def _rows_size(rumours: tuple[Rumour, ...], key: str) -> int:
     if not rumours:
         return 0
     named = 1 + len(key) + _list_head(len(rumours)) if key else _list_head(len(rumours)) - 1
-    return named + sum(_row_size(each.peer, each.claim.incarnation) for each in rumours)
+    return named + sum(_row_size(len(each.peer), each.claim.incarnation.bit_length()) for each in rumours)
 
 
-@lru_cache(8192)
-def _row_size(peer: PeerId, incarnation: int) -> int:
-    one = Rumour(peer, Claim(incarnation, Status.ALIVE))
+@cache
+def _row_size(peer_length: int, incarnation_bits: int) -> int:
+    one = Rumour(PeerId("1" * peer_length), Claim((1 << incarnation_bits) - 1, Status.ALIVE))
     return exact_size(to_frame(Gossip((one,)), {})) - _EMPTY_GOSSIP - 1 - len("rumours") - 1
 
 

@@ -81,6 +81,9 @@ class Watch(Witness):
         else:
             self._disturbed_at[node.peer] = self.world.now
 
+    def is_liar(self, node: Node) -> None:
+        self.liars.add(node.peer)
+
     def restarted(self, node: Node, *, has_disk: bool) -> None:
         """A fresh process holds what its disk kept, and is bound by nothing else."""
         self.disturbed(node)

@@ -53,6 +53,10 @@ class SharedProofs(Proofs):
             entry = self._decoded[encoded] = super().decode(encoded)
         return entry
 
+    def forget(self) -> None:
+        self._decoded.clear()
+        self._signed.clear()
+
     def is_signed(self, entry: Entry) -> bool:
         known = self._signed.get(entry.digest)
         if known is None:

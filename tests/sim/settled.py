@@ -16,7 +16,6 @@ from random import Random
 
 from ledger import liveness_events as liveness
 from ledger import spread as spreading
-from ledger.allowance import Allowance
 from ledger.rumour import Claim, Status
 from ledger.state import LedgerState
 from p2p.known_peer import Origin
@@ -133,8 +132,6 @@ def _link(one: Node, other: Node) -> None:
         node, peer = pipe.source, pipe.target.peer
         _admit(node, pipe)
         node.detector.beliefs.link(peer)
-        config = node.detector.config
-        node.detector._credit[peer] = Allowance(config.news_burst, config.news_rate)
         pipe.is_linked = True
     for pipe in (connection.forth, connection.back):
         pipe.source.tell_spread(spreading.LinkOpened(pipe.target.peer))

@@ -33,3 +33,6 @@ class Witness:
 
     def ledger_changed(self, node: Node, change: Change) -> None:
         """An entry came into the replica of `node`, or left it."""
+
+    def is_liar(self, node: Node) -> None:
+        """`node` does not do what the protocols say, from now on."""
