@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from federation.backend import Done
+from ledger.probe import SPEED_MAX
 
 _FADE = 0.8
 """What a measurement keeps of its weight with each one that follows. So the last five count most: one for
@@ -32,7 +33,8 @@ class _Speed:
 
     @property
     def value(self) -> float:
-        return self.tokens / self.seconds if self.seconds > 0 else 0.0
+        # A clock too coarse for a tiny prompt measures next to nothing; peers take more than that for a lie.
+        return min(self.tokens / self.seconds, SPEED_MAX) if self.seconds > 0 else 0.0
 
     def measured(self, tokens: int, seconds: float) -> None:
         if tokens > 0 and seconds > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from federation.backend import Done, Timings, Usage
+from ledger.probe import SPEED_MAX
 from node.speeds import Speeds
 
 
@@ -57,3 +58,9 @@ def test_after_a_dozen_answers_the_past_is_nearly_forgotten() -> None:
     for _ in range(12):
         speeds.answered(done(prefill=1.0), waited=1.0)
     assert speeds.prefill == pytest.approx(100.0, rel=0.1)
+
+
+def test_no_speed_is_said_that_peers_would_take_for_a_lie() -> None:
+    speeds = Speeds()
+    speeds.answered(done(prompt=1000, answer=1000, prefill=1e-7, decode=1e-7), waited=1.0)
+    assert (speeds.prefill, speeds.decode) == (SPEED_MAX, SPEED_MAX)
