@@ -61,6 +61,8 @@ class NodeProcess:
         self._is_ready = threading.Event()
         self._has_ended = threading.Event()
         self._stack = ExitStack()
+        self._frozen = ExitStack()
+        """What thaws it again; empty while it runs."""
         self.process = self._stack.enter_context(_spawn(command, name, home, flags, token))
         self._http = self._stack.enter_context(httpx.Client(timeout=STOP_TIMEOUT))
         self._reader = threading.Thread(target=self._read_log, name=f"log of {name}")
@@ -116,11 +118,14 @@ class NodeProcess:
 
     def freeze(self) -> None:
         """Stop it in the middle of whatever it does: its sockets stay open, and nothing answers."""
+        if sys.platform != "win32":
+            self._frozen.enter_context(_thaw_with_us(self.process.pid))
         psutil.Process(self.process.pid).suspend()
 
     def thaw(self) -> None:
         """Let it go on."""
         psutil.Process(self.process.pid).resume()
+        self._frozen.close()
 
     def kill(self) -> None:
         """End it without a word, as a power cut would."""
@@ -134,6 +139,7 @@ class NodeProcess:
     def close(self) -> None:
         """End it, politely first, and let go of everything."""
         assert self.process.stdin is not None
+        self._frozen.close()
         self.process.stdin.close()
         try:
             self.wait()
@@ -249,6 +255,11 @@ def _spawn(
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def _thaw_with_us(pid: int) -> subprocess.Popen[bytes]:
+    """A process that outlives ours for a moment: who is stopped cannot see that its stdin has ended."""
+    return subprocess.Popen(["sh", "-c", 'cat; kill -CONT "$1"', "sh", str(pid)], stdin=subprocess.PIPE)
 
 
 def _environment(token: str | None) -> dict[str, str]:
