@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ledger.entry import SWARM, Author, Entry, sign_entry, sign_shared_entry
+from ledger.entry import SWARM, Author, Entry, Scope, sign_entry, sign_shared_entry
 from ledger.errors import BadEntry, BadRecord, NotAnAdmin, OverQuota, UnknownFormat
 from ledger.floor import floor_key, floor_value, is_floor
 from ledger.proof import Proofs
@@ -90,14 +90,19 @@ class Replica:
     def restore(self, encoded: Iterable[bytes]) -> list[str]:
         """Take in what our own disk kept. Returns what was left out, for the log."""
         left_out: list[str] = []
+        kept: list[Entry] = []
         for each in encoded:
             try:
-                outcome = self.state.apply(self._proofs.decode(each))
+                kept.append(self._proofs.decode(each))
             except BadEntry as error:
                 left_out.append(str(error))
-                continue
+        # The swarm's clock may be further than one step from nothing. What was believed once still is.
+        self.state.lamport = _clock_of(kept)
+        for entry in kept:
+            outcome = self.state.apply(entry)
             if isinstance(outcome, Refused):
                 left_out.append(outcome.reason)
+        self.state.lamport = _clock_of(self.state.entries_of(SWARM))
         for entry in self.state.entries_of(self.me):
             self._version = max(self._version, entry.version)
             if not entry.deleted and not is_floor(entry):
@@ -239,3 +244,8 @@ class Replica:
 
     def _boot_value(self) -> bytes:
         return encode_value({"id": self._boot_id, "met": self._met_boot_id})
+
+
+def _clock_of(entries: Iterable[Entry]) -> int:
+    """The largest number by which an admin counted a decision among `entries`."""
+    return max((entry.version.epoch for entry in entries if entry.scope is Scope.SWARM), default=0)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol, TypeAlias
 
+from ledger.allowance import Allowance
 from ledger.entry import Place
 from ledger.errors import BadEntry
 from ledger.state import EVERYDAY, Applied, LedgerState, RefusalReason, Refused
@@ -41,6 +42,12 @@ class SpreadConfig:
     it on to six more, which leaves out one in e**6 = 400, and a round finds that one."""
     round_interval: float = 1.0
     """Between two rounds that we begin; a round between equals is one frame of 40 bytes."""
+    news_burst: int = 1024
+    """News of one peer that is passed on at once; what comes beyond is kept, and rounds carry it. A thousand
+    nodes that start together are ten thousand entries, which come in over thirty links."""
+    news_rate: float = 64.0
+    """The same a second after that. Who writes without end makes the rest say little of it: what is passed on
+    is the newest of each key."""
     doubtful_every: int = 8
     """One round in so many goes to a peer that is not known to be alive, if there is one."""
 
@@ -131,6 +138,8 @@ class Replicated(Protocol):
 @dataclass(slots=True)
 class _Link:
     session: SyncSession
+    news: Allowance
+    """How much that comes from there is passed on."""
     complaints: set[RefusalReason] = field(default_factory=set)
 
 
@@ -175,7 +184,7 @@ class Spread:
             case LinkLost(peer):
                 self._links.pop(peer, None)
             case MessageReceived(peer, message) if peer in self._links:
-                return self._on_message(peer, message)
+                return self._on_message(peer, message, now)
             case Wrote(place):
                 return self._push(self._few(), place)
             case LastWordSaid(place):
@@ -194,13 +203,15 @@ class Spread:
         return peer in self._links and self._links[peer].session.owes_news
 
     def _on_link_opened(self, peer: PeerId) -> list[Effect]:
-        link = self._links[peer] = _Link(SyncSession(self._replica.state))
+        link = self._links[peer] = _Link(
+            SyncSession(self._replica.state), Allowance(self.config.news_burst, self.config.news_rate)
+        )
         if self._replica.me > peer:
             return []  # One of the two is enough to compare.
         link.session.begin_round()
         return [SendDue(peer)]
 
-    def _on_message(self, peer: PeerId, message: Message) -> list[Effect]:
+    def _on_message(self, peer: PeerId, message: Message, now: float) -> list[Effect]:
         link = self._links[peer]
         try:
             carried = link.session.handle(message)
@@ -214,7 +225,8 @@ class Spread:
                 return [*effects, CutOff(peer, str(error))]
             match outcome:
                 case Applied(entry) if isinstance(carried, News) and entry.owner != self._replica.me:
-                    effects += self._push(self._few(besides=peer), entry.place)
+                    if link.news.take(1, now):
+                        effects += self._push(self._few(besides=peer), entry.place)
                 case Refused("bad_signature"):
                     return [*effects, CutOff(peer, "it passed on an entry that its owner did not sign")]
                 case Refused(reason) if reason not in EVERYDAY and reason not in link.complaints:

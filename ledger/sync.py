@@ -33,14 +33,15 @@ WANTED_MAX = 4096
 """Keys we ask for at a time: a peer may claim to hold any number. The next round asks for the rest."""
 
 ALLOWANCE_MAX = 8 * 1024 * 1024
-"""Bytes of entries that a peer may be sent in answers at once: a newcomer gets the ledger of a swarm of a
-thousand in one go."""
+"""Bytes that a peer may be sent in answers at once: a newcomer gets the ledger of a swarm of a thousand in
+one go. Digests count too: seventy bytes ask for all that one owner holds, which may be 200 KB of keys."""
 ALLOWANCE_RATE = 1024 * 1024
 """Bytes a second by which it grows: asking without end costs us one part in a hundred of a gigabit link."""
 
 _HELD_OVERHEAD = 45
 """Bytes a key takes in holdings besides its own: version, digest and msgpack's marks."""
 _OWNER_OVERHEAD = 40
+"""The same of an owner."""
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ class SyncSession:
         """Time has passed. Returns whether something waited for it and can be sent now."""
         was_out = self._allowance <= 0
         self._allowance = min(ALLOWANCE_MAX, self._allowance + int(seconds * ALLOWANCE_RATE))
-        return was_out and bool(self._entries)
+        return was_out and bool(self._owes_buckets or self._buckets or self._holdings or self._entries)
 
     @property
     def debts(self) -> int:
@@ -130,19 +131,24 @@ class SyncSession:
         if self._owes_root:
             self._owes_root = False
             return Root(self._state.root_digest())
+        if self._wanted:
+            return self._pay_wanted()  # No larger than the holdings that made us ask.
+        answer = self._next_answer() if self._allowance > 0 else None
+        if answer is not None:
+            self._allowance -= _size(answer)
+        return answer
+
+    def _next_answer(self) -> Buckets | Owners | Holdings | Entries | None:
+        """The next part of what the peer asked for."""
         if self._owes_buckets:
             self._owes_buckets = False
             return Buckets(tuple(self._state.bucket_digests()))
         if self._buckets:
             return self._pay_owners()
-        if self._wanted:
-            return self._pay_wanted()
         if self._holdings:
             return self._pay_holdings()
-        if self._allowance > 0 and (entries := self._pay(self._entries)):
-            self._allowance -= sum(len(encoded) for encoded in entries)
-            return Entries(entries)
-        return None
+        entries = self._pay(self._entries)
+        return Entries(entries) if entries else None
 
     def _on_owners(self, message: Owners) -> None:
         buckets = set(message.buckets)
@@ -241,3 +247,17 @@ class SyncSession:
             encoded.append(entry.encoded)
             del due[place]
         return tuple(encoded)
+
+
+def _size(answer: Buckets | Owners | Holdings | Entries) -> int:
+    """Its bytes, nearly."""
+    match answer:
+        case Buckets(digests):
+            return sum(len(digest) for digest in digests)
+        case Owners(_, digests):
+            return _OWNER_OVERHEAD * len(digests)
+        case Holdings(of):
+            keys = sum(_HELD_OVERHEAD + len(held.key) for theirs in of.values() for held in theirs)
+            return _OWNER_OVERHEAD * len(of) + keys
+        case Entries(encoded):
+            return sum(len(each) for each in encoded)
