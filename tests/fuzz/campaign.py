@@ -1,7 +1,7 @@
 """Many near misses against one decoder: what it raised, what it took in, what it kept.
 
-Memory is what Python's own allocator gave out (`tracemalloc`). It must be running before the caches
-that decoders share are filled, or what falls out of them later is not seen to go.
+Memory is what Python's own allocator gave out: `tracemalloc` must be running, and `settle` called after it
+was started.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
-from p2p.peer import PeerId, peer_id_of, public_key_of
+from p2p.peer import peer_id_of, public_key_of
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.mutator import Mutator
 
 GROWTH_MAX = 64 * 1024
 """Bytes that may be held after many mutations and were not after few. Nothing should be; this is for what
-comes and goes by itself: free lists, the entries of a full cache whose text is a little longer now. A
+comes and goes by itself: free lists, and what the libraries set up when they are first asked for it. A
 decoder that kept one byte of each of 100,000 inputs would hold more."""
 
 TAKES_MAX = 160
@@ -50,18 +50,13 @@ class Outcome:
     """What should not be; a decoder that has some is not tried on."""
 
 
-def fill_shared_caches() -> None:
-    """Bring what all decoders share to the size that it keeps.
+def settle() -> None:
+    """Bring Python's table of names, through which the keys of msgpack's maps go, to the size that it keeps.
 
-    Ids and keys are remembered up to a number. And the keys of msgpack's maps go through Python's table of
-    names, which takes its lasting size when as many names have come and gone as there is room for.
+    It takes that when as many names have come and gone as there was room for.
     """
     for number in range(200_000):
         sys.intern(f"a name that comes and goes {number}")
-    for number in range(peer_id_of.cache_info().maxsize or 0):
-        text = peer_id_of(number.to_bytes(32, "big"))
-        # A text of its own, as from the wire: one that both caches share would weigh half.
-        public_key_of(PeerId(text.encode().decode()))
 
 
 def run(decoder: Decoder, count: int, seed: int) -> Outcome:
@@ -124,6 +119,8 @@ def _memory_for(decoder: Decoder, data: bytes) -> int:
 
 
 def _held() -> int:
-    """Bytes that Python holds now."""
+    """Bytes that Python holds now, without the ids and keys that are remembered, up to a number, for all."""
+    peer_id_of.cache_clear()
+    public_key_of.cache_clear()
     gc.collect()
     return tracemalloc.get_traced_memory()[0]

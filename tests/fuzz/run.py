@@ -17,7 +17,7 @@ import sys
 import tracemalloc
 from collections.abc import Iterable
 
-from tests.fuzz.campaign import GROWTH_MAX, TAKES_BASE, TAKES_MAX, Outcome, fill_shared_caches, run
+from tests.fuzz.campaign import GROWTH_MAX, TAKES_BASE, TAKES_MAX, Outcome, run, settle
 from tests.fuzz.decoders import DECODERS
 
 COUNT = 100_000
@@ -33,7 +33,7 @@ def main() -> None:
     count = int(os.environ.get("COUNT") or COUNT)
     print(f"SEED={seed}, {count:,} mutations each", flush=True)
     tracemalloc.start()
-    fill_shared_caches()
+    settle()
     outcomes = []
     for decoder in DECODERS:
         if not chosen or decoder.name in chosen:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fuzz.campaign import GROWTH_MAX, TAKES_BASE, TAKES_MAX, fill_shared_caches, run
+from tests.fuzz.campaign import GROWTH_MAX, TAKES_BASE, TAKES_MAX, run, settle
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.decoders import DECODERS
 
-COUNT = 2000
+COUNT = 1500
 SEED = 1
 BY_NAME = {decoder.name: decoder for decoder in DECODERS}
 
@@ -22,7 +22,7 @@ BY_NAME = {decoder.name: decoder for decoder in DECODERS}
 @pytest.fixture(autouse=True, scope="module")
 def _traced() -> Iterator[None]:
     tracemalloc.start()
-    fill_shared_caches()
+    settle()
     yield
     tracemalloc.stop()
 
