@@ -11,8 +11,9 @@ else of ours falls (`floor.py`). The same move leaves our deletions behind.
 
 Or it is written by a second process that has our key, because a home was copied. Each
 process says a boot id that is new at every start, and who overrules another one's names
-the id it met. So an entry of our own that names the id of *this* run was written by
-somebody who is alive beside us: proof, which no third party can make up.
+the id it met. So an entry of our own that names the id of *this* run, and that we do not
+remember, was written by somebody who is alive beside us: one who met us, or who resumed
+from a copy of our memory. That is proof, which no third party can make up.
 
 Decides only. `ledger.py` keeps it on disk and tells who watches it.
 """
@@ -43,11 +44,6 @@ SAID_SHARE = 4
 """What holds may take one part in so many of an owner's room: as much again are deletions, and a peer may
 still hold both of a former life of ours, whose floor we have not built yet."""
 
-EPOCHS_LOST_MAX = 8
-"""How often in one run we yield to a write of ours we do not remember. A lost disk costs one epoch; each
-further one takes a peer that alone remembers a later life of ours. A copy that resumed from our memory
-has our boot id and cannot be proved as above: it takes as many epochs as we give it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -77,6 +73,8 @@ class Replica:
         """A second process with our key is alive."""
         self.epochs_lost = 0
         """How often we overruled an entry of our own."""
+        self._overhead = len(sign_entry(author, "", VERSION_ZERO, None).encoded)
+        """Bytes of an entry of ours besides its key and value."""
         self._said: dict[str, bytes] = {}
         """What holds of all we ever put, by key."""
         self._version = VERSION_ZERO
@@ -189,7 +187,7 @@ class Replica:
           OverQuota: it would be more.
         """
         limits, said = self.state.limits, {**self._said, key: value}
-        size = sum(len(name) + len(each) for name, each in said.items())
+        size = sum(self._overhead + len(name.encode()) + len(each) for name, each in said.items())
         is_too_much = len(said) * SAID_SHARE > limits.owner_entries_max
         if is_too_much or size * SAID_SHARE > limits.owner_size_max:
             raise OverQuota(f"{key!r} cannot be written to the ledger: this node says too much already")
@@ -220,17 +218,16 @@ class Replica:
             self._meet(entry)
         self._version = max(self._version, entry.version)
         self.epochs_lost += 1
-        self.is_copied |= self.epochs_lost > EPOCHS_LOST_MAX
         self._begin_epoch()
 
     def _meet(self, entry: Entry) -> None:
-        """Another process wrote with our key: a former one, or one that knows of us."""
+        """Another process wrote with our key: a former one, or one that knows of us, or was us."""
         try:
             fields = RecordFields(decode_value_untrusted(entry.value))
             boot_id, met = fields.text("id"), fields.text("met", "")
         except BadRecord:
             return
-        self.is_copied |= met == self._boot_id
+        self.is_copied |= self._boot_id in (boot_id, met)
         # It must learn of us too, to stop as well.
         self._met_boot_id = boot_id
         self._said[BOOT_KEY] = self._boot_value()

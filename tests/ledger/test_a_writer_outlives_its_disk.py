@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import trio
 
 from ledger.entry import Author, Entry, sign_entry
-from ledger.errors import CopiedIdentity
+from ledger.errors import CopiedIdentity, OverQuota
 from ledger.floor import floor_key
 from ledger.ledger import Ledger
 from ledger.record_fields import encode_value
 from ledger.records import NodeRecord
-from ledger.replica import BOOT_KEY, DELETIONS_MAX, EPOCHS_LOST_MAX
+from ledger.replica import BOOT_KEY, DELETIONS_MAX
 from ledger.state import Refused
 from ledger.version import Version
-from tests.ledger.people import author, open_ledger
+from p2p.credential import NEVER, Invite
+from p2p.identity import Identity
+from tests.ledger.people import FOUNDER, author, open_ledger
 from tests.mock_time import run
 
 ME, BOB = author(9), author(2)
@@ -70,6 +74,30 @@ def test_what_a_lost_disk_left_with_others_is_gone_there_too() -> None:
     settle(ledger, other)
     assert other.node_record(ME.peer) == NODE
     assert other.state.get(ME.peer, "model/gone") is None
+
+
+def say_all_it_may(ledger: Ledger, prefix: str) -> None:
+    with suppress(OverQuota):
+        for number in itertools.count():
+            ledger.put(f"{prefix}{number:0159}", {"v": "y" * 600})
+
+
+def test_not_even_if_it_said_all_it_may_by_the_longest_credential() -> None:
+    invite = Invite.issue(FOUNDER, Identity(bytes([1]) * 32), "admin", NEVER)
+    for number in (2, 3, 4):
+        invite = invite.delegate(Identity(bytes([number]) * 32), "admin", NEVER)
+    guest = Author(ME.identity, invite.credential_for(ME.peer))
+    former, other, now = open_ledger(guest, boot_id="a"), open_ledger(BOB), open_ledger(guest, boot_id="b")
+    say_all_it_may(former, "a")
+    for entry in list(former.state.entries())[:125]:
+        former.delete(entry.key)
+    say_all_it_may(former, "b")
+    hand_over(former, other)
+    say_all_it_may(now, "c")
+    for _ in range(2):
+        hand_over(other, now)
+        hand_over(now, other)
+    assert now.state.root_digest() == other.state.root_digest()
 
 
 def test_a_rolled_back_disk_yields_to_no_twin_of_its_own_version() -> None:
@@ -144,11 +172,19 @@ def test_a_liar_cannot_make_a_node_believe_in_a_copy() -> None:
     assert not ledger._replica.is_copied
 
 
-def test_a_copy_that_resumed_from_memory_is_found_out_after_a_few_epochs() -> None:
+def test_a_liar_who_kept_many_former_epochs_cannot_make_a_node_believe_in_a_copy() -> None:
+    ledger = open_ledger(ME, boot_id="now")
+    for epoch in range(1, 100):
+        ledger.receive(write(BOOT_KEY, Version(epoch, 1), {"id": f"{epoch}", "met": ""}).encoded, BOB.peer)
+        ledger.receive(write("node", Version(epoch, 2), {"name": "then"}).encoded, BOB.peer)
+    assert not ledger._replica.is_copied
+
+
+def test_a_copy_that_resumed_from_memory_is_found_out() -> None:
     ours, copy = open_ledger(ME, boot_id="a"), open_ledger(ME, boot_id="a")
     ours.put("node", {"name": "here"})
     copy.put("node", {"name": "there"})
-    for _ in range(EPOCHS_LOST_MAX + 1):
+    for _ in range(2):
         hand_over(ours, copy)
         hand_over(copy, ours)
     assert ours._replica.is_copied

@@ -208,7 +208,7 @@ def test_a_peer_that_asks_and_never_reads_holds_up_nobody() -> None:
         hub = MemoryHub()
         async with replicas(hub, 2) as nodes, hub.network(IDENTITIES[4].peer_id) as rude:
             for number in range(200):
-                nodes[0].ledger.put(f"model/{number}", {"x": bytes(700)})
+                nodes[0].ledger.put(f"model/{number}", {"x": bytes(500)})
             await settle(nodes)
             await rude.dial(nodes[1].network.listen_addresses[0])
             frames = FrameStream(await rude.open_stream(nodes[1].peer, LEDGER_PROTOCOL), FRAME_SIZE_MAX)
