@@ -68,7 +68,7 @@ class LyingSpread:
 
 
 def make_liar(node: Node, lies: LedgerLies | None = None, rumours: ProbeLies | None = None) -> None:
-    """From now on `node` tells `lies` to all its peers over the ledger's streams, and `rumours` over probes."""
+    """From now on `node` tells its peers `lies` over the ledger's streams, and `rumours` over probes."""
     if node.world.witness is not None:
         node.world.witness.is_liar(node)
     if lies is not None:

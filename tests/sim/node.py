@@ -45,6 +45,8 @@ DETECTOR, SPREAD, DOOR = range(3)
 """The cores that have a timer."""
 
 _DOOR_CONFIG = AdmissionConfig()
+_LOOK_INTERVAL_MIN = 0.001
+"""Seconds: a core that is due and does nothing must not stop the time."""
 _ROUNDING = 1e-9
 """Seconds: between our clock and the simulation's a timer must not become early by a rounding."""
 
@@ -242,7 +244,8 @@ class Node:
             if self.pipes:
                 self.tell_of_others(self.rng.choice(sorted(self.pipes)))
         news_at = self.news_at if self.pipes else math.inf
-        self.set_timer(DOOR, min(self.finder.next_wake(0), news_at))
+        wake_at = min(self.finder.next_wake(0), news_at)
+        self.set_timer(DOOR, max(wake_at, now + _LOOK_INTERVAL_MIN))
 
     def admit(self, pipe: Pipe) -> None:
         """There is a connection to a member."""

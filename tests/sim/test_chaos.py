@@ -13,7 +13,7 @@ from tests.sim.seeds import seeds
 from tests.sim.world import World
 
 WELL_WITHIN = 120.0
-"""Seconds of quiet after which all must agree: the longest back-off of a dial, and a summary after it, twice."""
+"""Seconds of quiet after which all must agree: twice the longest back-off of a dial."""
 
 
 def befall(world: World, seed: int, *faults: str, duration: float = 30.0) -> Watch:

@@ -1,4 +1,4 @@
-"""Members that lie: what they say is refused under its name, costs no more than their share, and the rest agree.
+"""Members that lie: what they say is refused under its name, costs no more than their share; the rest agree.
 
 `-s` shows how much memory honest nodes hold after it.
 """
@@ -32,15 +32,12 @@ def honest(world: World) -> list[Node]:
 
 
 def agree(world: World) -> bool:
-    """All honest ones hold the same, but for what the liar said of itself: it may tell each something else."""
-    others = [node for node in honest(world)]
+    """All honest ones hold the same, but for what the liar said of itself: it may tell each another thing."""
     liar = world[LIAR].peer
-    views = {
-        tuple(
-            node.replica.state.owner_digest(owner) for owner in node.replica.state.owners() if owner != liar
-        )
-        for node in others
-    }
+    views = set()
+    for node in honest(world):
+        state = node.replica.state
+        views.add(tuple((owner, state.owner_digest(owner)) for owner in state.owners() if owner != liar))
     return len(views) == 1
 
 
