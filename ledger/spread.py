@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol, TypeAlias
 
-from ledger.allowance import Allowance
+from ledger.allowance import Allowances
 from ledger.entry import Place
 from ledger.errors import BadEntry
 from ledger.state import EVERYDAY, Applied, LedgerState, RefusalReason, Refused
-from ledger.sync import SyncSession
+from ledger.sync import ALLOWANCE_MAX, SyncSession, grown
 from ledger.sync_messages import Message, News
 from p2p.errors import BadFrame
 from p2p.peer import PeerId
@@ -138,8 +138,6 @@ class Replicated(Protocol):
 @dataclass(slots=True)
 class _Link:
     session: SyncSession
-    news: Allowance
-    """How much that comes from there is passed on."""
     complaints: set[RefusalReason] = field(default_factory=set)
 
 
@@ -159,6 +157,11 @@ class Spread:
         self._is_doubtful = is_doubtful
         self._rng = rng
         self._links: dict[PeerId, _Link] = {}
+        self._parted: dict[PeerId, int] = {}
+        """What is left of the allowance of peers whose link has ended, until it is whole again: or who asks
+        without end would only have to open the next link."""
+        self._news = Allowances(self.config.news_burst, self.config.news_rate)
+        """How much of what comes from each peer is passed on."""
         self._round_at = math.inf
         """Nothing is due before the first event."""
         self._round_before = 0.0
@@ -182,7 +185,7 @@ class Spread:
             case LinkOpened(peer):
                 return self._on_link_opened(peer)
             case LinkLost(peer):
-                self._links.pop(peer, None)
+                self._on_link_lost(peer)
             case MessageReceived(peer, message) if peer in self._links:
                 return self._on_message(peer, message, now)
             case Wrote(place):
@@ -203,13 +206,18 @@ class Spread:
         return peer in self._links and self._links[peer].session.owes_news
 
     def _on_link_opened(self, peer: PeerId) -> list[Effect]:
-        link = self._links[peer] = _Link(
-            SyncSession(self._replica.state), Allowance(self.config.news_burst, self.config.news_rate)
-        )
+        self._on_link_lost(peer)  # A second one replaces the first.
+        session = SyncSession(self._replica.state, self._parted.pop(peer, ALLOWANCE_MAX))
+        self._links[peer] = _Link(session)
         if self._replica.me > peer:
             return []  # One of the two is enough to compare.
-        link.session.begin_round()
+        session.begin_round()
         return [SendDue(peer)]
+
+    def _on_link_lost(self, peer: PeerId) -> None:
+        link = self._links.pop(peer, None)
+        if link is not None:
+            self._parted[peer] = link.session.allowance
 
     def _on_message(self, peer: PeerId, message: Message, now: float) -> list[Effect]:
         link = self._links[peer]
@@ -225,7 +233,7 @@ class Spread:
                 return [*effects, CutOff(peer, str(error))]
             match outcome:
                 case Applied(entry) if isinstance(carried, News) and entry.owner != self._replica.me:
-                    if link.news.take(1, now):
+                    if self._news.take(peer, 1, now):
                         effects += self._push(self._few(besides=peer), entry.place)
                 case Refused("bad_signature"):
                     return [*effects, CutOff(peer, "it passed on an entry that its owner did not sign")]
@@ -238,6 +246,8 @@ class Spread:
         elapsed, self._round_before = now - self._round_before, now
         self._set_round(now)
         self._rounds += 1
+        left = ((peer, grown(allowance, elapsed)) for peer, allowance in self._parted.items())
+        self._parted = {peer: allowance for peer, allowance in left if allowance < ALLOWANCE_MAX}
         effects: list[Effect] = [
             SendDue(peer)
             for peer, link in sorted(self._links.items())

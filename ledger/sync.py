@@ -61,7 +61,9 @@ class _Difference:
 class SyncSession:
     """What we owe one peer. `state` belongs to the caller, who changes it between calls."""
 
-    def __init__(self, state: LedgerState) -> None:
+    def __init__(self, state: LedgerState, allowance: int = ALLOWANCE_MAX) -> None:
+        self.allowance = allowance
+        """Bytes the peer may be sent in answers; the last answer may have gone beyond."""
         self._state = state
         self._owes_root = False
         self._owes_buckets = False
@@ -71,7 +73,6 @@ class SyncSession:
         self._entries: OrderedDict[Place, None] = OrderedDict()
         self._fruitless: dict[PeerId, _Difference] = {}
         """Owners we differ in, as they were when we last exchanged them."""
-        self._allowance = ALLOWANCE_MAX
         self._news: OrderedDict[Place, None] = OrderedDict()
         """In the order they became due, so that one that changes all the time cannot hold up the others."""
 
@@ -86,8 +87,8 @@ class SyncSession:
 
     def grow_allowance(self, seconds: float) -> bool:
         """Time has passed. Returns whether something waited for it and can be sent now."""
-        was_out = self._allowance <= 0
-        self._allowance = min(ALLOWANCE_MAX, self._allowance + int(seconds * ALLOWANCE_RATE))
+        was_out = self.allowance <= 0
+        self.allowance = grown(self.allowance, seconds)
         return was_out and bool(self._owes_buckets or self._buckets or self._holdings or self._entries)
 
     @property
@@ -133,9 +134,9 @@ class SyncSession:
             return Root(self._state.root_digest())
         if self._wanted:
             return self._pay_wanted()  # No larger than the holdings that made us ask.
-        answer = self._next_answer() if self._allowance > 0 else None
+        answer = self._next_answer() if self.allowance > 0 else None
         if answer is not None:
-            self._allowance -= _size(answer)
+            self.allowance -= _size(answer)
         return answer
 
     def _next_answer(self) -> Buckets | Owners | Holdings | Entries | None:
@@ -247,6 +248,11 @@ class SyncSession:
             encoded.append(entry.encoded)
             del due[place]
         return tuple(encoded)
+
+
+def grown(allowance: int, seconds: float) -> int:
+    """What an allowance is after that time."""
+    return min(ALLOWANCE_MAX, allowance + int(seconds * ALLOWANCE_RATE))
 
 
 def _size(answer: Buckets | Owners | Holdings | Entries) -> int:

@@ -23,7 +23,9 @@ from ledger.spread import (
     TimerFired,
     Wrote,
 )
-from ledger.sync_messages import Entries, News, Root
+from ledger.state import BUCKETS
+from ledger.sync import ALLOWANCE_MAX, PART_SIZE_MAX
+from ledger.sync_messages import Entries, News, Owners, Root
 from ledger.version import Version
 from p2p.peer import PeerId
 from tests.ledger.people import FOUNDER, STRANGER, author
@@ -70,6 +72,31 @@ def world() -> World:
 
 def write(who: Author, counter: int, value: bytes = b"\x80") -> Entry:
     return sign_entry(who, "node", Version(1, counter), value)
+
+
+def answer_size(world: World, peer: PeerId) -> int:
+    """Bytes of entries that `peer` gets when it says that it has none."""
+    nothing = Owners(tuple(range(BUCKETS)), {})
+    world.spread.handle(MessageReceived(peer, nothing), 0.0)
+    return sum(len(each) for said in world.fetch(peer) if isinstance(said, Entries) for each in said.encoded)
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_who_opens_its_link_again_and_again_gets_no_more_for_it(world: World, is_closed: bool) -> None:
+    for number in range(12):
+        world.replica.put(f"model/{number}", b"\xc5\x3a\x98" + bytes(15_000))
+    sent = 0
+    for _ in range(100):
+        if is_closed:
+            world.spread.handle(LinkLost(PEERS[0]), 0.0)
+        world.spread.handle(LinkOpened(PEERS[0]), 0.0)
+        sent += answer_size(world, PEERS[0])
+    assert ALLOWANCE_MAX < sent < ALLOWANCE_MAX + PART_SIZE_MAX
+    # Later it is answered as before.
+    world.spread.handle(LinkLost(PEERS[0]), 0.0)
+    world.spread.handle(TimerFired(), 60.0)
+    world.spread.handle(LinkOpened(PEERS[0]), 60.0)
+    assert answer_size(world, PEERS[0]) > 12 * 15_000
 
 
 def test_a_link_begins_with_a_round_and_one_side_is_enough() -> None:

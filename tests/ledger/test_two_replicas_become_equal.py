@@ -263,8 +263,7 @@ def test_asking_for_everything_again_and_again_is_answered_at_the_allowance() ->
 
 
 def test_news_needs_no_allowance() -> None:
-    session = SyncSession(replica(write(OWNERS[0], "node", 1)))
-    session._allowance = 0
+    session = SyncSession(replica(write(OWNERS[0], "node", 1)), allowance=0)
     session.handle(Wanted({OWNERS[0].peer: ("node",)}))
     assert session.next_message() is None
     session.push(Place(OWNERS[0].peer, "node"))
