@@ -49,7 +49,7 @@ class SpreadConfig:
     """The same a second after that. Who writes without end makes the rest say little of it: what is passed on
     is the newest of each key."""
     doubtful_every: int = 8
-    """One round in so many goes to a peer that is not known to be alive, if there is one."""
+    """One round in so many goes to a peer that we have doubts about, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
