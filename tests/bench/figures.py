@@ -42,7 +42,7 @@ def facts(figures: Iterable[Figure]) -> list[dict[str, Any]]:
     return [
         {
             **asdict(figure),
-            "value": figure.value if isfinite(figure.value) else None,
+            "value": round(figure.value, 4) if isfinite(figure.value) else None,
             "misses_aim": figure.misses_aim,
         }
         for figure in figures
