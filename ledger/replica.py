@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ledger.entry import SWARM, Author, Entry, Scope, sign_entry, sign_shared_entry
+from ledger.entry import SWARM, Author, Entry, sign_entry, sign_shared_entry
 from ledger.errors import BadEntry, BadRecord, NotAnAdmin, OverQuota, UnknownFormat
 from ledger.floor import floor_key, floor_value, is_floor
 from ledger.proof import Proofs
@@ -71,8 +71,6 @@ class Replica:
         """How many entries did not enter, by reason."""
         self.is_copied = False
         """A second process with our key is alive."""
-        self.epochs_lost = 0
-        """How often we overruled an entry of our own."""
         self._overhead = len(sign_entry(author, "", VERSION_ZERO, None).encoded)
         """Bytes of an entry of ours besides its key and value."""
         self._said: dict[str, bytes] = {}
@@ -88,19 +86,14 @@ class Replica:
     def restore(self, encoded: Iterable[bytes]) -> list[str]:
         """Take in what our own disk kept. Returns what was left out, for the log."""
         left_out: list[str] = []
-        kept: list[Entry] = []
         for each in encoded:
             try:
-                kept.append(self._proofs.decode(each))
+                outcome = self.state.apply(self._proofs.decode(each))
             except BadEntry as error:
                 left_out.append(str(error))
-        # The swarm's clock may be further than one step from nothing. What was believed once still is.
-        self.state.lamport = _clock_of(kept)
-        for entry in kept:
-            outcome = self.state.apply(entry)
+                continue
             if isinstance(outcome, Refused):
                 left_out.append(outcome.reason)
-        self.state.lamport = _clock_of(self.state.entries_of(SWARM))
         for entry in self.state.entries_of(self.me):
             self._version = max(self._version, entry.version)
             if not entry.deleted and not is_floor(entry):
@@ -148,7 +141,8 @@ class Replica:
         held = self.state.get(SWARM, key)
         if (None if held is None or held.deleted else held.value) == value:
             return
-        self._take_in(sign_shared_entry(self._author, key, self.state.lamport + 1, value))
+        lamport = held.version.epoch + 1 if held is not None else 1
+        self._take_in(sign_shared_entry(self._author, key, lamport, value))
 
     def receive(self, encoded: bytes, source: PeerId | None = None) -> Applied | Refused:
         """Take in an entry that `source` sent. One of our own that we do not remember is overruled.
@@ -217,7 +211,6 @@ class Replica:
         if entry.key == BOOT_KEY:
             self._meet(entry)
         self._version = max(self._version, entry.version)
-        self.epochs_lost += 1
         self._begin_epoch()
 
     def _meet(self, entry: Entry) -> None:
@@ -241,8 +234,3 @@ class Replica:
 
     def _boot_value(self) -> bytes:
         return encode_value({"id": self._boot_id, "met": self._met_boot_id})
-
-
-def _clock_of(entries: Iterable[Entry]) -> int:
-    """The largest number by which an admin counted a decision among `entries`."""
-    return max((entry.version.epoch for entry in entries if entry.scope is Scope.SWARM), default=0)

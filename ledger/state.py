@@ -24,7 +24,7 @@ from typing import Literal, TypeAlias
 from ledger.entry import SWARM, Entry, Scope, digest_of
 from ledger.floor import floor_count, highest_complete
 from ledger.proof import Proofs
-from ledger.version import LAMPORT_AHEAD_MAX, VERSION_PART_MAX
+from ledger.version import VERSION_PART_MAX
 from p2p.credential import Grant, InviteId
 from p2p.peer import PeerId, public_key_of
 
@@ -137,8 +137,6 @@ class LedgerState:
         self._shelves: defaultdict[InviteId, _Shelf] = defaultdict(_Shelf)
         """By the founder's invite that an owner goes back to: those below that are made up freely."""
         self._size = 0
-        self.lamport = 0
-        """The largest of all swarm-wide entries seen."""
 
     def apply(self, entry: Entry) -> Applied | Refused:
         """Take `entry` in if it is genuine, fits, and is newer than what we hold."""
@@ -152,8 +150,6 @@ class LedgerState:
         previous = owned.entries.get(entry.key)
         self._resize(owned, _growth(previous, entry))
         owned.entries[entry.key] = entry
-        if entry.scope is Scope.SWARM:
-            self.lamport = max(self.lamport, entry.version.epoch)
         return Applied(entry, previous, self._settle_floors(owned, entry))
 
     def is_below_floor(self, owner: PeerId, epoch: int) -> bool:
@@ -166,7 +162,7 @@ class LedgerState:
         limits = self.limits
         if len(entry.key.encode()) > limits.key_size_max or len(entry.value) > limits.value_size_max:
             return "too_large"
-        if not self._is_plausible(entry):
+        if not _is_plausible(entry):
             return "too_far_ahead"
         owned = self._owned.get(entry.owner)
         if owned is not None and entry.version.epoch < owned.floor:
@@ -217,13 +213,6 @@ class LedgerState:
         owned.shelf.owners += 1
         self._owned[owner] = self._buckets[owned.bucket][owner] = owned
         return owned
-
-    def _is_plausible(self, entry: Entry) -> bool:
-        """False for versions that no honest writer ever reaches."""
-        epoch, counter = entry.version.epoch, entry.version.counter
-        if entry.scope is Scope.SWARM:
-            return epoch <= min(VERSION_PART_MAX, self.lamport + LAMPORT_AHEAD_MAX)
-        return epoch <= VERSION_PART_MAX and counter <= VERSION_PART_MAX
 
     def _settle_floors(self, owned: _Owned, entry: Entry) -> tuple[Entry, ...]:
         """Drop what fell below a floor that `entry` is, or completes."""
@@ -309,3 +298,11 @@ def bucket_of(owner: PeerId) -> int:
 def _growth(held: Entry | None, entry: Entry) -> int:
     """Bytes that `entry` takes more than `held`, which it replaces."""
     return len(entry.encoded) - (len(held.encoded) if held else 0)
+
+
+def _is_plausible(entry: Entry) -> bool:
+    """False for versions that no honest writer ever reaches."""
+    is_counted = entry.scope is Scope.OWN  # What stands there of the swarm's is the writer.
+    return entry.version.epoch <= VERSION_PART_MAX and (
+        not is_counted or entry.version.counter <= VERSION_PART_MAX
+    )

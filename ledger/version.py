@@ -5,8 +5,8 @@ it meets a write of its own that it does not remember, because its disk was lost
 rolled back: without it, a node with an empty disk would count from one again and lose
 to its own past for ever. It also rises to leave deletions behind (`floor.py`).
 
-A swarm-wide key has many writers. Each counts on from the largest number it has seen,
-which is Lamport's clock; of two that counted alike the larger writer wins, everywhere.
+A swarm-wide key has many writers. Each counts on from the number it finds there, which is
+Lamport's clock; of two that counted alike the larger writer wins, everywhere.
 
 No wall clock is asked, so none can be wrong.
 """
@@ -16,12 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 VERSION_PART_MAX = 2**53
-"""Of epoch and of counter: no owner counts that far in a lifetime, and every language's numbers
-hold it. A version beyond it is a lie, told so that nothing newer could ever be written."""
-
-LAMPORT_AHEAD_MAX = 2**32
-"""How far a swarm-wide write may be ahead of all that we have seen. A newcomer has seen nothing, and
-no swarm gets here by writing; an admin who lies needs two million lies to use up all numbers."""
+"""Of epoch, counter and lamport: nobody counts that far in a lifetime, and every language's numbers
+hold it. A version beyond it is a lie, told so that nothing newer could ever be written. (An admin who
+lies can still hold one key of the swarm's at this number: a bound that depended on what we have seen
+would make replicas differ for ever, and an admin that lies must be revoked anyway.)"""
 
 WRITER_PREFIX_SIZE = 8
 """Bytes of the writer's public key that order it among others: enough to tell a swarm's admins apart."""

@@ -96,7 +96,7 @@ def _copy(model: LedgerState, state: LedgerState) -> None:
             dict(owned.floors),
         )
         state._owned[owner] = state._buckets[owned.bucket][owner] = copy
-    state._size, state.lamport = model._size, model.lamport
+    state._size = model._size
     state._bucket_digests = list(model._bucket_digests)
     state._root_digest = model._root_digest
 
