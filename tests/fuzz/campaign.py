@@ -122,5 +122,7 @@ def _held() -> int:
     """Bytes that Python holds now, without the ids and keys that are remembered, up to a number, for all."""
     peer_id_of.cache_clear()
     public_key_of.cache_clear()
+    # Of each class pattern that was tried Python remembers a name, in up to 4,096 places.
+    sys._clear_type_cache()
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
