@@ -1,0 +1,75 @@
+"""Fifty whole nodes in one process: more than any of them keeps connections to."""
+
+from __future__ import annotations
+
+import trio
+
+from p2p.memory_link import LinkQuality
+from p2p.memory_network import MemoryHub
+from tests import mock_time
+from tests.sim.whole_swarm import WholeNode, WholeSwarm, whole_swarm
+
+SIZE = 50
+
+
+def test_fifty_nodes_see_each_other_write_die_part_and_answer_throughout() -> None:
+    async def main() -> None:
+        hub = MemoryHub(quality=LinkQuality(latency=0.01))
+        async with whole_swarm(hub, SIZE) as swarm:
+            await swarm.until(lambda: swarm.all_see("online"), within=30)
+            await ask_everywhere(swarm)
+            await a_write_reaches_all(swarm)
+            await a_death_is_seen_by_all(swarm)
+            await two_halves_part_and_meet(swarm)
+            assert max(len(node.swarm.peers()) for node in swarm.nodes) < SIZE - 1
+
+    mock_time.run(main)
+
+
+async def ask_everywhere(swarm: WholeSwarm, *, among: list[WholeNode] | None = None) -> None:
+    """A request comes in at each tenth node; somebody who lives answers it."""
+    alive = {node.peer for node in among or swarm.nodes}
+    for node in (among or swarm.nodes)[::10]:
+        with trio.fail_after(10):
+            assert await node.ask() in alive
+
+
+async def a_write_reaches_all(swarm: WholeSwarm) -> None:
+    writer = swarm.nodes[17]
+    writer.ledger.put("note", {"text": "written"})
+
+    def is_known() -> bool:
+        return all(node.ledger.get(writer.peer, "note") == {"text": "written"} for node in swarm.nodes)
+
+    assert await swarm.until(is_known, within=5) <= 2.0
+
+
+async def a_death_is_seen_by_all(swarm: WholeSwarm) -> None:
+    victim = swarm.nodes[23]
+    swarm.kill(victim)
+    took = await swarm.until(lambda: swarm.all_see("suspect", "offline", of=[victim]), within=5)
+    assert took <= 1.0
+    await ask_everywhere(swarm)
+    await swarm.until(lambda: swarm.all_see("offline", of=[victim]), within=15)
+
+
+async def two_halves_part_and_meet(swarm: WholeSwarm) -> None:
+    left, right = swarm.nodes[::2], swarm.nodes[1::2]
+    swarm.hub.partition([node.peer for node in left], [node.peer for node in right])
+    await swarm.until(
+        lambda: (
+            all(node.sees(right, "offline") for node in left)
+            and all(node.sees(left, "offline") for node in right)
+        ),
+        within=40,
+    )
+    await ask_everywhere(swarm, among=left)
+    left[0].ledger.put("note", {"text": "left"})
+    right[0].ledger.put("note", {"text": "right"})
+    swarm.hub.heal()
+    await swarm.until(lambda: swarm.all_see("online"), within=60)
+    await swarm.until(
+        lambda: len({node.ledger.state.root_digest() for node in swarm.nodes}) == 1,
+        within=20,
+    )
+    await ask_everywhere(swarm)
