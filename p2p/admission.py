@@ -216,11 +216,11 @@ class Admission:
             yield from self._refuse(peer, hello.REFUSED, str(error), now)
             return
         if self._boots.is_replaced(peer, said.boot_id):
-            yield CopySuspected(peer)
             if now < self._boots.replaced_at(peer) + self.config.swap_interval:
                 bye = Bye(hello.COPIED_HOME, "another process runs under this key")
                 yield from self._dismiss(peer, bye, now)
                 return
+            yield CopySuspected(peer)
         if peer not in self._members and len(self._members) >= self.config.members_max:
             yield from self._tell_of_others(peer)
             yield from self._dismiss(peer, Bye(hello.CROWDED), now)

@@ -27,9 +27,9 @@ class AdmissionConfig:
     this long: one comes back by itself, the others are busy for a moment."""
     enough_delay: float = 60.0
     """Two of whom one let the other go leave each other alone for this long: there are others to dial."""
-    swap_interval: float = 5.0
+    swap_interval: float = 2.0
     """Between two processes under one key that take each other's place here. The ledger proves the copy
-    to both, which takes a push or one round, a second or two; each swap is a loss to everybody above us."""
+    to both, which takes a push or one round, a second at most; each swap is a loss to everybody above us."""
     news_interval: float = 10.0
     """Between telling one member, by chance, where all the others are. A newcomer is told at once and dials;
     this is for those that can only be dialled, and a swarm of ten has told everybody in a minute or two."""

@@ -341,11 +341,12 @@ def test_two_processes_with_one_key_take_turns_without_haste() -> None:
     says_hello_as(admission, "second", 2, 1.0)
     effects = says_hello_as(admission, "first", 3, 2.0)
     bye = Bye(hello.COPIED_HOME, "another process runs under this key")
-    assert CopySuspected(CAROL.peer_id) in effects
+    assert CopySuspected(CAROL.peer_id) not in effects, "said once for each that is let in"
     assert Disconnect(CAROL.peer_id, ControlId(3), bye) in effects
     assert CAROL.peer_id not in admission.members
     admission.handle(Disconnected(CAROL.peer_id), 2.0)
-    assert 5.0 < dials_until(admission, 60.0)[0][0] - 1.0 < 15.0
+    waited = dials_until(admission, 60.0)[0][0] - 1.0
+    assert CONFIG.swap_interval < waited < 3 * CONFIG.swap_interval
 
 
 def test_restarts_are_no_copies() -> None:
