@@ -115,8 +115,8 @@ class WholeSwarm:
         """
         begun = trio.current_time()
         with trio.fail_after(within):
-            while not holds():
-                await trio.sleep(LOOK_INTERVAL)  # noqa: ASYNC110 - there is an event per view, and fifty views
+            while not holds():  # noqa: ASYNC110 - there is an event for each view, and fifty views
+                await trio.sleep(LOOK_INTERVAL)
         return trio.current_time() - begun
 
 
