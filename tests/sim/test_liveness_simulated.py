@@ -17,7 +17,7 @@ from tests.sim.seeds import seeds
 from tests.sim.settled import settled as settled_for_long
 from tests.sim.world import Seen, World
 
-SEEDS = seeds(8)
+SEEDS = seeds(5)
 
 SETTLED = 10.0
 """Seconds after which everybody has met everybody."""
