@@ -233,8 +233,14 @@ def view(case: Case) -> Samples:
     world.run(30.0)
     samples |= freeze_in(world, count)
     world.run(30.0)
-    samples |= split_in(world)
+    if case.size <= _SPLIT_SIZE_MAX:
+        samples |= split_in(world)
     return samples | halve(world)
+
+
+_SPLIT_SIZE_MAX = 300
+"""To tell half a million pairs that they lost each other, and found each other, takes minutes of computing:
+of a thousand `split` does it once, with the view that the program has."""
 
 
 def _wait(world: World, watch: Stopwatch) -> None:
