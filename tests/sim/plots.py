@@ -41,7 +41,7 @@ def draw(folder: Path, figures: Sequence[Figure]) -> None:
         ("frozen, suspect everywhere", "frozen: by all", _ORANGE),
     ):
         _line(axes, figures, name, label=label, colour=colour, value=lambda each: each.p99)
-        _aims(axes, name, colour)
+        _aims(axes, name, colour, is_explained=colour == _ORANGE)
     _save(sheet, axes, folder / "detection.png")
 
     sheet, axes = _sheet("An idle node writes to its streams", "bytes a second")
@@ -57,6 +57,11 @@ def draw(folder: Path, figures: Sequence[Figure]) -> None:
         value=lambda each: each.worst,
     )
     _aims(axes, "bytes a second, idle", _BLUE)
+    axes.set_yscale("log")
+    axes.set_yticks(
+        [100, 300, 1000, 3000, 10_000, 30_000], ["100", "300", "1,000", "3,000", "10,000", "30,000"]
+    )
+    axes.set_yticks([], minor=True)
     _save(sheet, axes, folder / "bytes.png")
 
 
@@ -85,7 +90,7 @@ def _line(
     axes.plot([x for x, _ in points], [y for _, y in points], "o-", color=colour, label=label)
 
 
-def _aims(axes: Axes, name: str, colour: str) -> None:
+def _aims(axes: Axes, name: str, colour: str, *, is_explained: bool = True) -> None:
     points = sorted(AIMS[name].items())
     axes.plot(
         [x for x, _ in points],
@@ -95,9 +100,7 @@ def _aims(axes: Axes, name: str, colour: str) -> None:
         markersize=22,
         markeredgewidth=2.5,
         alpha=0.5,
-        label="no more than that is the aim"
-        if len(axes.lines) < 3 or name == "frozen, suspect everywhere"
-        else None,
+        label="the aim: no more than that" if is_explained else None,
     )
 
 
@@ -105,7 +108,8 @@ def _save(sheet: Sheet, axes: Axes, path: Path) -> None:
     sizes = sorted({float(x) for line in axes.lines for x in np.asarray(line.get_xdata())})
     axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
     axes.set_xticks([], minor=True)
-    axes.set_ylim(bottom=0)
+    if axes.get_yscale() == "linear":
+        axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     # Without the date and the library's version in it, the same figures are the same file.
     sheet.savefig(path, metadata={"Software": None})
