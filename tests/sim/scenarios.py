@@ -22,7 +22,7 @@ Samples: TypeAlias = dict[str, list[float]]
 LOSS = 0.01
 """Of the figures; the delay is that of `Faults`, 2 to 50 ms."""
 
-_PATIENCE = 60.0
+PATIENCE = 60.0
 """Seconds in which what is measured must have happened. What has not counts as so many."""
 
 
@@ -136,11 +136,11 @@ def newcomer(case: Case) -> Samples:
     begun = world.now
     node = world.join(friend)
     sent = sum(each.sent for each in world)
-    while not _knows_all(world, node) and world.now < begun + _PATIENCE:
+    while not _knows_all(world, node) and world.now < begun + PATIENCE:
         world.run(0.05)
     knows_after, received = world.now - begun, node.received
     while not all(each.status(node.peer) is Status.ALIVE for each in world if each is not node):
-        if world.now > begun + _PATIENCE:
+        if world.now > begun + PATIENCE:
             break
         world.run(0.05)
     return {
@@ -172,7 +172,7 @@ def split_in(world: World) -> Samples:
     world.run(30.0)
     world.heal()
     begun = world.now
-    while (doubts.pairs or not world.are_ledgers_equal()) and world.now < begun + 2 * _PATIENCE:
+    while (doubts.pairs or not world.are_ledgers_equal()) and world.now < begun + 2 * PATIENCE:
         world.run(0.5)
     return {"a split heals": [world.now - begun]}
 
@@ -191,7 +191,7 @@ def halve(world: World) -> Samples:
     together = largest_part(world)
     begun = world.now
     while any(node.status(peer) is Status.ALIVE for node in world for peer in dead):
-        if world.now > begun + _PATIENCE:
+        if world.now > begun + PATIENCE:
             break
         world.run(0.5)
     return {
@@ -244,7 +244,7 @@ of a thousand `split` does it once, with the view that the program has."""
 
 
 def _wait(world: World, watch: Stopwatch) -> None:
-    until = world.now + _PATIENCE
+    until = world.now + PATIENCE
     while watch.is_waiting and world.now < until:
         world.run(0.5)
 
@@ -252,7 +252,7 @@ def _wait(world: World, watch: Stopwatch) -> None:
 def _counting_missing(times: Iterable[float], count: int) -> list[float]:
     """What was never noticed counts as longer than anything that was."""
     measured = list(times)
-    return measured + [_PATIENCE] * (count - len(measured))
+    return measured + [PATIENCE] * (count - len(measured))
 
 
 SCENARIOS: dict[str, Callable[[Case], Samples]] = {
