@@ -40,7 +40,10 @@ class Chaos:
         faults.replay = rng.choice((0.0, 0.0, 0.05, 0.3))
         faults.delay_max = rng.choice((0.01, 0.05, 0.05, 0.2))
         for node in world:
-            node.is_newer = rng.random() < 0.2
+            if rng.random() < 0.2:
+                node.is_newer = True
+                node.put_record()
+                node.follow_own_writes()
 
     def run(self, duration: float) -> None:
         """Let things happen for so many seconds, then put an end to all of them."""
@@ -125,6 +128,11 @@ class Chaos:
         self.world.split(self.rng.sample(nodes, self.rng.randint(1, len(nodes) // 2)))
         self.later(self.world.heal)
 
+    def isolate(self) -> None:
+        if node := self.someone():
+            self.world.split([node])
+            self.later(self.world.heal)
+
     def join(self) -> None:
         if len(self.world.members) < 24:
             self.world.join(*self.rng.sample(list(self.world), 1))
@@ -146,5 +154,6 @@ FAULTS: dict[str, Fault] = {
     "stop": lambda chaos: chaos.down(chaos.world.stop, has_disk=True),
     "one-way cut": Chaos.cut_one_way,
     "split": Chaos.split,
+    "isolate one": Chaos.isolate,
     "join": Chaos.join,
 }

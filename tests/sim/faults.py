@@ -44,10 +44,6 @@ class Faults:
             return True
         return bool(self.cut) and (sender, receiver) in self.cut
 
-    def isolate(self, peer: PeerId) -> None:
-        """Cut `peer` off from everybody."""
-        self.island = frozenset({peer})
-
     def heal(self) -> None:
         """Everybody reaches everybody again."""
         self.cut.clear()

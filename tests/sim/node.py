@@ -130,7 +130,9 @@ class Node:
         self.attend_door()
 
     def put_record(self) -> None:
-        record = NodeRecord(f"node{self.number:04}", "worker", "1.0", addresses=(self.address.multiaddr,))
+        extra = {"from_the_future": ["?"]} if self.is_newer else {}
+        addresses = (self.address.multiaddr,)
+        record = NodeRecord(f"node{self.number:04}", "worker", "1.0", addresses=addresses, extra=extra)
         self.replica.put(NODE_KEY, encode_value(encode_record(record)))
 
     def write(self, key: str, value: bytes | None) -> None:
