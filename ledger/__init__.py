@@ -17,6 +17,7 @@
     replicate.py         keeps ledgers equal, on streams
       spread.py          core: whom to tell, and with whom to compare
         sync.py          core: what is owed to one peer
+        exchange_turn.py core: whom we ask now
       sync_messages.py   `/localai-node/ledger/1`
     standing_streams.py  one stream per peer, for the prober and for the ledger
 

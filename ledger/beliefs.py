@@ -35,6 +35,10 @@ from ledger.rumour import (
 )
 from p2p.peer import PeerId
 
+STRANGERS_MAX = 4096
+"""Whose lives are noted before the ledger names them: as many as it can hold (`state.py`). A newcomer hears
+of everybody within a second or two of its first link, and of their records by another way."""
+
 _ROUND_TRIP_GAIN = 0.125
 """Weight of a new measurement: the one TCP uses (RFC 6298)."""
 
@@ -84,6 +88,8 @@ class Beliefs:
     _idle: RumourQueue = field(default_factory=lambda: RumourQueue(IDLE_RETRANSMIT_FACTOR))
     _news: dict[PeerId, Claim] = field(default_factory=dict)
     _changed: dict[PeerId, Status] = field(default_factory=dict)
+    _strangers: dict[PeerId, Claim] = field(default_factory=dict)
+    """Who lives, they say; the last to be told of comes last."""
 
     def __post_init__(self) -> None:
         self.digest.change(self.me, UNKNOWN, self._own_claim)
@@ -111,14 +117,18 @@ class Beliefs:
         held[self.me] = self._own_claim
         return [Rumour(peer, claim) for peer, claim in sorted(held.items())]
 
-    def know(self, in_ledger: frozenset[PeerId]) -> bool:
-        """The ledger has records of exactly these peers. Whether some of them are new."""
+    def know(self, in_ledger: frozenset[PeerId], now: float) -> bool:
+        """The ledger has records of exactly these peers. Whether some of them are new.
+
+        That a new one lives may have been told before its record came.
+        """
         gone = self._in_ledger - in_ledger
         self._in_ledger = in_ledger
         new = in_ledger - self.peers.keys() - {self.me}
         # Sorted, as are all who go through `peers`: the order of a set is another in each process.
         for peer in sorted(new):
             self.peers[peer] = PeerHealth()
+            self.hear(self.news_among([Rumour(peer, self._strangers.pop(peer, UNKNOWN))]), now)
         for peer in gone:
             self._forget_stranger(peer)
         return bool(new)
@@ -136,6 +146,15 @@ class Beliefs:
             health.round_trip = None
             del self._linked[bisect_left(self._linked, peer)]
             self._forget_stranger(peer)
+
+    def note_strangers(self, rumours: Iterable[Rumour]) -> None:
+        """Keep for a while that somebody lives whom the ledger has not named: its record is on its way."""
+        for rumour in rumours:
+            if rumour.peer not in self.peers and rumour.peer != self.me and complaint(rumour.claim) is None:
+                said_before = self._strangers.pop(rumour.peer, UNKNOWN)
+                self._strangers[rumour.peer] = max(said_before, rumour.claim)
+                if len(self._strangers) > STRANGERS_MAX:
+                    del self._strangers[next(iter(self._strangers))]
 
     def news_among(self, rumours: Iterable[Rumour]) -> list[Rumour]:
         """Those of `rumours` that would change what we hold. The others are old, of strangers, or lies."""

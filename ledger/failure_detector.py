@@ -148,8 +148,8 @@ class FailureDetector:
         self._probing.ask(peer, now)
 
     def _on_peers_known(self, peers: frozenset[PeerId], now: float) -> None:
-        if self.beliefs.know(peers):
-            # What was said of the new ones before was said of strangers, and dropped.
+        if self.beliefs.know(peers, now):
+            # What was held against the new ones before was said of strangers, and dropped.
             self._exchange.ask_soon(now)
 
     def _on_timer(self, now: float) -> None:
@@ -189,6 +189,7 @@ class FailureDetector:
 
     def _afford(self, peer: PeerId, rumours: tuple[Rumour, ...], now: float) -> list[Rumour]:
         """Of what `peer` tells us, the news it may still make us believe. A summary brings the rest later."""
+        self.beliefs.note_strangers(rumours)
         news = self.beliefs.news_among(rumours)
         return news[: self._credit.take(peer, len(news), now)] if news else news
 

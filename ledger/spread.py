@@ -26,9 +26,10 @@ from typing import Protocol, TypeAlias
 from ledger.allowance import Allowances
 from ledger.entry import Place
 from ledger.errors import BadEntry
+from ledger.exchange_turn import ExchangeTurn
 from ledger.state import EVERYDAY, Applied, LedgerState, RefusalReason, Refused
 from ledger.sync import ALLOWANCE_MAX, SyncSession, grown
-from ledger.sync_messages import Message, News
+from ledger.sync_messages import Buckets, Entries, Holdings, Message, News, Owners
 from p2p.errors import BadFrame
 from p2p.peer import PeerId
 
@@ -162,6 +163,7 @@ class Spread:
         without end would only have to open the next link."""
         self._news = Allowances(self.config.news_burst, self.config.news_rate)
         """How much of what comes from each peer is passed on."""
+        self._turn = ExchangeTurn()
         self._round_at = math.inf
         """Nothing is due before the first event."""
         self._round_before = 0.0
@@ -222,7 +224,7 @@ class Spread:
     def _on_message(self, peer: PeerId, message: Message, now: float) -> list[Effect]:
         link = self._links[peer]
         try:
-            carried = link.session.handle(message)
+            carried = link.session.handle(message, may_ask=self._may_ask(peer, message, now))
         except BadFrame as error:
             return [CutOff(peer, str(error))]
         effects: list[Effect] = []
@@ -232,8 +234,10 @@ class Spread:
             except BadEntry as error:
                 return [*effects, CutOff(peer, str(error))]
             match outcome:
-                case Applied(entry) if isinstance(carried, News) and entry.owner != self._replica.me:
-                    if self._news.take(peer, 1, now):
+                case Applied(entry) if entry.owner != self._replica.me:
+                    # From its owner it is news too: a newcomer wrote it before it had anybody to tell.
+                    is_news = isinstance(carried, News) or entry.owner == peer
+                    if is_news and self._news.take(peer, 1, now):
                         effects += self._push(self._few(besides=peer), entry.place)
                 case Refused("bad_signature"):
                     return [*effects, CutOff(peer, "it passed on an entry that its owner did not sign")]
@@ -241,6 +245,13 @@ class Spread:
                     link.complaints.add(reason)
                     effects.append(Complaint(peer, outcome))
         return [*effects, SendDue(peer)]
+
+    def _may_ask(self, peer: PeerId, message: Message, now: float) -> bool:
+        if isinstance(message, Buckets | Owners):
+            return self._turn.take(peer, now)
+        if isinstance(message, Holdings | Entries):
+            self._turn.heard(peer, now)
+        return True
 
     def _on_round(self, now: float) -> list[Effect]:
         elapsed, self._round_before = now - self._round_before, now

@@ -102,8 +102,10 @@ class SyncSession:
         """Something was pushed that no message has taken along yet."""
         return bool(self._news)
 
-    def handle(self, message: Message) -> Entries | News | None:
+    def handle(self, message: Message, *, may_ask: bool = True) -> Entries | News | None:
         """Take note of what the peer said; returns the message if it is for the ledger.
+
+        `may_ask`: whether this is the time to ask for what we lack. If not, a later round will.
 
         Raises:
           BadFrame: it contradicts itself.
@@ -113,9 +115,11 @@ class SyncSession:
                 self._owes_buckets |= digest != self._state.root_digest()
             case Buckets(digests):
                 ours = self._state.bucket_digests()
-                self._buckets.update(bucket for bucket in range(BUCKETS) if digests[bucket] != ours[bucket])
+                if may_ask:
+                    differing = (bucket for bucket in range(BUCKETS) if digests[bucket] != ours[bucket])
+                    self._buckets.update(differing)
             case Owners():
-                self._on_owners(message)
+                self._on_owners(message, may_ask=may_ask)
             case Holdings(of):
                 for owner in sorted(of):
                     self._on_holdings(owner, of[owner])
@@ -151,7 +155,7 @@ class SyncSession:
         entries = self._pay(self._entries)
         return Entries(entries) if entries else None
 
-    def _on_owners(self, message: Owners) -> None:
+    def _on_owners(self, message: Owners, *, may_ask: bool) -> None:
         buckets = set(message.buckets)
         if any(bucket_of(owner) not in buckets for owner in message.digests):
             raise BadFrame("an owner in none of the buckets the message is about")
@@ -159,7 +163,7 @@ class SyncSession:
             for owner in self._state.owners_in(bucket):
                 if owner not in message.digests and self._is_worth_a_try(owner, None):
                     self._owe(self._state.entries_of(owner))
-        for owner, digest in message.digests.items():
+        for owner, digest in message.digests.items() if may_ask else ():
             is_room = len(self._holdings) < self._state.limits.owners_max
             if is_room and self._is_worth_a_try(owner, digest):
                 self._holdings.add(owner)

@@ -70,6 +70,7 @@ CORES = (
     "ledger/proof.py",
     "ledger/replica.py",
     "ledger/spread.py",
+    "ledger/exchange_turn.py",
     "ledger/backlog.py",
     "ledger/entry.py",
     "ledger/record_fields.py",

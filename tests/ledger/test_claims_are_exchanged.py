@@ -29,7 +29,7 @@ class Side:
 
     def __init__(self, name: str, holding: dict[PeerId, Claim]) -> None:
         self.beliefs = Beliefs(PeerId(name), LivenessConfig())
-        self.beliefs.know(frozenset([*PEERS, PeerId("one"), PeerId("other")]))
+        self.beliefs.know(frozenset([*PEERS, PeerId("one"), PeerId("other")]), 0.0)
         self.beliefs.hear([Rumour(peer, claim) for peer, claim in holding.items()], 0.0)
         self.exchange = ClaimsExchange(self.beliefs, Random(1), LivenessConfig())
 

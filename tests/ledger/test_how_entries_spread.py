@@ -130,6 +130,13 @@ def test_what_is_no_news_is_not_passed_on(world: World) -> None:
     assert world.told() == set()
 
 
+def test_what_its_owner_shows_us_is_passed_on_like_news(world: World) -> None:
+    """A newcomer wrote before it had a link: only its neighbours' rounds would find it."""
+    entry = write(OTHERS[0], 1)
+    world.spread.handle(MessageReceived(PEERS[0], Entries((entry.encoded,))), 0.0)
+    assert len(world.told()) == CONFIG.push_peers
+
+
 def test_last_words_go_to_everybody(world: World) -> None:
     world.replica.begin()
     world.doubtful = set(PEERS[:4])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.beliefs import Beliefs
+from ledger.beliefs import STRANGERS_MAX, Beliefs
 from ledger.liveness_config import LivenessConfig
 from ledger.rumour import Claim, Rumour, RumourQueue, Status
 from p2p.peer import PeerId
@@ -20,7 +20,7 @@ rumours = st.lists(st.builds(Rumour, st.sampled_from([BOB, CAROL]), claims), max
 
 def believing(heard: Sequence[Rumour]) -> Beliefs:
     beliefs = Beliefs(ME, LivenessConfig())
-    beliefs.know(frozenset({BOB, CAROL}))
+    beliefs.know(frozenset({BOB, CAROL}), 0.0)
     beliefs.hear(heard, 0.0)
     return beliefs
 
@@ -67,3 +67,31 @@ def test_a_newer_claim_takes_the_place_of_the_older_in_the_queue() -> None:
     queue.add(BOB, Claim(0, Status.SUSPECT))
     queue.add(BOB, Claim(1, Status.ALIVE))
     assert queue.take(16, swarm_size=3) == (Rumour(BOB, Claim(1, Status.ALIVE)),)
+
+
+DAVE = PeerId("dave")
+
+
+def test_who_lives_is_known_as_soon_as_its_record_comes() -> None:
+    beliefs = believing([])
+    beliefs.note_strangers([Rumour(DAVE, Claim(0, Status.ALIVE)), Rumour(DAVE, Claim(2, Status.ALIVE))])
+    assert DAVE not in beliefs.peers
+    beliefs.know(frozenset({BOB, CAROL, DAVE}), 1.0)
+    assert beliefs.peers[DAVE].claim == Claim(2, Status.ALIVE)
+    assert Rumour(DAVE, Claim(2, Status.ALIVE)) in beliefs.rumours_to_ride(16), "others may not know either"
+
+
+def test_nothing_is_held_against_a_stranger() -> None:
+    beliefs = believing([])
+    beliefs.note_strangers([Rumour(DAVE, Claim(3, Status.OFFLINE))])
+    beliefs.know(frozenset({BOB, CAROL, DAVE}), 1.0)
+    assert beliefs.peers[DAVE].status is Status.UNKNOWN
+
+
+def test_of_strangers_without_end_the_last_are_noted() -> None:
+    beliefs = believing([])
+    made_up = [PeerId(f"peer {number}") for number in range(STRANGERS_MAX + 10)]
+    beliefs.note_strangers(Rumour(peer, Claim(0, Status.ALIVE)) for peer in made_up)
+    beliefs.know(frozenset(made_up), 1.0)
+    alive = [peer for peer in made_up if beliefs.peers[peer].status is Status.ALIVE]
+    assert alive == made_up[10:]

@@ -35,6 +35,7 @@ from p2p.finder import Finder
 from p2p.known_peer import Origin
 from p2p.neighbours import Neighbours, NeighboursConfig
 from p2p.peer import PeerAddress, PeerId
+from tests.sim.timeline import tick
 from tests.sim.wire import Pipe
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ DETECTOR, SPREAD, DOOR = range(3)
 _DOOR_CONFIG = AdmissionConfig()
 _LOOK_INTERVAL_MIN = 0.001
 """Seconds: a core that is due and does nothing must not stop the time."""
-_ROUNDING = 1e-9
-"""Seconds: between our clock and the simulation's a timer must not become early by a rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class Node:
         """Our side of each connection."""
         self.news_at = math.inf
         """When to tell somebody where the others are."""
-        self.ahead = world.clock_ahead(number)
+        self.ahead = tick(world.clock_ahead(number))
         """Our monotonic clock minus the simulation's: each machine counts from its own start."""
         self.is_newer = False
         """It runs a later version of the program."""
@@ -301,7 +300,7 @@ class Node:
 
     def set_timer(self, core: int, local: float) -> None:
         """Look at `core` then, by our clock. What is in the heap for earlier looks again by itself."""
-        at = max(local - self.ahead + _ROUNDING, self.world.now)
+        at = max(tick(local - self.ahead), self.world.now)
         if at < self.timers[core]:
             self.timers[core] = at
             self.world.wake(self, core, at)

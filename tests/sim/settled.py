@@ -115,7 +115,7 @@ def _equal_beliefs(world: World) -> None:
     buckets: list[int] | None = None
     for node in world.members:
         beliefs = node.detector.beliefs
-        beliefs.know(everybody)
+        beliefs.know(everybody, 0.0)
         if buckets is None:
             for peer, health in beliefs.peers.items():
                 beliefs.digest.change(peer, health.claim, _ALIVE)
