@@ -102,7 +102,7 @@ class Replica:
 
     def begin(self) -> None:
         """Say which process this is."""
-        self._put(BOOT_KEY, self._boot_value())
+        self.put(BOOT_KEY, self._boot_value())
 
     def snapshot(self) -> list[bytes]:
         """All we hold, as it travels: what `restore` takes."""
@@ -114,7 +114,10 @@ class Replica:
         Raises:
           OverQuota: it is too large, or we wrote too much.
         """
-        self._put(key, value)
+        if self._said.get(key) != value:
+            self._require_room(key, value)
+            self._write(key, value)
+            self._said[key] = value
 
     def delete(self, key: str) -> None:
         """Say that our `key` has no value any more. Nothing happens if it has none."""
@@ -167,12 +170,6 @@ class Replica:
         """What came in and what left since the last call, in order."""
         changes, self._changes = self._changes, []
         return changes
-
-    def _put(self, key: str, value: bytes) -> None:
-        if self._said.get(key) != value:
-            self._require_room(key, value)
-            self._write(key, value)
-            self._said[key] = value
 
     def _require_room(self, key: str, value: bytes) -> None:
         """Keep to our share, so that there is always room to write all of it again.
