@@ -22,17 +22,20 @@ class Allowance:
     _left: float = math.inf
     _seen_at: float = 0.0
 
+    def left(self, now: float) -> float:
+        """How much may be spent now. Below zero: that much was spent beyond it."""
+        return min(self.burst, self._left + self.rate * (now - self._seen_at))
+
     def take(self, wanted: int, now: float) -> int:
         """How many of `wanted` are granted. They are spent."""
-        self._left = min(self.burst, self._left + self.rate * (now - self._seen_at))
-        self._seen_at = now
-        granted = min(wanted, int(self._left))
-        self._left -= granted
+        granted = max(0, min(wanted, int(self.left(now))))
+        self.spend(granted, now)
         return granted
 
-    def is_full(self, now: float) -> bool:
-        """Whether nothing is spent any more."""
-        return self._left + self.rate * (now - self._seen_at) >= self.burst
+    def spend(self, amount: int, now: float) -> None:
+        """For what shows its cost only when it is done: it may go beyond what is left."""
+        self._left = self.left(now) - amount
+        self._seen_at = now
 
 
 @dataclass(slots=True)
@@ -45,10 +48,11 @@ class Allowances:
     _by_peer: dict[PeerId, Allowance] = field(default_factory=dict)
     """A full one is as good as none, and is forgotten when another is made."""
 
-    def take(self, peer: PeerId, wanted: int, now: float) -> int:
-        """How many of `wanted` are granted to `peer`. They are spent."""
+    def of(self, peer: PeerId, now: float) -> Allowance:
+        """That of `peer`, to take from."""
         allowance = self._by_peer.get(peer)
         if allowance is None:
-            self._by_peer = {each: its for each, its in self._by_peer.items() if not its.is_full(now)}
+            spent = ((each, its) for each, its in self._by_peer.items() if its.left(now) < self.burst)
+            self._by_peer = dict(spent)
             allowance = self._by_peer[peer] = Allowance(self.burst, self.rate)
-        return allowance.take(wanted, now)
+        return allowance

@@ -68,7 +68,7 @@ class FailureDetector:
         self._probing = Probing(self.beliefs, self.local_health, rng, self.config, self._send)
         self._next_probe_at = math.inf
         """Nothing is due before the first event."""
-        self._relays = Relays(self.config.relays_max)
+        self._relays = Relays(self.config.relays_max, self.config.relays_per_asker_max)
         self._exchange = ClaimsExchange(self.beliefs, rng, self.config)
         self._credit = Allowances(self.config.news_burst, self.config.news_rate)
         """How much more each peer may make us believe."""
@@ -191,7 +191,7 @@ class FailureDetector:
         """Of what `peer` tells us, the news it may still make us believe. A summary brings the rest later."""
         self.beliefs.note_strangers(rumours)
         news = self.beliefs.news_among(rumours)
-        return news[: self._credit.take(peer, len(news), now)] if news else news
+        return news[: self._credit.of(peer, now).take(len(news), now)] if news else news
 
     def _on_ping(self, peer: PeerId, ping: Ping, now: float) -> None:
         if ping.about_you is not None:
@@ -228,12 +228,12 @@ class FailureDetector:
     def _hear_itself(self, peer: PeerId, incarnation: int, now: float) -> None:
         """Merge what `peer` says of itself: mostly nothing new, and else pushed at its own expense."""
         if self.beliefs.peers[peer].claim != Claim(incarnation, Status.ALIVE):
-            is_affordable = self._credit.take(peer, 1, now) == 1
+            is_affordable = self._credit.of(peer, now).take(1, now) == 1
             self.beliefs.hear_itself(peer, incarnation, now, is_pushed=is_affordable)
 
     def _on_ping_request(self, asker: PeerId, request: PingRequest, now: float) -> None:
         health = self.beliefs.peers.get(request.target)
-        if health is None or not health.is_linked or self._relays.is_full:
+        if health is None or not health.is_linked or not self._relays.has_room_for(asker):
             self._send(asker, Nack(request.sequence, self._riding(), has_asked=False))
             return
         sequence = next(self._probing.sequences)

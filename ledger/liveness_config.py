@@ -72,6 +72,9 @@ class LivenessConfig:
 
     relays_max: int = 256
     """Pings for others under way. A thousand nodes ask for less; only somebody hostile asks for more."""
+    relays_per_asker_max: int = 16
+    """The same for one asker, so that it cannot take the others' share. Who has lost half of its thirty
+    neighbours at once asks three helpers for each, which are some three requests for each helper."""
 
     def __post_init__(self) -> None:
         assert 0 < self.relay_timeout < self.indirect_timeout

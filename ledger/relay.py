@@ -30,11 +30,13 @@ class Relays:
     """
 
     count_max: int
+    per_asker_max: int
     _relays: dict[int, Relay] = field(default_factory=dict)
 
-    @property
-    def is_full(self) -> bool:
-        return len(self._relays) >= self.count_max
+    def has_room_for(self, asker: PeerId) -> bool:
+        """Whether one more of its questions may be carried."""
+        its = sum(relay.asker == asker for relay in self._relays.values())
+        return len(self._relays) < self.count_max and its < self.per_asker_max
 
     @property
     def soonest(self) -> float:

@@ -120,7 +120,7 @@ class Replicator:
     async def _send(self, peer: PeerId, link: _Link, frames: FrameStream) -> None:
         while True:
             link.has_debts = trio.Event()
-            while (message := self._spread.next_message(peer)) is not None:
+            while (message := self._spread.next_message(peer, trio.current_time())) is not None:
                 await frames.send(encode_message(message))
                 if not self._spread.owes_news(peer):
                     link.news_sent.rise()

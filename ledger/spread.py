@@ -28,7 +28,7 @@ from ledger.entry import Place
 from ledger.errors import BadEntry
 from ledger.exchange_turn import ExchangeTurn
 from ledger.state import EVERYDAY, Applied, LedgerState, RefusalReason, Refused
-from ledger.sync import ALLOWANCE_MAX, SyncSession, grown
+from ledger.sync import SyncSession, answer_size
 from ledger.sync_messages import Buckets, Entries, Holdings, Message, News, Owners
 from p2p.errors import BadFrame
 from p2p.peer import PeerId
@@ -49,6 +49,11 @@ class SpreadConfig:
     news_rate: float = 64.0
     """The same a second after that. Who writes without end makes the rest say little of it: what is passed on
     is the newest of each key."""
+    answer_burst: float = 8 * 1024 * 1024
+    """Bytes that a peer is sent in answers at once: a newcomer gets the ledger of a swarm of a thousand in
+    one go. Digests count too: seventy bytes ask for all that one owner holds, which may be 200 KB of keys."""
+    answer_rate: float = 1024 * 1024
+    """The same a second after that: asking without end costs us one part in a hundred of a gigabit link."""
     doubtful_every: int = 8
     """One round in so many goes to a peer that we have doubts about, if there is one."""
 
@@ -158,15 +163,13 @@ class Spread:
         self._is_doubtful = is_doubtful
         self._rng = rng
         self._links: dict[PeerId, _Link] = {}
-        self._parted: dict[PeerId, int] = {}
-        """What is left of the allowance of peers whose link has ended, until it is whole again: or who asks
-        without end would only have to open the next link."""
         self._news = Allowances(self.config.news_burst, self.config.news_rate)
         """How much of what comes from each peer is passed on."""
+        self._answers = Allowances(self.config.answer_burst, self.config.answer_rate)
+        """How many bytes each peer gets that it asked for."""
         self._turn = ExchangeTurn()
         self._round_at = math.inf
         """Nothing is due before the first event."""
-        self._round_before = 0.0
         self._rounds = 0
 
     @property
@@ -187,7 +190,7 @@ class Spread:
             case LinkOpened(peer):
                 return self._on_link_opened(peer)
             case LinkLost(peer):
-                self._on_link_lost(peer)
+                self._links.pop(peer, None)
             case MessageReceived(peer, message) if peer in self._links:
                 return self._on_message(peer, message, now)
             case Wrote(place):
@@ -198,28 +201,28 @@ class Spread:
                 return self._on_round(now)
         return []
 
-    def next_message(self, peer: PeerId) -> Message | None:
+    def next_message(self, peer: PeerId, now: float) -> Message | None:
         """The next for `peer`, or None if there is none now."""
         link = self._links.get(peer)
-        return link.session.next_message() if link is not None else None
+        if link is None:
+            return None
+        allowance = self._answers.of(peer, now)
+        message = link.session.next_message(may_answer=allowance.left(now) > 0)
+        if message is not None:
+            allowance.spend(answer_size(message), now)
+        return message
 
     def owes_news(self, peer: PeerId) -> bool:
         """Whether something was pushed to `peer` that no message has taken along yet."""
         return peer in self._links and self._links[peer].session.owes_news
 
     def _on_link_opened(self, peer: PeerId) -> list[Effect]:
-        self._on_link_lost(peer)  # A second one replaces the first.
-        session = SyncSession(self._replica.state, self._parted.pop(peer, ALLOWANCE_MAX))
-        self._links[peer] = _Link(session)
+        session = SyncSession(self._replica.state)
+        self._links[peer] = _Link(session)  # A second one replaces the first.
         if self._replica.me > peer:
             return []  # One of the two is enough to compare.
         session.begin_round()
         return [SendDue(peer)]
-
-    def _on_link_lost(self, peer: PeerId) -> None:
-        link = self._links.pop(peer, None)
-        if link is not None:
-            self._parted[peer] = link.session.allowance
 
     def _on_message(self, peer: PeerId, message: Message, now: float) -> list[Effect]:
         link = self._links[peer]
@@ -237,7 +240,7 @@ class Spread:
                 case Applied(entry) if entry.owner != self._replica.me:
                     # From its owner it is news too: a newcomer wrote it before it had anybody to tell.
                     is_news = isinstance(carried, News) or entry.owner == peer
-                    if is_news and self._news.take(peer, 1, now):
+                    if is_news and self._news.of(peer, now).take(1, now):
                         effects += self._push(self._few(besides=peer), entry.place)
                 case Refused("bad_signature"):
                     return [*effects, CutOff(peer, "it passed on an entry that its owner did not sign")]
@@ -254,16 +257,11 @@ class Spread:
         return True
 
     def _on_round(self, now: float) -> list[Effect]:
-        elapsed, self._round_before = now - self._round_before, now
         self._set_round(now)
         self._rounds += 1
-        left = ((peer, grown(allowance, elapsed)) for peer, allowance in self._parted.items())
-        self._parted = {peer: allowance for peer, allowance in left if allowance < ALLOWANCE_MAX}
-        effects: list[Effect] = [
-            SendDue(peer)
-            for peer, link in sorted(self._links.items())
-            if link.session.grow_allowance(elapsed)
-        ]
+        # Who was out of allowance has more of it by now.
+        waiting = sorted(peer for peer, link in self._links.items() if link.session.owes_answers)
+        effects: list[Effect] = [SendDue(peer) for peer in waiting]
         peer = self._partner()
         if peer is not None:
             self._links[peer].session.begin_round()

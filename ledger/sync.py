@@ -7,8 +7,7 @@ one answer, and a slow one gets the newest entries only. That is the whole of
 back-pressure, and why reading never waits for writing.
 
 A peer that refuses what we have, because it is older or full, stays different from us.
-What an exchange has left as it was is exchanged again ever more rarely, and a peer that
-asks without end is answered no faster than its allowance grows.
+What an exchange has left as it was is exchanged again ever more rarely.
 
 Decides only; `spread.py` says when, `replicate.py` moves the frames.
 """
@@ -31,12 +30,6 @@ in 20 ms, short enough for everything else on its event loop."""
 
 WANTED_MAX = 4096
 """Keys we ask for at a time: a peer may claim to hold any number. The next round asks for the rest."""
-
-ALLOWANCE_MAX = 8 * 1024 * 1024
-"""Bytes that a peer may be sent in answers at once: a newcomer gets the ledger of a swarm of a thousand in
-one go. Digests count too: seventy bytes ask for all that one owner holds, which may be 200 KB of keys."""
-ALLOWANCE_RATE = 1024 * 1024
-"""Bytes a second by which it grows: asking without end costs us one part in a hundred of a gigabit link."""
 
 _HELD_OVERHEAD = 45
 """Bytes a key takes in holdings besides its own: version, digest and msgpack's marks."""
@@ -61,9 +54,7 @@ class _Difference:
 class SyncSession:
     """What we owe one peer. `state` belongs to the caller, who changes it between calls."""
 
-    def __init__(self, state: LedgerState, allowance: int = ALLOWANCE_MAX) -> None:
-        self.allowance = allowance
-        """Bytes the peer may be sent in answers; the last answer may have gone beyond."""
+    def __init__(self, state: LedgerState) -> None:
         self._state = state
         self._owes_root = False
         self._owes_buckets = False
@@ -85,12 +76,6 @@ class SyncSession:
         if self._state.get(place.owner, place.key) is not None:
             self._news[place] = None
 
-    def grow_allowance(self, seconds: float) -> bool:
-        """Time has passed. Returns whether something waited for it and can be sent now."""
-        was_out = self.allowance <= 0
-        self.allowance = grown(self.allowance, seconds)
-        return was_out and bool(self._owes_buckets or self._buckets or self._holdings or self._entries)
-
     @property
     def debts(self) -> int:
         """How many things we owe: bounded, whatever the peer asks for."""
@@ -101,6 +86,11 @@ class SyncSession:
     def owes_news(self) -> bool:
         """Something was pushed that no message has taken along yet."""
         return bool(self._news)
+
+    @property
+    def owes_answers(self) -> bool:
+        """The peer asked for something that no message has taken along yet."""
+        return bool(self._owes_buckets or self._buckets or self._holdings or self._entries)
 
     def handle(self, message: Message, *, may_ask: bool = True) -> Entries | News | None:
         """Take note of what the peer said; returns the message if it is for the ledger.
@@ -129,8 +119,11 @@ class SyncSession:
                 return message
         return None
 
-    def next_message(self) -> Message | None:
-        """The next part of what we owe, or None when we owe nothing. News never waits behind a round."""
+    def next_message(self, *, may_answer: bool = True) -> Message | None:
+        """The next part of what we owe, or None when we owe nothing. News never waits behind a round.
+
+        `may_answer`: whether what the peer asked for is due too. It stays owed.
+        """
         if news := self._pay(self._news):
             return News(news)
         if self._owes_root:
@@ -138,10 +131,7 @@ class SyncSession:
             return Root(self._state.root_digest())
         if self._wanted:
             return self._pay_wanted()  # No larger than the holdings that made us ask.
-        answer = self._next_answer() if self.allowance > 0 else None
-        if answer is not None:
-            self.allowance -= _size(answer)
-        return answer
+        return self._next_answer() if may_answer else None
 
     def _next_answer(self) -> Buckets | Owners | Holdings | Entries | None:
         """The next part of what the peer asked for."""
@@ -254,14 +244,9 @@ class SyncSession:
         return tuple(encoded)
 
 
-def grown(allowance: int, seconds: float) -> int:
-    """What an allowance is after that time."""
-    return min(ALLOWANCE_MAX, allowance + int(seconds * ALLOWANCE_RATE))
-
-
-def _size(answer: Buckets | Owners | Holdings | Entries) -> int:
-    """Its bytes, nearly."""
-    match answer:
+def answer_size(message: Message) -> int:
+    """The bytes of a message that answers a question, nearly; of any other 0."""
+    match message:
         case Buckets(digests):
             return sum(len(digest) for digest in digests)
         case Owners(_, digests):
@@ -271,3 +256,4 @@ def _size(answer: Buckets | Owners | Holdings | Entries) -> int:
             return _OWNER_OVERHEAD * len(of) + keys
         case Entries(encoded):
             return sum(len(each) for each in encoded)
+    return 0

@@ -138,7 +138,7 @@ class HonestSwarm:
         while self._due:
             source, target = self._due.popleft()
             spread = self.nodes[source].spread
-            while (message := spread.next_message(target)) is not None:
+            while (message := spread.next_message(target, self.now)) is not None:
                 frame = msgpack.packb(encode_message(message))
                 if target == self.liar:
                     self.said_to_liar[type(message)] += 1

@@ -16,7 +16,7 @@ import pytest
 from ledger.entry import Entry, sign_entry
 from ledger.spread import MessageReceived, SendDue, SpreadConfig
 from ledger.state import BUCKETS, LedgerLimits, bucket_of
-from ledger.sync import ALLOWANCE_MAX, ALLOWANCE_RATE, WANTED_MAX
+from ledger.sync import WANTED_MAX
 from ledger.sync_messages import (
     FRAME_SIZE_MAX,
     Buckets,
@@ -36,6 +36,7 @@ from tests.ledger.honest_swarm import ALICE, BOB, HONEST, LIAR, HonestSwarm
 KEYS = [f"model/{number:0>140}" for number in range(100)]
 """As many and as long as an owner's own share of its room allows: 19 KB of holdings."""
 TIMES = 1000
+CONFIG = SpreadConfig()
 
 Question = Callable[[int], Message]
 """The liar's question number so and so: no two are alike where that could matter."""
@@ -71,7 +72,7 @@ def test_who_asks_without_end_is_answered_at_its_allowance(swarm: HonestSwarm, q
     questions = [QUESTIONS[question](number) for number in range(TIMES)]
     swarm.bytes_to_liar = 0
     swarm.lie(*questions, to=[BOB])
-    at_once = ALLOWANCE_MAX + FRAME_SIZE_MAX
+    at_once = CONFIG.answer_burst + FRAME_SIZE_MAX
     assert swarm.bytes_to_liar <= at_once
     seconds = 10.0
 
@@ -80,7 +81,7 @@ def test_who_asks_without_end_is_answered_at_its_allowance(swarm: HonestSwarm, q
 
     swarm.run(seconds, meanwhile=ask_on)
     # Whatever else goes to the liar in that time is a root now and then.
-    assert swarm.bytes_to_liar <= at_once + (seconds + 2) * ALLOWANCE_RATE + 64 * TIMES
+    assert swarm.bytes_to_liar <= at_once + (seconds + 2) * CONFIG.answer_rate + 64 * TIMES
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

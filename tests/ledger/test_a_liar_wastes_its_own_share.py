@@ -90,12 +90,14 @@ def test_an_answer_never_asked_for_is_no_sign_of_life() -> None:
 
 
 def test_questions_without_end_are_carried_up_to_a_bound_and_the_rest_is_said_to_be_not_asked() -> None:
-    bench = Bench(BOB, LIAR)
+    bench = Bench(BOB, CAROL, LIAR)
     answers = [bench.receive(LIAR, PingRequest(number, BOB)) for number in range(1000)]
     carried = sum(BOB in sent(effects, Ping) for effects in answers)
     refused = [nack for effects in answers for nack in sent(effects, Nack).values()]
-    assert carried == CONFIG.relays_max
+    assert carried == CONFIG.relays_per_asker_max
     assert not any(nack.has_asked for nack in refused)
+    # And there is room for somebody else's.
+    assert BOB in sent(bench.receive(CAROL, PingRequest(1, BOB)), Ping)
 
 
 def test_summaries_without_end_cost_a_bounded_number_of_claims() -> None:

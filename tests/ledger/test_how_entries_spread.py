@@ -24,7 +24,7 @@ from ledger.spread import (
     Wrote,
 )
 from ledger.state import BUCKETS
-from ledger.sync import ALLOWANCE_MAX, PART_SIZE_MAX
+from ledger.sync import PART_SIZE_MAX
 from ledger.sync_messages import Entries, News, Owners, Root
 from ledger.version import Version
 from p2p.peer import PeerId
@@ -47,9 +47,9 @@ class World:
             self.spread.handle(LinkOpened(peer), 0.0)
             self.fetch(peer)
 
-    def fetch(self, peer: PeerId) -> list[object]:
+    def fetch(self, peer: PeerId, now: float = 0.0) -> list[object]:
         """All there is for `peer`."""
-        return list(iter(lambda: self.spread.next_message(peer), None))
+        return list(iter(lambda: self.spread.next_message(peer, now), None))
 
     def told(self) -> set[PeerId]:
         """Who gets news now."""
@@ -74,11 +74,12 @@ def write(who: Author, counter: int, value: bytes = b"\x80") -> Entry:
     return sign_entry(who, "node", Version(1, counter), value)
 
 
-def answer_size(world: World, peer: PeerId) -> int:
+def answer_size(world: World, peer: PeerId, now: float = 0.0) -> int:
     """Bytes of entries that `peer` gets when it says that it has none."""
     nothing = Owners(tuple(range(BUCKETS)), {})
-    world.spread.handle(MessageReceived(peer, nothing), 0.0)
-    return sum(len(each) for said in world.fetch(peer) if isinstance(said, Entries) for each in said.encoded)
+    world.spread.handle(MessageReceived(peer, nothing), now)
+    answers = [said for said in world.fetch(peer, now) if isinstance(said, Entries)]
+    return sum(len(each) for answer in answers for each in answer.encoded)
 
 
 @pytest.mark.parametrize("is_closed", [True, False])
@@ -91,12 +92,23 @@ def test_who_opens_its_link_again_and_again_gets_no_more_for_it(world: World, is
             world.spread.handle(LinkLost(PEERS[0]), 0.0)
         world.spread.handle(LinkOpened(PEERS[0]), 0.0)
         sent += answer_size(world, PEERS[0])
-    assert ALLOWANCE_MAX < sent < ALLOWANCE_MAX + PART_SIZE_MAX
+    assert CONFIG.answer_burst < sent < CONFIG.answer_burst + PART_SIZE_MAX
     # Later it is answered as before.
     world.spread.handle(LinkLost(PEERS[0]), 0.0)
-    world.spread.handle(TimerFired(), 60.0)
     world.spread.handle(LinkOpened(PEERS[0]), 60.0)
-    assert answer_size(world, PEERS[0]) > 12 * 15_000
+    assert answer_size(world, PEERS[0], 60.0) > 12 * 15_000
+
+
+def test_who_used_up_its_allowance_is_answered_on_when_some_of_it_has_come_back(world: World) -> None:
+    for number in range(12):
+        world.replica.put(f"model/{number}", b"\xc5\x3a\x98" + bytes(15_000))
+    for _ in range(100):
+        world.spread.handle(LinkOpened(PEERS[0]), 0.0)
+        answer_size(world, PEERS[0])
+    assert not world.fetch(PEERS[0])
+    later = world.spread.wake_at
+    assert SendDue(PEERS[0]) in world.spread.handle(TimerFired(), later)
+    assert any(isinstance(said, Entries) for said in world.fetch(PEERS[0], later))
 
 
 def test_a_link_begins_with_a_round_and_one_side_is_enough() -> None:
@@ -197,5 +209,5 @@ def test_a_link_that_is_gone_is_owed_nothing(world: World) -> None:
     for peer in PEERS:
         world.spread.handle(LinkLost(peer), 0.0)
     assert world.spread.debts == 0
-    assert world.spread.next_message(PEERS[0]) is None
+    assert world.spread.next_message(PEERS[0], 0.0) is None
     assert world.spread.handle(MessageReceived(PEERS[0], Root(bytes(16))), 0.0) == []

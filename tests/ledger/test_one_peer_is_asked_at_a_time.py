@@ -66,7 +66,7 @@ class Newcomer:
 
     def _carry(self, peer: PeerId, other: Spread) -> bool:
         replica, spread = self.me
-        to_us, to_them = other.next_message(replica.me), spread.next_message(peer)
+        to_us, to_them = other.next_message(replica.me, 0.01), spread.next_message(peer, 0.01)
         self._count(to_us)
         if to_us is not None:
             spread.handle(MessageReceived(peer, to_us), 0.01)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ledger.entry import Author, Entry, Place, decode_entry_untrusted, digest_of, sign_entry
 from ledger.floor import floor_key, floor_value
 from ledger.state import BUCKETS, LedgerLimits, LedgerState, bucket_of
-from ledger.sync import ALLOWANCE_MAX, ALLOWANCE_RATE, PART_SIZE_MAX, WANTED_MAX, SyncSession
+from ledger.sync import WANTED_MAX, SyncSession
 from ledger.sync_messages import (
     FRAME_SIZE_MAX,
     Entries,
@@ -241,33 +241,15 @@ def test_a_change_on_either_side_is_worth_a_try_at_once() -> None:
     assert pair.run_rounds(1) == 1
 
 
-def test_asking_for_everything_again_and_again_is_answered_at_the_allowance() -> None:
-    everything = [
-        write(owner, f"{n}", n + 1, b"\xc4\xff" + bytes(255)) for owner in OWNERS for n in range(200)
-    ]
-    session = SyncSession(replica(*everything))
-    wanted = Wanted({owner.peer: tuple(f"{n}" for n in range(200)) for owner in OWNERS})
-    sent = 0
-    for _ in range(1000):
-        session.handle(wanted)
-        while (message := session.next_message()) is not None:
-            assert isinstance(message, Entries)
-            sent += sum(len(encoded) for encoded in message.encoded)
-    assert sent < ALLOWANCE_MAX + PART_SIZE_MAX
-    assert session.debts <= len(everything)
-    assert session.grow_allowance(1.0)
-    while (message := session.next_message()) is not None:
-        assert isinstance(message, Entries)
-        sent += sum(len(encoded) for encoded in message.encoded)
-    assert sent < ALLOWANCE_MAX + ALLOWANCE_RATE + 2 * PART_SIZE_MAX
-
-
-def test_news_needs_no_allowance() -> None:
-    session = SyncSession(replica(write(OWNERS[0], "node", 1)), allowance=0)
+def test_an_answer_that_must_wait_stays_owed_and_news_does_not_wait_for_it() -> None:
+    session = SyncSession(replica(write(OWNERS[0], "node", 1), write(OWNERS[0], "a", 2)))
     session.handle(Wanted({OWNERS[0].peer: ("node",)}))
-    assert session.next_message() is None
-    session.push(Place(OWNERS[0].peer, "node"))
-    assert isinstance(session.next_message(), News)
+    assert session.next_message(may_answer=False) is None
+    session.push(Place(OWNERS[0].peer, "a"))
+    assert isinstance(session.next_message(may_answer=False), News)
+    assert session.owes_answers
+    assert isinstance(session.next_message(), Entries)
+    assert not session.owes_answers
 
 
 def test_what_fell_below_a_floor_is_not_asked_for_again() -> None:

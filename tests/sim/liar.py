@@ -60,7 +60,7 @@ class LyingSpread:
         self.due = dict.fromkeys(self.node.pipes, 1)
         return [spreading.SendDue(peer) for peer in sorted(self.node.pipes)]
 
-    def next_message(self, peer: PeerId) -> Message | None:
+    def next_message(self, peer: PeerId, now: float) -> Message | None:
         if not self.due.pop(peer, 0):
             return None
         self.told += 1

@@ -138,7 +138,7 @@ class Network:
                 pipe.is_waiting = True
                 self.line.at(pipe.free_at, self._line_is_free, pipe)
                 return
-            message = node.spread.next_message(peer)
+            message = node.spread.next_message(peer, now)
             if message is None:
                 return
             self._send_ledger(pipe, message)
