@@ -1,29 +1,37 @@
-"""Fifty whole nodes in one process: more than any of them keeps connections to."""
+"""Fifty whole nodes in one process: more than any of them keeps connections to.
+
+A failing run prints its seed; `SEED=<number>` replays it.
+"""
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from p2p.memory_link import LinkQuality
 from p2p.memory_network import MemoryHub
+from p2p.neighbours import NeighboursConfig
 from tests import mock_time
+from tests.sim.seeds import seeds
 from tests.sim.whole_swarm import WholeNode, WholeSwarm, whole_swarm
 
 SIZE = 50
 
 
-def test_fifty_nodes_see_each_other_write_die_part_and_answer_throughout() -> None:
+@pytest.mark.parametrize("seed", seeds(1))
+def test_fifty_nodes_see_each_other_write_die_part_and_answer_throughout(seed: int) -> None:
     async def main() -> None:
-        hub = MemoryHub(quality=LinkQuality(latency=0.01))
-        async with whole_swarm(hub, SIZE) as swarm:
+        hub = MemoryHub(seed=seed, quality=LinkQuality(latency=0.01))
+        async with whole_swarm(hub, SIZE, seed) as swarm:
             await swarm.until(lambda: swarm.all_see("online"), within=30)
+            await nobody_keeps_more_links_than_wanted(swarm)
             await ask_everywhere(swarm)
             await a_write_reaches_all(swarm)
             await a_death_is_seen_by_all(swarm)
             await two_halves_part_and_meet(swarm)
-            assert max(len(node.swarm.peers()) for node in swarm.nodes) < SIZE - 1
 
-    mock_time.run(main)
+    print(f"SEED={seed}")
+    mock_time.run(main, seed=seed)
 
 
 async def ask_everywhere(swarm: WholeSwarm, *, among: list[WholeNode] | None = None) -> None:
@@ -32,6 +40,13 @@ async def ask_everywhere(swarm: WholeSwarm, *, among: list[WholeNode] | None = N
     for node in (among or swarm.nodes)[::10]:
         with trio.fail_after(10):
             assert await node.ask() in alive
+
+
+async def nobody_keeps_more_links_than_wanted(swarm: WholeSwarm) -> None:
+    config = NeighboursConfig()
+    await swarm.until(lambda: max(swarm.links()) <= config.max, within=30)
+    assert min(swarm.links()) >= config.min - 1, "one may have been let go this moment"
+    assert swarm.all_see("online")
 
 
 async def a_write_reaches_all(swarm: WholeSwarm) -> None:

@@ -1,8 +1,15 @@
-"""Whole nodes on the memory network: all that runs in a node but its engine and its HTTP.
+"""Whole nodes on the memory network: all that makes a node part of its swarm, on tasks and streams.
 
-    Swarm, Ledger, Replicator, Prober, SwarmView, Front, and an InferServer around a stub
+    Swarm, Ledger, Replicator, Prober, SwarmView, Publisher, the addresses from the ledger,
+    Front, and an InferServer around a stub
 
-Under `MockClock` minutes pass in the time that the computing takes.
+They hold each other as in `node/parts.py` and run as in `node/runtime.py`. What those two have
+besides is left out: engines, HTTP, mDNS, the control socket, and the files of the home.
+
+Under `MockClock` minutes pass in the time that the computing takes. Keys, dice and weather
+come from one seed, and with `mock_time.run(..., seed=seed)` the order of the tasks does: then one seed
+tells one story. The ledger is kept in memory for that: its file is written in a thread, and when a
+thread is done nobody's seed decides.
 """
 
 from __future__ import annotations
@@ -19,18 +26,26 @@ from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
 from ledger.entry import Author
 from ledger.ledger import Ledger
+from ledger.probe import PROTOCOL_ID as PROBE_PROTOCOL
 from ledger.prober import Prober
-from ledger.records import ModelRecord, NodeRecord
+from ledger.records import ModelRecord
 from ledger.replicate import Replicator
+from ledger.sync_messages import LEDGER_PROTOCOL
 from ledger.view import NodeState, SwarmView
+from node.ledger_addresses import follow_addresses
+from node.publisher import Publisher
+from p2p.credential import NEVER, Invite
 from p2p.identity import Identity
-from p2p.membership import SwarmMembership, found_swarm, join_swarm
+from p2p.known_peer import Origin
+from p2p.membership import SwarmMembership, join_swarm
 from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.peer import PeerId
+from p2p.secret import SECRET_SIZE
 from p2p.swarm import Introduction, Swarm
 from tests.federation.conftest import MODEL, StubBackend, make_request, read_answer
 
-FOUNDER = Identity(bytes([202]) * 32)
+STANDING = (PROBE_PROTOCOL, LEDGER_PROTOCOL)
+"""As `node/parts.py` has it. Without them each link would count as in use, and nobody would be let go."""
 
 LOOK_INTERVAL = 0.1
 """Seconds between looks at what nodes show. To wake at each change would ask fifty views a thousand times."""
@@ -39,22 +54,34 @@ LOOK_INTERVAL = 0.1
 class WholeNode:
     """One node with a worker that says three words."""
 
-    def __init__(self, number: int, network: MemoryNetwork, membership: SwarmMembership) -> None:
-        identity = identity_of(number)
+    def __init__(self, number: int, network: MemoryNetwork, membership: SwarmMembership, rng: Random) -> None:
         self.number = number
-        self.peer: PeerId = identity.peer_id
+        self.peer: PeerId = network.me
         self.network = network
         self.stub = StubBackend(self.peer)
-        rng = Random(number)
         boot_id, name = f"boot{number}", f"node{number:02}"
         self.swarm = Swarm(
-            network, membership, Introduction(name, "1.0", boot_id), rng=rng, wall_clock=lambda: 1e9 + number
+            network,
+            membership,
+            Introduction(name, "1.0", boot_id),
+            rng=rng,
+            wall_clock=lambda: 1e9 + number,
+            standing=STANDING,
         )
-        author = Author(identity, membership.credential)
+        author = Author(identity_of(number), membership.credential)
         self.ledger = Ledger.open(None, author, membership.founder_public_key, boot_id)
         self.prober = Prober(self.swarm, self.ledger, self.loads, rng)
         self.replicator = Replicator(self.swarm, self.ledger, self.prober.is_doubtful, rng)
         self.view = SwarmView(self.ledger, self.prober, self.loads)
+        self.publisher = Publisher(
+            self.ledger,
+            name=name,
+            role="worker",
+            version="1.0",
+            hardware={},
+            addresses=lambda: [address.multiaddr for address in network.listen_addresses],
+            models=lambda: [ModelRecord(MODEL, "loaded", ("completion",), slots=4)],
+        )
         InferServer(self.stub, self.stub.load).attach(self.swarm)
         self.front = Front(
             self.peer,
@@ -64,9 +91,6 @@ class WholeNode:
             rng=rng,
             on_peer_failure=self.prober.report_failure,
         )
-        addresses = tuple(address.multiaddr for address in network.listen_addresses)
-        self.ledger.put_record(NodeRecord(name, "worker", "1.0", addresses=addresses))
-        self.ledger.put_record(ModelRecord(MODEL, "loaded", ("completion",), slots=4))
         self.scope = trio.CancelScope()
 
     def loads(self) -> dict:  # type: ignore[type-arg]
@@ -75,8 +99,13 @@ class WholeNode:
     async def run(self) -> None:
         with self.scope:
             async with trio.open_nursery() as nursery:
-                for part in (self.swarm, self.ledger, self.replicator, self.prober, self.view):
+                nursery.start_soon(self.ledger.run)
+                await nursery.start(self.swarm.run)
+                for part in (self.replicator, self.prober, self.view):
                     nursery.start_soon(part.run)
+                learned = partial(self.swarm.add_addresses, origin=Origin.LEARNED)
+                nursery.start_soon(follow_addresses, self.ledger, learned)
+                nursery.start_soon(self.publisher.run)
 
     def sees(self, others: Iterable[WholeNode], *states: NodeState) -> bool:
         """Whether each of `others` is shown in one of `states`."""
@@ -103,6 +132,10 @@ class WholeSwarm:
         node.scope.cancel()
         self.nodes.remove(node)
 
+    def links(self) -> list[int]:
+        """To how many others each is connected."""
+        return [len(node.swarm.peers()) for node in self.nodes]
+
     def all_see(self, *states: NodeState, of: Iterable[WholeNode] | None = None) -> bool:
         others = self.nodes if of is None else list(of)
         return all(node.sees(others, *states) for node in self.nodes)
@@ -121,17 +154,20 @@ class WholeSwarm:
 
 
 @asynccontextmanager
-async def whole_swarm(hub: MemoryHub, count: int) -> AsyncIterator[WholeSwarm]:
-    """`count` nodes that start at once and know the address of the first one."""
+async def whole_swarm(hub: MemoryHub, count: int, seed: int) -> AsyncIterator[WholeSwarm]:
+    """`count` nodes that start at once and know where the first one is. Their dice fall as `seed` says."""
     async with trio.open_nursery() as nursery:
         networks = [
             await nursery.start(_keep_network, hub, identity_of(number).peer_id) for number in range(count)
         ]
-        founded = found_swarm("home", FOUNDER, networks[0].me)
+        founded = _founded(networks[0].me)
         assert founded.invite is not None
         token = founded.token(founded.invite, networks[0].listen_addresses)
         memberships = [founded, *(join_swarm(token, network.me) for network in networks[1:])]
-        nodes = [WholeNode(number, networks[number], memberships[number]) for number in range(count)]
+        nodes = [
+            WholeNode(number, network, membership, Random(f"{seed}, {number}"))
+            for number, (network, membership) in enumerate(zip(networks, memberships, strict=True))
+        ]
         for node in nodes:
             nursery.start_soon(node.run)
         yield WholeSwarm(hub, nodes)
@@ -140,6 +176,18 @@ async def whole_swarm(hub: MemoryHub, count: int) -> AsyncIterator[WholeSwarm]:
 
 def identity_of(number: int) -> Identity:
     return Identity(bytes([3, number]) * 16)
+
+
+def _founded(peer: PeerId) -> SwarmMembership:
+    """`found_swarm` with the same keys each time: the order of many things is that of their hashes."""
+    founder, own, shown = (Identity(bytes([number]) * 32) for number in (202, 203, 204))
+    return SwarmMembership(
+        "home",
+        bytes(SECRET_SIZE),
+        founder.public_key,
+        Invite.issue(founder, own, "admin", NEVER).credential_for(peer),
+        invite=Invite.issue(founder, shown, "worker", NEVER),
+    )
 
 
 async def _keep_network(hub: MemoryHub, peer: PeerId, *, task_status: trio.TaskStatus[MemoryNetwork]) -> None:
