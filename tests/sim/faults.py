@@ -19,12 +19,13 @@ class Faults:
     delay_max: float = 0.05
     """One way. A quiet LAN has a tenth of `delay_min`; `delay_max` is Wi-Fi that two rooms share."""
     loss: float = 0.0
-    """Share of frames that get lost, of both protocols."""
+    """Share of what is sent that gets lost, of every protocol."""
     is_tcp_exact: bool = False
     """A lost frame of the ledger is not gone: it comes `retransmission` later, and all behind it waits.
     That is what streams do. Without it whole frames vanish, which is harder on the cores."""
     retransmission: float = 0.2
-    """Linux's smallest retransmission timeout."""
+    """Linux's smallest retransmission timeout. Dials, addresses and goodbyes, that nobody would say again,
+    are always late and never gone."""
     is_reordering: bool = True
     """Frames of one stream overtake each other. No stream does that; no core may mind."""
     replay: float = 0.0

@@ -2,6 +2,10 @@
 
 Whatever reaches a node goes through `_reach`: a node that is paused, or reads nothing,
 finds it later, in order.
+
+Nothing crosses a cut, in the direction that is cut: no frame, no goodbye, no packet of a dial, and
+not the word of a system that a process is gone. Everything may be lost: of probes, and of the ledger
+unless `is_tcp_exact`, the whole frame; all else is sent again.
 """
 
 from __future__ import annotations
@@ -50,6 +54,8 @@ class Network:
         self.line = world.timeline
         self.cut_offs: Counter[str] = Counter()
         """Why ledger streams were ended for breaking the protocol."""
+        self.effects: Counter[str] = Counter()
+        """How many frames each fault has met."""
         self.unread: dict[PeerId, list[tuple[Act, Any, Any]]] = {}
         """What lies at nodes that are paused or read nothing."""
 
@@ -57,18 +63,23 @@ class Network:
 
     def dial(self, dialler: Node, address: PeerAddress) -> None:
         dialled = self.world.nodes.get(address.peer)
-        if self._is_void(dialler, dialled):
+        if self._is_void(dialler, address.peer):
             self.line.at(self.line.now + DIAL_TIMEOUT, self._dial_ended, dialler, (address, None))
         elif dialled is None:  # The machine is there, and says that nobody listens.
-            self.line.at(self.line.now + 2 * self._delay(), self._dial_ended, dialler, (address, None))
+            at = self.line.now + self._trip() + self._trip()
+            self.line.at(at, self._dial_ended, dialler, (address, None))
         else:
-            ways = sum(self._delay() for _ in range(HANDSHAKE_WAYS))
+            ways = sum(self._trip() for _ in range(HANDSHAKE_WAYS))
             self.line.at(self.line.now + ways, self._dial_ended, dialler, (address, dialled))
 
     def connect(self, dialler: Node, dialled: Node) -> None:
         """Make a connection now, unless there is one."""
-        if dialled.peer in dialler.pipes or dialler.peer in dialled.pipes:
-            return
+        for one, other in ((dialler, dialled), (dialled, dialler)):
+            pipe = one.pipes.get(other.peer)
+            if pipe is not None and pipe.connection.is_open:
+                return
+            if pipe is not None:  # It has not heard of its end, and now it does.
+                self._ended(pipe, None)
         connection = Connection(dialler, dialled)
         opened_at = self.line.now + self.faults.delay_max
         for pipe in (connection.forth, connection.back):
@@ -77,19 +88,28 @@ class Network:
             self.line.at(opened_at, self._open_streams, pipe.source, pipe)
 
     def close(self, node: Node, peer: PeerId, word: str) -> None:
-        """`node` says goodbye to `peer`."""
+        """`node` says goodbye to `peer`, which hears it unless they are separated."""
         pipe = node.pipes[peer]
         pipe.connection.is_open = False
         node.lose(pipe, word)
-        self.line.at(self.line.now + self._delay(), self._ended, pipe.way_back, word)
+        if self._is_cut(pipe):
+            self._fall_silent(pipe)
+        else:
+            self.line.at(self.line.now + self._trip(pipe), self._ended, pipe.way_back, word)
 
     def abandon(self, node: Node, *, is_silent: bool) -> None:
         """The process of `node` is gone. Its peers' systems notice, sooner or later."""
         for peer in sorted(node.pipes):
             pipe = node.pipes[peer]
+            is_told_already = not pipe.connection.is_open
             pipe.connection.is_open = False
-            after = self.rng.uniform(*(SILENCE_NOTICED if is_silent else CLOSE_NOTICED))
-            self.line.at(self.line.now + after, self._ended, pipe.way_back, None)
+            if is_told_already:
+                continue
+            if is_silent or self._is_cut(pipe):
+                self._fall_silent(pipe)
+            else:
+                after = self.rng.uniform(*CLOSE_NOTICED) + self._sent_again()
+                self.line.at(self.line.now + after, self._ended, pipe.way_back, None)
         self.unread.pop(node.peer, None)
 
     def break_connection(self, one: Node, other: Node, after: float = 0.0) -> None:
@@ -117,12 +137,11 @@ class Network:
         pipe.source.sent_probes += size
         if pipe.unread_probes >= PROBES_UNREAD_MAX or not self._gets_through(pipe):
             return
-        if self.faults.is_exact_frames:
-            frame = pipe.source.extended(to_frame(message, LOADS))
-            message, _ = from_frame_untrusted(frame)
+        if self.faults.is_exact_frames or pipe.source.is_newer:
+            message, _ = from_frame_untrusted(self._extended(pipe, to_frame(message, LOADS)))
         pipe.unread_probes += 1
         self.line.at(self.line.now + self._delay(pipe), self._probe_arrives, pipe, (message, size))
-        if self.faults.replay and self.rng.random() < self.faults.replay:
+        if self.faults.replay and self._is_replayed():
             pipe.unread_probes += 1
             self.line.at(self.line.now + self.rng.random(), self._probe_arrives, pipe, (message, size))
 
@@ -149,24 +168,27 @@ class Network:
         pipe.source.sent_ledger += size
         pipe.free_at = max(self.line.now, pipe.free_at) + size / BANDWIDTH
         at = pipe.free_at + self._delay(pipe)
-        if not self._gets_through(pipe):
-            if not self.faults.is_tcp_exact or self.faults.separate(pipe.source.peer, pipe.target.peer):
-                return
-            at += self.faults.retransmission
+        if self.faults.is_tcp_exact and pipe.connection.is_open and not self._is_cut(pipe):
+            at += self._sent_again()
+        elif not self._gets_through(pipe):
+            return
         if self.faults.is_tcp_exact or not self.faults.is_reordering:
-            at = pipe.last_at = max(at, pipe.last_at)
-        if self.faults.is_exact_frames:
-            message = decode_message_untrusted(pipe.source.extended(encode_message(message)))
+            at = max(at, pipe.last_at)
+        elif at < pipe.last_at:
+            self.effects["overtaken"] += 1
+        pipe.last_at = max(at, pipe.last_at)
+        if self.faults.is_exact_frames or pipe.source.is_newer:
+            message = decode_message_untrusted(self._extended(pipe, encode_message(message)))
         pipe.unread_bytes += size
         self.line.at(at, self._ledger_arrives, pipe, (message, size))
-        if self.faults.replay and self.rng.random() < self.faults.replay:
+        if self.faults.replay and self._is_replayed():
             self.line.at(at + self.rng.random(), self._ledger_arrives, pipe, (message, 0))
 
     def send_addresses(self, pipe: Pipe, addresses: list[PeerAddress]) -> None:
         size = addresses_size(len(addresses))
         pipe.source.sent_control += size
-        if not self.faults.separate(pipe.source.peer, pipe.target.peer):
-            self.line.at(self.line.now + self._delay(pipe), self._addresses_arrive, pipe, (addresses, size))
+        if not self._is_cut(pipe):
+            self.line.at(self.line.now + self._trip(pipe), self._addresses_arrive, pipe, (addresses, size))
 
     # What arrives.
 
@@ -245,7 +267,7 @@ class Network:
         if dialler.is_paused or dialler.is_deaf:
             self._reach(dialler, self._dial_ended, dialler, dialled)
         elif dialler.is_running:
-            is_reached = node is not None and node.is_running and not self._is_void(dialler, node)
+            is_reached = node is not None and node.is_running and not self._is_void(dialler, node.peer)
             dialler.book.dial_ended(address, is_reached, dialler.now)
             if is_reached and node is not None:
                 self.connect(dialler, node)
@@ -267,25 +289,62 @@ class Network:
 
     # Luck.
 
-    def _is_void(self, one: Node, other: Node | None) -> bool:
-        """Whether a dial gets no answer at all."""
-        if other is None:
-            return False
-        is_asleep = other.is_paused or other.is_deaf or not other.is_running
+    def _is_void(self, one: Node, peer: PeerId) -> bool:
+        """Whether a dial of `peer` gets no answer at all."""
+        other = self.world.nodes.get(peer)
+        is_asleep = peer in self.world.dark or (other is not None and (other.is_paused or other.is_deaf))
         faults = self.faults
-        return is_asleep or faults.separate(one.peer, other.peer) or faults.separate(other.peer, one.peer)
+        return is_asleep or faults.separate(one.peer, peer) or faults.separate(peer, one.peer)
+
+    def _extended(self, pipe: Pipe, frame: dict[str, Any]) -> dict[str, Any]:
+        """`frame` as a later version of the program writes it, if `source` runs one."""
+        if not pipe.source.is_newer:
+            return frame
+        self.effects["from a later version"] += 1
+        return {**frame, "from_the_future": ["?"]}
+
+    def _fall_silent(self, pipe: Pipe) -> None:
+        """The other end of `pipe` is told nothing: its system gives up when nothing is acknowledged."""
+        self.line.at(self.line.now + self.rng.uniform(*SILENCE_NOTICED), self._ended, pipe.way_back, None)
+
+    def _is_cut(self, pipe: Pipe) -> bool:
+        is_cut = self.faults.separate(pipe.source.peer, pipe.target.peer)
+        self.effects["cut off"] += is_cut
+        return is_cut
 
     def _gets_through(self, pipe: Pipe) -> bool:
         if not pipe.connection.is_open:
             return False
         faults = self.faults
-        if (faults.island or faults.cut) and faults.separate(pipe.source.peer, pipe.target.peer):
+        if (faults.island or faults.cut) and self._is_cut(pipe):
             return False
-        return not faults.loss or self.rng.random() >= faults.loss
+        if faults.loss and self.rng.random() < faults.loss:
+            self.effects["lost"] += 1
+            return False
+        return True
+
+    def _is_replayed(self) -> bool:
+        if self.rng.random() < self.faults.replay:
+            self.effects["replayed"] += 1
+            return True
+        return False
+
+    def _trip(self, pipe: Pipe | None = None) -> float:
+        """Seconds until something arrives that is sent again until it does."""
+        return self._delay(pipe) + self._sent_again()
+
+    def _sent_again(self) -> float:
+        """Seconds lost because something was lost, maybe more than once."""
+        loss, late_by = self.faults.loss, 0.0
+        while loss and self.rng.random() < loss:
+            self.effects["sent again"] += 1
+            late_by += self.faults.retransmission
+        return late_by
 
     def _delay(self, pipe: Pipe | None = None) -> float:
         faults = self.faults
         delay = faults.delay_min + (faults.delay_max - faults.delay_min) * self.rng.random()
-        if faults.slow and pipe is not None:
-            delay += faults.slow.get(pipe.target.peer, 0.0)
+        if faults.slow and pipe is not None and (late_by := faults.slow.get(pipe.target.peer)):
+            self.effects["slowed"] += 1
+            delay += late_by
         return delay

@@ -13,17 +13,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ledger import liveness_events as liveness
 from ledger import spread as spreading
 from ledger.entry import Author, Place
 from ledger.failure_detector import FailureDetector
+from ledger.floor import is_floor
 from ledger.liveness_config import LivenessConfig
 from ledger.probe import Message as ProbeMessage
 from ledger.record_fields import encode_value
-from ledger.records import LEAVE_KEY, NODE_KEY, NodeRecord, encode_record
-from ledger.replica import Change, Replica
+from ledger.records import LEAVE_KEY, NODE_KEY, LeaveRecord, NodeRecord, encode_record
+from ledger.replica import BOOT_KEY, Change, Replica
 from ledger.rumour import Status
 from ledger.spread import Spread, SpreadConfig
 from ledger.state import LedgerLimits
@@ -35,6 +36,7 @@ from p2p.finder import Finder
 from p2p.known_peer import Origin
 from p2p.neighbours import Neighbours, NeighboursConfig
 from p2p.peer import PeerAddress, PeerId
+from tests.sim.frame_sizes import address_of
 from tests.sim.timeline import tick
 from tests.sim.wire import Pipe
 
@@ -70,7 +72,7 @@ class Node:
         self.number = number
         self.author = author
         self.peer: PeerId = author.peer
-        self.address = world.address_of(self.peer, number)
+        self.address = PeerAddress(self.peer, address_of(number))
         settings = world.settings
         rng = Random(world.rng.random())
         self.detector = FailureDetector(self.peer, Random(rng.random()), settings.liveness)
@@ -90,6 +92,8 @@ class Node:
         """Our monotonic clock minus the simulation's: each machine counts from its own start."""
         self.is_newer = False
         """It runs a later version of the program."""
+        self.has_left = False
+        """It gave its place up, and will not come back."""
         self.is_running = True
         self.is_paused = False
         self.is_deaf = False
@@ -121,6 +125,8 @@ class Node:
 
     def begin(self) -> None:
         """Say who we are, and look for the others. `replica.restore` and `book.add` come before."""
+        for peer in self.replica.state.owners():
+            self._note_addresses(peer)
         self.replica.begin()
         self.put_record()
         self.note_changes()
@@ -133,6 +139,14 @@ class Node:
         addresses = (self.address.multiaddr,)
         record = NodeRecord(f"node{self.number:04}", "worker", "1.0", addresses=addresses, extra=extra)
         self.replica.put(NODE_KEY, encode_value(encode_record(record)))
+
+    def say_left(self) -> None:
+        """Say that we gave our place up, and nothing else any more; and push that to everybody."""
+        self.has_left = True
+        left = LeaveRecord(f"node{self.number:04}")
+        self.replica.retire(LEAVE_KEY, encode_value(encode_record(left)))
+        self.follow_own_writes()
+        self.tell_spread(spreading.LastWordSaid(Place(self.peer, LEAVE_KEY)))
 
     def write(self, key: str, value: bytes | None) -> None:
         """Say that our `key` has `value`; None deletes it."""
@@ -152,10 +166,6 @@ class Node:
         for change in self.note_changes():
             if change.source is None and change.is_in:
                 self.tell_spread(spreading.Wrote(change.entry.place))
-
-    def extended(self, frame: dict[str, Any]) -> dict[str, Any]:
-        """`frame` as a later version of the program would write it, if this node runs one."""
-        return {**frame, "from_the_future": ["?"]} if self.is_newer else frame
 
     # The failure detector.
 
@@ -195,13 +205,17 @@ class Node:
         changes = self.replica.take_changes()
         if not changes:
             return changes
-        is_membership_new = False
+        is_membership_new = are_addresses_new = False
         for change in changes:
             self.world.ledger_changed(self, change)
-            if change.entry.key in (NODE_KEY, LEAVE_KEY):
-                is_membership_new |= self._note_membership(change.entry.owner)
+            owner, key = change.entry.owner, change.entry.key
+            if key in (NODE_KEY, LEAVE_KEY):
+                is_membership_new |= self._note_membership(owner)
+            if key == NODE_KEY:
+                are_addresses_new |= self._note_addresses(owner)
         if is_membership_new:
             self.detect(liveness.PeersKnown(frozenset(self.known)))
+        if are_addresses_new:
             self.attend_door()
         return changes
 
@@ -218,17 +232,25 @@ class Node:
         entry = self.replica.state.get(*place)
         return None if entry is None or entry.deleted else entry.value
 
+    def own_keys(self) -> set[str]:
+        """What it says besides what every process says of itself."""
+        entries = self.replica.state.entries_of(self.peer)
+        return {each.key for each in entries if each.key not in (BOOT_KEY, NODE_KEY) and not is_floor(each)}
+
     def _note_membership(self, peer: PeerId) -> bool:
-        before = peer in self.known
-        if self.has_place(peer) == before:
+        if self.has_place(peer) == (peer in self.known):
             return False
-        if before:
-            self.known.discard(peer)
-            self.book.forget(peer)
-        else:
-            self.known.add(peer)
-            self.book.add([self.world.addresses[peer]], Origin.LEARNED, self.now)
+        self.known ^= {peer}
         return True
+
+    def _note_addresses(self, peer: PeerId) -> bool:
+        """Look where `peer` says it is. Nobody is forgotten here: who left has no addresses any more."""
+        record = self.replica.state.get(peer, NODE_KEY)
+        if record is None or peer == self.peer or not self.has_place(peer):
+            return False
+        found = self.world.addresses_in(record)
+        self.book.add(found, Origin.LEARNED, self.now)
+        return bool(found)
 
     # The door.
 

@@ -20,13 +20,16 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from ledger.entry import Entry, Place
+from ledger.errors import BadRecord
+from ledger.record_fields import decode_value_untrusted
+from ledger.records import NODE_KEY, NodeRecord, decode_record
 from ledger.replica import Change
 from ledger.rumour import Status
 from p2p import hello
 from p2p.known_peer import Origin
 from p2p.peer import PeerAddress, PeerId
 from tests.sim.faults import Faults
-from tests.sim.frame_sizes import address_of
 from tests.sim.network import Network
 from tests.sim.node import Node, Settings
 from tests.sim.people import SharedProofs, member
@@ -35,6 +38,10 @@ from tests.sim.timeline import Timeline
 if TYPE_CHECKING:
     from tests.sim.wire import Pipe
     from tests.sim.witness import Witness
+
+LAST_WORDS = 0.25
+"""Seconds from saying in the ledger that a node goes until it says so in person. The program waits until
+its streams took the word, a second at most: long enough for it to arrive, or to be lost."""
 
 UPTIME_MAX = 2**17
 """Seconds by which the machines' monotonic clocks differ: a day and a half."""
@@ -69,11 +76,15 @@ class World:
         self.rng = Random(seed)
         self.timeline = Timeline()
         self.proofs = SharedProofs()
-        self.addresses: dict[PeerId, PeerAddress] = {}
+        self._addresses: dict[bytes, list[PeerAddress]] = {}
         self.nodes: dict[PeerId, Node] = {}
         """Those whose process runs, or is paused."""
         self.disks: dict[PeerId, list[bytes]] = {}
-        """What the stopped ones kept of the ledger."""
+        """What those that are stopped kept of the ledger, or will be found to have kept."""
+        self.stalled: set[PeerId] = set()
+        """Those whose disk stands still."""
+        self.dark: set[PeerId] = set()
+        """Those whose machine has no power: nothing answers there."""
         self.story: list[Seen] = []
         self.witness: Witness | None = None
         self.network = Network(self)
@@ -125,24 +136,44 @@ class World:
     def power_off(self, node: Node) -> None:
         """Its machine is gone. Nobody hears anything."""
         self._stop(node)
+        self.dark.add(node.peer)
         self.network.abandon(node, is_silent=True)
 
     def stop(self, node: Node) -> None:
-        """It says goodbye and ends; it will be back."""
-        for peer in sorted(node.pipes):
-            self.network.close(node, peer, hello.AWAY)
-        self._stop(node)
+        """It says goodbye and ends; it will be back. The rest of its ledger is stored first."""
+        self.disks.pop(node.peer, None)
+        self.stalled.discard(node.peer)
+        self._part(node, hello.AWAY)
+
+    def leave(self, node: Node) -> None:
+        """It gives its place up: it says so in the ledger, a moment later in person, and is gone for good."""
+        node.say_left()
+        self.timeline.at(self.now + LAST_WORDS, self._part, node, hello.LEAVE)
+
+    def stall_disk(self, node: Node) -> None:
+        """What it holds now is on its disk, and nothing of what comes: its process, or its machine, will
+        end before that is written. The file is written in transactions, so it holds one moment's ledger."""
+        self.disks.setdefault(node.peer, node.replica.snapshot())
+        self.stalled.add(node.peer)
 
     def restart(self, node: Node, *, has_disk: bool = True) -> Node:
         """A new process of a stopped node, which kept its addresses; `has_disk`: and its ledger."""
         assert not node.is_running
+        assert not node.has_left
+        disk, is_behind = self.disks.pop(node.peer), node.peer in self.stalled
+        self.stalled.discard(node.peer)
+        self.dark.discard(node.peer)
         fresh = self.members[node.number] = self._make(node.number)
+        fresh.is_newer = node.is_newer
         if has_disk:
-            fresh.replica.restore(self.disks[node.peer])
+            fresh.replica.restore(disk)
             fresh.replica.take_changes()
             fresh.known = {peer for peer in fresh.replica.state.owners() if fresh.has_place(peer)}
         if self.witness is not None:
             self.witness.restarted(fresh, has_disk=has_disk)
+            if has_disk and is_behind:  # It says again what it remembers, and nothing else.
+                for key in sorted(fresh.own_keys() | node.own_keys()):
+                    self.witness.said(fresh, key, fresh.holds(Place(fresh.peer, key)))
         fresh.book.add(node.book.addresses(), Origin.KEPT, fresh.now)
         self.introduce(fresh, [self.members[0], self.members[1]])
         fresh.begin()
@@ -186,6 +217,15 @@ class World:
         self._disturb(None)
         self.faults.heal()
 
+    def cut(self, source: Node, target: Node) -> None:
+        """Nothing of `source` reaches `target` any more."""
+        self._disturb(None)
+        self.faults.cut.add((source.peer, target.peer))
+
+    def uncut(self, source: Node, target: Node) -> None:
+        self._disturb(None)
+        self.faults.cut.discard((source.peer, target.peer))
+
     def connect_all(self, some: Iterable[Node], others: Iterable[Node]) -> None:
         """Each of `some` is connected to each of `others` now, whoever would have dialled when."""
         others = list(others)
@@ -224,8 +264,14 @@ class World:
             self._uptimes[number] = float(self._clocks.randrange(UPTIME_MAX))
         return self._uptimes[number]
 
-    def address_of(self, peer: PeerId, number: int) -> PeerAddress:
-        return self.addresses.setdefault(peer, PeerAddress(peer, address_of(number)))
+    def addresses_in(self, entry: Entry) -> list[PeerAddress]:
+        """Where the owner of this node record can be dialled, as `node/ledger_addresses.py` reads it.
+
+        It depends on the bytes alone, so it is decoded once for all replicas.
+        """
+        if entry.digest not in self._addresses:
+            self._addresses[entry.digest] = _addresses_in(entry)
+        return self._addresses[entry.digest]
 
     def wake(self, node: Node, core: int, at: float) -> None:
         self.timeline.at(at, self._timer, node, core)
@@ -268,8 +314,14 @@ class World:
     def _begin(self, node: Node, _: None) -> None:
         node.begin()
 
+    def _part(self, node: Node, word: str) -> None:
+        for peer in sorted(node.pipes):
+            self.network.close(node, peer, word)
+        self._stop(node)
+
     def _stop(self, node: Node) -> None:
-        self.disks[node.peer] = node.replica.snapshot()
+        if node.peer not in self.stalled:
+            self.disks[node.peer] = node.replica.snapshot()
         node.is_running = node.is_paused = node.is_deaf = False
         del self.nodes[node.peer]
 
@@ -285,3 +337,16 @@ class World:
     def _late_timer(self, node: Node, core: int) -> None:
         if node.is_running and not node.is_paused:
             node.on_timer(core)
+
+
+def _addresses_in(entry: Entry) -> list[PeerAddress]:
+    if entry.deleted:
+        return []
+    try:
+        record = decode_record(NODE_KEY, decode_value_untrusted(entry.value))
+    except BadRecord:
+        return []
+    if not isinstance(record, NodeRecord) or record.presence == "away":
+        return []
+    told = [text for text in record.addresses[: hello.ADDRESSES_PER_PEER_MAX] if hello.is_multiaddr(text)]
+    return [PeerAddress(entry.owner, text) for text in told]
