@@ -5,10 +5,16 @@ A failing run prints its seed; `SEED=<number>` replays that one alone.
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
+from ledger.entry import Place
+from ledger.records import LEAVE_KEY
+from ledger.rumour import Status
 from tests.sim.chaos import FAULTS, Chaos
 from tests.sim.invariants import Watch
+from tests.sim.network import SILENCE_NOTICED
 from tests.sim.seeds import seeds
 from tests.sim.world import World
 
@@ -24,7 +30,26 @@ def befall(world: World, seed: int, *faults: str, duration: float = 30.0) -> Wat
     chaos.chosen = sorted(faults) or chaos.chosen
     chaos.run(duration)
     watch.end(WELL_WITHIN)
+    who_left_is_gone(world)
+    for fault in faults:
+        assert chaos.effect(fault) > 0, f"SEED={seed}: {fault!r} did nothing"
     return watch
+
+
+def who_left_is_gone(world: World) -> None:
+    """For everybody, also for those that were down or apart when it left, or remembered it from their disk.
+
+    A node that was cut off while it left told nobody: then it is down, as far as anybody knows.
+    """
+    gone = [node for node in world.members if node.has_left]
+    if any(left.peer in node.pipes for node, left in product(world, gone)):
+        world.run(SILENCE_NOTICED[1])  # Its goodbye did not arrive there.
+    for node, left in product(world, gone):
+        where = f"SEED={world.seed}: {node.number}, of {left.number}"
+        assert node.status(left.peer) is not Status.ALIVE, where
+        if node.holds(Place(left.peer, LEAVE_KEY)) is not None:
+            assert left.peer not in node.known, where
+            assert node.status(left.peer) is Status.UNKNOWN, where
 
 
 @pytest.mark.parametrize("seed", seeds(20))
@@ -34,12 +59,55 @@ def test_a_random_part_of_all_faults_breaks_nothing(seed: int) -> None:
 
 @pytest.mark.parametrize("fault", sorted(FAULTS))
 def test_each_fault_alone_breaks_nothing(fault: str) -> None:
+    """In good weather, beside writes: what else would happen could hide it."""
     befall(World(6, 1), 1, fault, "write")
 
 
 def test_all_faults_at_once_break_nothing() -> None:
     watch = befall(World(8, 2), 2, *FAULTS, duration=60.0)
     assert watch.checks > 40
+
+
+def test_a_process_whose_disk_was_behind_says_again_what_it_remembers_and_nothing_else() -> None:
+    """Its peers hold what it wrote last and does not know any more: it overrules that, in the next epoch."""
+    world = World(6, 1)
+    watch = Watch(world)
+    world.run(10)
+    writer = world[4]
+    writer.write("model/1", b"\x81\xa1n\x01")
+    world.run(5)
+    world.stall_disk(writer)
+    writer.write("model/1", None)
+    writer.write("model/2", b"\x81\xa1n\x02")
+    world.run(5)
+    world.power_off(writer)
+    world.run(1)
+    lost = writer.replica.state.get(writer.peer, "model/2")
+    assert lost is not None
+    writer = world.restart(writer)
+    watch.end(WELL_WITHIN)
+    for node in world:
+        held = node.replica.state.get(writer.peer, "model/1")
+        assert held is not None
+        assert held.value == b"\x81\xa1n\x01"
+        assert held.version.epoch > lost.version.epoch
+        assert node.replica.state.get(writer.peer, "model/2") is None
+
+
+def test_a_goodbye_does_not_cross_a_cut() -> None:
+    """Who is on the other side notices by silence, as of a machine that lost its power."""
+    for end in (World.stop, World.kill, World.leave):
+        world = World(6, 1)
+        world.run(10)
+        island, others = world.members[:3], world.members[3:]
+        world.split(island, connections_last=60.0)
+        end(world, island[0])
+        world.run(0.5)
+        assert not island[0].is_running
+        assert all(node.status(island[0].peer) is Status.ALIVE for node in others)
+        assert all(island[0].peer in node.pipes for node in others)
+        world.run(60.0)
+        assert not any(island[0].peer in node.pipes for node in others)
 
 
 @pytest.mark.parametrize("seed", seeds(1))
