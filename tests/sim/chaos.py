@@ -84,9 +84,12 @@ class Chaos:
 
     def someone(self, among: Callable[[Node], bool] = lambda _: True) -> Node | None:
         """A node to which nothing happens at the moment, while there are enough of them."""
-        well = [node for node in self.world if not (node.is_paused or node.is_deaf or node.has_left)]
+        well = [node for node in self.world if not self._is_befallen(node)]
         chosen = [node for node in well if among(node)]
         return self.rng.choice(chosen) if len(well) > 2 and chosen else None
+
+    def _is_befallen(self, node: Node) -> bool:
+        return node.is_paused or node.is_deaf or node.has_left or node.peer in self.world.stalled
 
     def later(self, act: Callable[[], object]) -> None:
         self._after(self.rng.uniform(*_LASTS), act)
@@ -118,7 +121,8 @@ class Chaos:
         nodes = list(self.world)
         if not nodes or len(self.world.members) >= _MEMBERS_MAX:
             return False
-        self.world.join(self.rng.choice(nodes))
+        # The token names the first one, which never leaves; whoever else it is told of may be gone by then.
+        self.world.join(self.rng.choice(nodes), self.world[0])
         return True
 
     def leave(self) -> bool:

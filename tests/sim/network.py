@@ -33,6 +33,9 @@ DIAL_TIMEOUT = 5.0
 HANDSHAKE_WAYS = 8
 """One-way trips from a dial to two open streams: TCP, the swarm's secret, Noise, HELLO, and negotiation."""
 
+HELLO_WAYS = 3
+"""Of those, the ones after which both know that they are connected: negotiation, and a HELLO each way."""
+
 STREAM_RETRY_DELAY = 0.5
 STREAM_RETRY_DELAY_MAX = 30.0
 """As `standing_streams.py` waits after a peer broke a protocol."""
@@ -69,8 +72,10 @@ class Network:
             at = self.line.now + self._trip() + self._trip()
             self.line.at(at, self._dial_ended, dialler, (address, None))
         else:
-            ways = sum(self._trip() for _ in range(HANDSHAKE_WAYS))
-            self.line.at(self.line.now + ways, self._dial_ended, dialler, (address, dialled))
+            met_at = self.line.now + sum(self._trip() for _ in range(HANDSHAKE_WAYS - HELLO_WAYS))
+            self.line.at(met_at, self._arrives, dialler, dialled)
+            known_at = met_at + sum(self._trip() for _ in range(HELLO_WAYS))
+            self.line.at(known_at, self._dial_ended, dialler, (address, dialled))
 
     def connect(self, dialler: Node, dialled: Node) -> None:
         """Make a connection now, unless there is one."""
@@ -91,7 +96,7 @@ class Network:
         """`node` says goodbye to `peer`, which hears it unless they are separated."""
         pipe = node.pipes[peer]
         pipe.connection.is_open = False
-        node.lose(pipe, word)
+        node.lose(pipe, word, is_ours=True)
         if self._is_cut(pipe):
             self._fall_silent(pipe)
         else:
@@ -262,8 +267,13 @@ class Network:
         if pipe.connection.is_open and pipe.is_linked and pipe.source.is_running:
             pipe.source.tell_spread(spreading.LinkOpened(pipe.target.peer))
 
+    def _arrives(self, dialler: Node, dialled: Node) -> None:
+        dialled.arriving.add(dialler.peer)
+
     def _dial_ended(self, dialler: Node, dialled: tuple[PeerAddress, Node | None]) -> None:
         address, node = dialled
+        if node is not None:
+            node.arriving.discard(dialler.peer)
         if dialler.is_paused or dialler.is_deaf:
             self._reach(dialler, self._dial_ended, dialler, dialled)
         elif dialler.is_running:

@@ -6,6 +6,12 @@
 
 Decides nothing. Its shells in the program (`prober.py`, `replicate.py`, `swarm.py`)
 do the same wiring between tasks and streams.
+
+One core is imitated: `p2p/admission.py`. Here a connection is to a member from its first moment, and
+everybody is let in. So there are no control streams and no hellos with their checks and deadlines, no
+dials that cross, no bound on strangers or members, no copied homes, and no requests that keep a
+connection or wait for one. What it does about addresses, news, goodbyes and who is too many is done
+as there, with its own book, neighbours, finder and configuration; its tests are in `tests/p2p`.
 """
 
 from __future__ import annotations
@@ -86,7 +92,9 @@ class Node:
         """Who has a place in the swarm, by the ledger."""
         self.pipes: dict[PeerId, Pipe] = {}
         """Our side of each connection."""
-        self.news_at = math.inf
+        self.arriving: set[PeerId] = set()
+        """Who dialled us and has not said hello yet."""
+        self.news_at = -math.inf
         """When to tell somebody where the others are."""
         self.ahead = tick(world.clock_ahead(number))
         """Our monotonic clock minus the simulation's: each machine counts from its own start."""
@@ -258,16 +266,14 @@ class Node:
         """Let go whoever is too much, and dial whoever is wanted."""
         now = self.now
         for peer in self.neighbours.let_go((), now):
-            self.book.put_off(peer, _DOOR_CONFIG.enough_delay, now)
             self.world.network.close(self, peer, hello.ENOUGH)
-        for dial in self.finder.next_dials(0, now):
+        for dial in self.finder.next_dials(len(self.arriving), now):
             self.world.network.dial(self, dial.address)
-        if self.news_at <= now:
+        if self.pipes and self.news_at <= now:
             self.news_at = now + _DOOR_CONFIG.news_interval
-            if self.pipes:
-                self.tell_of_others(self.rng.choice(sorted(self.pipes)))
+            self.tell_of_others(self.rng.choice(sorted(self.pipes)))
         news_at = self.news_at if self.pipes else math.inf
-        wake_at = min(self.finder.next_wake(0), news_at)
+        wake_at = min(self.finder.next_wake(len(self.arriving)), news_at)
         self.set_timer(DOOR, max(wake_at, now + _LOOK_INTERVAL_MIN))
 
     def admit(self, pipe: Pipe) -> None:
@@ -278,7 +284,6 @@ class Node:
         self.book.add([pipe.target.address], Origin.LEARNED, self.now)
         self.book.admitted(peer, self.now)
         self.neighbours.came(peer, self.now)
-        self.news_at = min(self.news_at, self.now + _DOOR_CONFIG.news_interval)
         self.tell_of_others(peer)
         self.attend_door()
 
@@ -289,8 +294,8 @@ class Node:
             self.detect(liveness.LinkOpened(peer))
             self.tell_spread(spreading.LinkOpened(peer))
 
-    def lose(self, pipe: Pipe, word: str | None) -> None:
-        """The connection is gone: with this word of goodbye, or without one."""
+    def lose(self, pipe: Pipe, word: str | None, *, is_ours: bool = False) -> None:
+        """The connection is gone: with this word of goodbye, which may be ours, or without one."""
         peer = pipe.target.peer
         if self.pipes.get(peer) is not pipe:
             return
@@ -298,15 +303,14 @@ class Node:
         self.neighbours.went(peer)
         if word is None:
             self.detect(liveness.FailureReported(peer))
-        elif word in hello.GOING:
+        elif word in hello.GOING and not is_ours:
             self.detect(liveness.ByeSaid(peer))
         self.detect(liveness.LinkLost(peer))
         self.tell_spread(spreading.LinkLost(peer))
-        if word == hello.LEAVE:
+        if word == hello.LEAVE and not is_ours:
             self.book.forget(peer)
-        elif word is not None:
-            delay = _DOOR_CONFIG.enough_delay if word == hello.ENOUGH else _DOOR_CONFIG.away_delay
-            self.book.put_off(peer, delay, self.now)
+        if word is not None:
+            self.book.put_off(peer, _DOOR_CONFIG.pause_after(word), self.now)
         self.book.disconnected(peer, self.now)
         self.attend_door()
 

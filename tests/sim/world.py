@@ -148,7 +148,7 @@ class World:
     def leave(self, node: Node) -> None:
         """It gives its place up: it says so in the ledger, a moment later in person, and is gone for good."""
         node.say_left()
-        self.timeline.at(self.now + LAST_WORDS, self._part, node, hello.LEAVE)
+        self.timeline.at(self.now + LAST_WORDS, self._end_leaving, node)
 
     def stall_disk(self, node: Node) -> None:
         """What it holds now is on its disk, and nothing of what comes: its process, or its machine, will
@@ -313,6 +313,10 @@ class World:
 
     def _begin(self, node: Node, _: None) -> None:
         node.begin()
+
+    def _end_leaving(self, node: Node, _: None) -> None:
+        if node.is_running:  # Otherwise something else ended it first.
+            self._part(node, hello.LEAVE)
 
     def _part(self, node: Node, word: str) -> None:
         for peer in sorted(node.pipes):
