@@ -8,7 +8,7 @@ happen: the weather is good until somebody makes it bad, and bad for a while onl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import TypeAlias
 
@@ -18,6 +18,15 @@ from tests.sim.world import World
 
 Fault: TypeAlias = Callable[["Chaos"], bool]
 """Whether it befell anybody."""
+
+GOOD_WEATHER = {
+    "loss": 0.0,
+    "replay": 0.0,
+    "delay_max": 0.05,
+    "is_reordering": False,
+    "is_tcp_exact": False,
+}
+"""Of the network's `Faults`, those that come and go."""
 
 _LASTS = (1.0, 20.0)
 """Seconds from a fault to its end."""
@@ -45,7 +54,9 @@ class Chaos:
         self.happened: list[str] = []
         """For whoever reads a failed run."""
         self._hits: Counter[str] = Counter()
-        world.faults.is_reordering = False
+        self._clear_up()
+        # Not a fault, but slow: every second run proves that the frames can be encoded, and mean the same.
+        world.faults.is_exact_frames = self.rng.random() < 0.5
 
     def run(self, duration: float) -> None:
         """Let things happen for so many seconds, then put an end to all of them."""
@@ -163,8 +174,8 @@ class Chaos:
     def slow_down(self) -> bool:
         node = self.someone()
         if node is not None:
-            self.world.faults.slow[node.peer] = self.rng.uniform(0.05, 0.5)
-            self.later(lambda: self.world.faults.slow.pop(node.peer, None))
+            self.world.slow_down(node, self.rng.uniform(0.05, 0.5))
+            self.later(lambda: self.world.speed_up(node))
         return node is not None
 
     def down(self, stop: Callable[[Node], None], *, has_disk: bool = True) -> bool:
@@ -196,28 +207,27 @@ class Chaos:
     # What befalls the network.
 
     def lose(self, *, is_tcp_exact: bool) -> bool:
-        self.world.faults.is_tcp_exact = is_tcp_exact
-        self.world.faults.loss = self.rng.choice((0.01, 0.05, 0.2))
-        return self._for_a_while()
+        return self._weather(loss=self.rng.choice((0.01, 0.05, 0.2)), is_tcp_exact=is_tcp_exact)
 
     def replay(self) -> bool:
-        self.world.faults.replay = self.rng.choice((0.05, 0.3))
-        return self._for_a_while()
+        return self._weather(replay=self.rng.choice((0.05, 0.3)))
 
     def reorder(self) -> bool:
-        self.world.faults.is_reordering = True
-        self.world.faults.delay_max = 0.2
-        return self._for_a_while()
+        return self._weather(is_reordering=True, delay_max=0.2)
 
-    def _for_a_while(self) -> bool:
-        self.later(self._clear_up)
+    def delay(self) -> bool:
+        return self._weather(delay_max=self.rng.choice((0.01, 0.2, 0.5)))
+
+    def _weather(self, **bad: float | bool) -> bool:
+        """Have this for a while. Of two that overlap, the first to end ends both."""
+        for name, value in bad.items():
+            setattr(self.world.faults, name, value)
+        self.later(lambda: self._clear_up(bad))
         return True
 
-    def _clear_up(self) -> None:
-        faults = self.world.faults
-        faults.loss = faults.replay = 0.0
-        faults.delay_max = 0.05
-        faults.is_reordering = faults.is_tcp_exact = False
+    def _clear_up(self, what: Iterable[str] = tuple(GOOD_WEATHER)) -> None:
+        for name in what:
+            setattr(self.world.faults, name, GOOD_WEATHER[name])
 
     def cut_one_way(self) -> bool:
         nodes = list(self.world)
@@ -266,6 +276,7 @@ FAULTS: dict[str, Fault] = {
     "loss": lambda chaos: chaos.lose(is_tcp_exact=False),
     "loss, sent again": lambda chaos: chaos.lose(is_tcp_exact=True),
     "replay": Chaos.replay,
+    "delay": Chaos.delay,
     "reordering": Chaos.reorder,
     "one-way cut": Chaos.cut_one_way,
     "split": Chaos.split,

@@ -86,7 +86,7 @@ class Network:
             if pipe is not None:  # It has not heard of its end, and now it does.
                 self._ended(pipe, None)
         connection = Connection(dialler, dialled)
-        opened_at = self.line.now + self.faults.delay_max
+        opened_at = self.line.now + self.faults.delay_max + self._sent_again()
         for pipe in (connection.forth, connection.back):
             self._reach(pipe.source, self._admit, pipe.source, pipe)
             # Both at once: what one writes before the other has its stream would lie there, and be read then.

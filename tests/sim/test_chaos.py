@@ -94,6 +94,25 @@ def test_a_process_whose_disk_was_behind_says_again_what_it_remembers_and_nothin
         assert node.replica.state.get(writer.peer, "model/2") is None
 
 
+def test_who_left_is_forgotten_by_all_and_no_old_disk_brings_it_back() -> None:
+    world = World(6, 1)
+    watch = Watch(world)
+    world.run(10)
+    world.power_off(world[5])
+    world.run(1)
+    world.leave(world[4])
+    world.run(2)
+    for node in world:
+        assert node.status(world[4].peer) is Status.UNKNOWN
+        assert node.holds(Place(world[4].peer, LEAVE_KEY)) is not None
+        # All else that it said fell with its last epoch.
+        assert len(list(node.replica.state.entries_of(world[4].peer))) == 2
+    world.restart(world[5])
+    assert world[4].peer in world[5].known, "its disk still has it"
+    watch.end(WELL_WITHIN)
+    who_left_is_gone(world)
+
+
 def test_a_goodbye_does_not_cross_a_cut() -> None:
     """Who is on the other side notices by silence, as of a machine that lost its power."""
     for end in (World.stop, World.kill, World.leave):

@@ -201,6 +201,15 @@ class World:
         node.is_deaf = False
         self.network.release(node, [])
 
+    def slow_down(self, node: Node, seconds: float) -> None:
+        """Its machine is busy: it does everything so much later."""
+        self._disturb(node)
+        self.faults.slow[node.peer] = seconds
+
+    def speed_up(self, node: Node) -> None:
+        self._disturb(node)
+        self.faults.slow.pop(node.peer, None)
+
     def split(self, island: Iterable[Node], *, connections_last: float = 1.0) -> None:
         """These and the others lose each other. Their connections break after so many seconds."""
         self._disturb(None)
