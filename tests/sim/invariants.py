@@ -4,8 +4,9 @@
     no way back      of two entries in one place a replica never takes the older one; what is below a floor,
                      and with it what was deleted, never returns
     join             a replica holds the join of what it was given, in any order
-    bounds           debts, questions, rumours: nothing grows with uptime
-    liveness         nobody who lives and can be reached is called offline for long
+    bounds           debts, questions, allowances: no more than the world at hand accounts for
+    liveness         nobody who is well is called offline for long, and without a reason not at all;
+                     nobody who is dead is believed in for long
     convergence      after quiet all replicas are equal, and everybody who lives is alive to all
 
 A change is checked when it happens, at the cost of a look-up. What takes a walk through
@@ -18,6 +19,7 @@ import math
 from collections import defaultdict
 from random import Random
 
+from ledger.beliefs import STRANGERS_MAX
 from ledger.claims_digest import ClaimsDigest
 from ledger.entry import Entry, Place
 from ledger.floor import is_floor
@@ -25,20 +27,27 @@ from ledger.records import NODE_KEY
 from ledger.replica import BOOT_KEY, Change
 from ledger.rumour import UNKNOWN, Status
 from ledger.state import LedgerState
+from ledger.sync import WANTED_MAX
 from p2p.peer import PeerId
 from tests.sim.node import Node
 from tests.sim.witness import Witness
 from tests.sim.world import World
 
-OFFLINE_MAX = 75.0
-"""Seconds for which a peer that is well may be called offline by who is well: the longest back-off of a dial
+AFTERMATH = 75.0
+"""Seconds until all is put right that a cut, or a death, left behind: the longest back-off of a dial
 is 60 s, a dial into the void takes 5 s, and what is missed then comes with a summary within 10 s or so."""
+
+LOSS_BORNE = 0.05
+"""Share of lost frames that makes nobody be called offline."""
 
 CHECK_INTERVAL = 2.0
 """Seconds between two walks through one node."""
 
-_CONNECTIONS_MAX = 128
-"""Of one node (`admission_config.py`)."""
+_BUCKETS_OWED = 8
+"""In small worlds few owners differ at a time, so few buckets do."""
+
+_LOOK_INTERVAL = 0.5
+"""Seconds between looks at the weather: no fault of `chaos.py` passes faster than in one second."""
 
 
 class Watch(Witness):
@@ -59,9 +68,15 @@ class Watch(Witness):
         self._floors: dict[tuple[PeerId, PeerId], int] = defaultdict(int)
         self._given: dict[PeerId, list[Entry]] = defaultdict(list)
         self._offline_since: dict[tuple[PeerId, PeerId], float] = {}
-        self._disturbed_at: dict[PeerId, float] = defaultdict(float)
-        self._all_disturbed_at = 0.0
+        self._blamed: list[tuple[Node, PeerId]] = []
+        """Who called whom offline for no reason, since the last look."""
+        self._down_since: dict[PeerId, float] = {}
+        self._disturbed_at: dict[PeerId, float] = defaultdict(lambda: -math.inf)
+        self._all_disturbed_at = -math.inf
+        self._bad_weather_at = -math.inf
+        """When something went on last that makes nodes blame others, or lose sight of them."""
         world.timeline.at(world.now + interval, self._now_and_then)
+        self._look(None, None)
 
     # What happens.
 
@@ -101,6 +116,8 @@ class Watch(Witness):
     def status_changed(self, observer: Node, peer: PeerId, status: Status) -> None:
         if status is Status.OFFLINE:
             self._offline_since[observer.peer, peer] = self.world.now
+            if not self._is_excused(peer):
+                self._blamed.append((observer, peer))
         else:
             self._offline_since.pop((observer.peer, peer), None)
 
@@ -135,7 +152,8 @@ class Watch(Witness):
     def check(self, node: Node) -> None:
         """Walk through all that `node` holds."""
         self.checks += 1
-        self._check_bounds(node)
+        if node.peer not in self.liars:
+            self._check_bounds(node)
         beliefs, state = node.detector.beliefs, node.replica.state
         digest = ClaimsDigest()
         for rumour in beliefs.claims():
@@ -161,33 +179,82 @@ class Watch(Witness):
         self._require(is_equal, f"{node.peer} does not hold the join of what it was given")
 
     def _check_bounds(self, node: Node) -> None:
-        peers, links = len(node.detector.beliefs.peers), len(node.pipes)
-        probing, relays = node.detector._probing, node.detector._relays
-        entries = sum(1 for _ in node.replica.state.entries())
-        owners_max, owner_entries_max = node.replica.state.limits.owners_max, 1024
-        measured = {
-            # One about somebody who was forgotten ends when its answer is due.
-            "questions": (len(probing._questions), len(self.world.members)),
-            "relays": (len(relays._relays), node.detector.config.relays_max),
-            "rumours": (len(node.detector.beliefs._urgent._told), peers + 1),
-            "idle rumours": (len(node.detector.beliefs._idle._told), peers + 1),
-            "debts": (
-                node.spread.debts,
-                (links + 1) * (2 * entries + 4 * owners_max + 4 * owner_entries_max),
-            ),
-            "connections": (links, _CONNECTIONS_MAX + len(self.world.members)),
-        }
-        for what, (count, most) in measured.items():
+        for what, (count, most) in measure(node, self._invented).items():
             self._require(count <= most, f"{node.peer} has {count} {what}, more than {most}")
+
+    @property
+    def _invented(self) -> int:
+        """How many peers and keys that are none liars can make a node keep in mind, of each kind."""
+        return max(STRANGERS_MAX, WANTED_MAX) * len(self.liars)
 
     def _check_liveness(self) -> None:
         world = self.world
         for (observer, peer), since in self._offline_since.items():
             if observer not in world.nodes or peer not in world.nodes:
                 continue
-            quiet_since = max(self._quiet_since(observer), self._quiet_since(peer), since)
-            is_long = world.now - quiet_since > OFFLINE_MAX
+            well_since = max(self._quiet_since(observer), self._quiet_since(peer))
+            is_well_all_along = well_since < since and self._bad_weather_at < since
+            patience = self._refuted_within() if is_well_all_along else AFTERMATH
+            is_long = world.now - max(well_since, since) > patience
             self._require(not is_long, f"{observer} calls {peer} offline since {since:.1f}, and it is well")
+        self._check_dead()
+
+    def _check_dead(self) -> None:
+        """Who does not run any more is believed in by nobody who is well, after a while of quiet."""
+        world = self.world
+        down = {node.peer for node in world.members if not node.is_running}
+        self._down_since = {peer: self._down_since.get(peer, world.now) for peer in down}
+        for node in world:
+            quiet_since = max(self._quiet_since(node.peer), self._bad_weather_at)
+            for peer, since in self._down_since.items():
+                is_believed = node.status(peer) in (Status.ALIVE, Status.SUSPECT)
+                is_long = world.now - max(quiet_since, since) > self._noticed_within()
+                self._require(not (is_believed and is_long), f"{node.peer} still believes in {peer}")
+
+    def _round(self) -> float:
+        """Seconds in which a node asks each of the others once."""
+        return len(self.world.members) * self.world.settings.liveness.probe_interval
+
+    def _refuted_within(self) -> float:
+        """Seconds until who is well and wrongly called offline is asked, by that very observer: it comes in
+        each round, early in one and late in the next."""
+        config = self.world.settings.liveness
+        return 2 * self._round() + config.direct_timeout + config.indirect_timeout
+
+    def _noticed_within(self) -> float:
+        """Seconds until all who are well know of a death: one asks in vain, waits for a refutation, and
+        tells; who missed that is told by a summary."""
+        config = self.world.settings.liveness
+        doublings = math.log2(len(self.world.members) + 1)
+        suspicion = max(config.suspicion_min, config.suspicion_per_doubling * doublings)
+        return self._refuted_within() + suspicion + 2 * config.summary_interval
+
+    def _is_excused(self, peer: PeerId) -> bool:
+        """Whether there was a reason of late to call `peer` offline. To have been paused, or to be new, is
+        none: whoever was blames nobody."""
+        node = self.world.nodes.get(peer)
+        if node is None or node.is_paused or self.liars:
+            return True
+        return self.world.now - max(self._disturbed_at[peer], self._last_trouble()) <= AFTERMATH
+
+    def _last_trouble(self) -> float:
+        return self.world.now if self._is_weather_bad() else max(self._all_disturbed_at, self._bad_weather_at)
+
+    def _look(self, _: None, __: None) -> None:
+        if self._is_weather_bad():
+            self._bad_weather_at = self.world.now
+        for observer, peer in self._blamed:
+            # Who said goodbye meanwhile takes leave of all.
+            self._require(not observer.is_running, f"{observer.peer} called {peer} offline for no reason")
+        self._blamed.clear()
+        self.world.timeline.at(self.world.now + _LOOK_INTERVAL, self._look)
+
+    def _is_weather_bad(self) -> bool:
+        """Who is deaf or slow blames others, and is believed until they hear of it."""
+        faults = self.world.faults
+        is_cut = bool(faults.island or faults.cut)
+        is_anybody_deaf = any(node.is_deaf for node in self.world)
+        return is_cut or bool(faults.slow) or is_anybody_deaf or faults.loss > LOSS_BORNE
 
     def _quiet_since(self, peer: PeerId) -> float:
         node, faults = self.world.nodes[peer], self.world.faults
@@ -234,6 +301,34 @@ class Watch(Witness):
 
     def _require(self, holds: bool, problem: str) -> None:
         assert holds, f"SEED={self.world.seed}, {self.world.now:.3f} s: {problem}"
+
+
+def measure(node: Node, invented: int = 0) -> dict[str, tuple[int, int]]:
+    """What a node keeps in mind besides its ledger: how much there is of it, and how much may be.
+
+    `invented`: peers and keys that are none, of which liars have told.
+    """
+    world, beliefs, links = node.world, node.detector.beliefs, len(node.pipes)
+    members, peers = len(world.members), len(beliefs.peers)
+    states = [each.replica.state for each in world]
+    entries = max(sum(1 for _ in state.entries()) for state in states)
+    owners = max(len(state.owners()) for state in states)
+    sessions = [link.session for link in node.spread._links.values()]
+    return {
+        # One about somebody who was forgotten ends when its answer is due.
+        "questions": (len(node.detector._probing._questions), members),
+        "relays": (len(node.detector._relays._relays), members * node.detector.config.relays_per_asker_max),
+        "rumours": (len(beliefs._urgent._told), peers + 1),
+        "idle rumours": (len(beliefs._idle._told), peers + 1),
+        "strangers": (len(beliefs._strangers), members + invented),
+        "allowances for claims": (len(node.detector._credit._by_peer), members),
+        "allowances for news": (len(node.spread._news._by_peer), members),
+        "allowances for answers": (len(node.spread._answers._by_peer), members),
+        # Each entry as news and as an answer, each owner as one to list and as one that differs.
+        "debts": (node.spread.debts, links * (2 * (entries + owners) + _BUCKETS_OWED) + 3 * invented),
+        "differences": (sum(len(each._fruitless) for each in sessions), links * owners + 2 * invented),
+        "known peers": (len(node.book._peers), members),
+    }
 
 
 def is_shared(entry: Entry) -> bool:
