@@ -1,4 +1,4 @@
-"""Allowance: so many at once, and so many a second after that. A token bucket.
+"""Allowances: one for each peer, so many at once and so many a second after that.
 
 What one peer can make us do is bounded by one of these, so that it can waste its own
 share and nobody else's.
@@ -6,36 +6,12 @@ share and nobody else's.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
+from p2p.allowance import Allowance
 from p2p.peer import PeerId
 
-
-@dataclass(slots=True)
-class Allowance:
-    """Begins full."""
-
-    burst: float
-    rate: float
-    """A second."""
-    _left: float = math.inf
-    _seen_at: float = 0.0
-
-    def left(self, now: float) -> float:
-        """How much may be spent now. Below zero: that much was spent beyond it."""
-        return min(self.burst, self._left + self.rate * (now - self._seen_at))
-
-    def take(self, wanted: int, now: float) -> int:
-        """How many of `wanted` are granted. They are spent."""
-        granted = max(0, min(wanted, int(self.left(now))))
-        self.spend(granted, now)
-        return granted
-
-    def spend(self, amount: int, now: float) -> None:
-        """For what shows its cost only when it is done: it may go beyond what is left."""
-        self._left = self.left(now) - amount
-        self._seen_at = now
+__all__ = ["Allowance", "Allowances"]
 
 
 @dataclass(slots=True)
