@@ -188,8 +188,8 @@ class Node:
         nursery.start_soon(parts.replicator.run)
         nursery.start_soon(parts.prober.run)
         nursery.start_soon(parts.view.run)
-        learned = partial(parts.members.add_addresses, origin=Origin.LEARNED)
-        nursery.start_soon(follow_addresses, parts.ledger, learned)
+        signed = partial(parts.members.add_addresses, origin=Origin.SIGNED)
+        nursery.start_soon(follow_addresses, parts.ledger, signed)
         if parts.worker is not None:
             await nursery.start(parts.worker.run)
         nursery.start_soon(parts.publisher.run)

@@ -4,7 +4,8 @@
       |- admission                     who is let in, and who is let go       (cores)
       |    '- finder                   whom to dial, and why
       |         |- neighbours          how many links a node keeps
-      |         '- address_book        who is known and where (known_peer), and who is due (due_queue)
+      |         '- address_book        who is known and where (known_peer), who is due (due_queue),
+      |                                which of it anybody may have made up (hearsay)
       |- hello, controls               who we are, our right, and goodbye
       |- stream_gate                   nothing else before hello
       v

@@ -50,14 +50,14 @@ class AdmissionConfig:
         match word:
             case hello.REFUSED | hello.MISBEHAVED:
                 return self.refused_delay
-            case hello.AWAY | hello.CROWDED | hello.NO_HELLO:
-                return self.away_delay
             case hello.ENOUGH:
                 return self.enough_delay
             case hello.COPIED_HOME:
                 return 2 * self.swap_interval  # The wait is between half of it and all.
-            case _:
-                return 0.0
+            case hello.LEAVE:
+                return 0.0  # It is forgotten, and may join again.
+            case _:  # Also a word of a later version: it went on purpose, so do not call it right back.
+                return self.away_delay
 
     def __post_init__(self) -> None:
         assert 0 < self.retry_delay < self.hello_timeout

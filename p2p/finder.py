@@ -41,6 +41,8 @@ class Finder:
 
     def seek(self, peer: PeerId, now: float, *, is_here: bool) -> Iterator[Unreached]:
         """Look for `peer`, which a caller waits for. `is_here`: it is connected, and may be admitted yet."""
+        if peer in self.neighbours.peers:
+            return  # It is a member: there is nothing to wait for.
         if peer not in self._awaited:
             if len(self._awaited) >= AWAITED_MAX:
                 yield Unreached(peer)
@@ -63,13 +65,14 @@ class Finder:
         """Those that are waited for no longer than `until`."""
         for peer in [peer for peer, deadline in self._awaited.items() if deadline <= until]:
             del self._awaited[peer]
+            self.book.give_up(peer)
             yield Unreached(peer)
 
     def next_dials(self, arriving: int, now: float) -> list[Dial]:
         """Where to dial now. `arriving` are connected, and may still prove to be members."""
-        wanted = self._wanted(arriving)
-        dials = self.book.next_dials(now, wanted)
-        if self.neighbours.next_feeler(now) and not wanted:
+        dials = self.book.next_dials(now, self._wanted(arriving))
+        # Also while others are wanted: those that are due may all be inventions, and dialled in vain.
+        if self.neighbours.next_feeler(now):
             dials += self.book.feeler(now)
         return [Dial(address) for address in dials]
 

@@ -287,7 +287,7 @@ def test_who_is_thought_gone_is_dialled_after_who_is_not() -> None:
     book.add(many(30, "gone"), Origin.KEPT, 0.0)
     dial_times(book, 300.0)
     assert book.stranger_count == 0
-    book.add(many(4, "heard of"), Origin.LEARNED, 400.0)
+    book.add(many(4, "heard of"), Origin.SIGNED, 400.0)
     assert book.stranger_count == 4
     dialled = [address.peer for address in book.next_dials(401.0, wanted=6)]
     assert [peer.startswith("heard") for peer in dialled] == [True] * 4 + [False] * 2
@@ -299,7 +299,7 @@ def test_who_is_sought_is_dialled_at_once_at_each_place_whatever_else_is_wanted(
     dial_times(book, 100.0)
     book.put_off(BOB.peer_id, 300.0, 100.0)
     book.seek(BOB.peer_id)
-    tried = []
+    tried: list[str] = []
     while book.is_sought(BOB.peer_id):
         for address in book.next_dials(100.0, wanted=0):
             tried.append(address.multiaddr)
@@ -362,7 +362,9 @@ def test_in_a_full_book_the_dead_make_room_for_newcomers() -> None:
     book = book_of(config=AddressBookConfig(peers_max=10))
     book.add(many(10, "dead"), Origin.KEPT, 0.0)
     dial_times(book, 100.0)
-    book.add(many(1), Origin.LEARNED, 100.0)
+    book.add(many(1, "hearsay"), Origin.LEARNED, 100.0)
+    book.add(many(1), Origin.SIGNED, 100.0)
+    assert many(1, "hearsay")[0].peer not in book._peers
     assert many(1)[0] in book.next_dials(101.0, wanted=1)
 
 
@@ -393,3 +395,229 @@ def steps_of_an_event(known: int) -> int:
     finally:
         sys.settrace(before)
     return steps
+
+
+def feed_and_fail(book: AddressBook, until: float, slow: float, wanted: int | None = None) -> list[PeerId]:
+    """Who is dialled up to `until`: invented peers fail after `slow` seconds, others at once."""
+    now, running, dialled = 2.0, list[tuple[float, PeerAddress]](), list[PeerId]()
+    while now < until:
+        for address in book.next_dials(now, wanted and max(0, wanted - len(book.dialling))):
+            dialled.append(address.peer)
+            running.append((now + (slow if address.peer.startswith("fake") else 0.01), address))
+        running.sort()
+        wake_at = book.next_wake()
+        if running and running[0][0] <= max(wake_at, now):
+            ended_at, address = running.pop(0)
+            now = max(now, ended_at)
+            book.dial_ended(address, is_connected=False, now=now)
+        else:
+            now = max(now, wake_at)
+    return dialled
+
+
+def away_for_an_hour(fakes: int, wanted: int | None, slow: float) -> int:
+    """How often a peer that was met is dialled in its absence, with so many invented peers around."""
+    book = book_of()
+    book.add([at(LAN)], Origin.LEARNED, 0.0)
+    member_for(book, BOB.peer_id, 0.0, 1.0)
+    book.add(many(fakes, "fake"), Origin.LEARNED, 1.0)
+    return feed_and_fail(book, 3600.0, slow, wanted).count(BOB.peer_id)
+
+
+@pytest.mark.parametrize("wanted", [None, 24])
+@pytest.mark.parametrize("slow", [0.001, 10.0])
+def test_invented_peers_do_not_keep_us_from_dialling_who_is_away(slow: float, wanted: int | None) -> None:
+    alone = away_for_an_hour(0, wanted, slow)
+    assert away_for_an_hour(512, wanted, slow) > 0.9 * alone > 70
+
+
+def test_with_one_dial_at_a_time_who_is_away_has_its_turn_too() -> None:
+    assert away_for_an_hour(512, 1, 10.0) > 20
+
+
+@pytest.mark.parametrize("origin", [Origin.LEARNED, Origin.NEARBY])
+def test_invented_peers_are_forgotten_at_whatever_places(origin: Origin) -> None:
+    book = book_of()
+    for number in range(8):
+        book.add([at(f"/ip4/10.0.0.{number}/tcp/1")], origin, 0.0)
+    assert len(dial_times(book, 3600.0)) <= CONFIG.hearsay_failures_max
+    assert BOB.peer_id not in book._peers
+
+
+def test_hearsay_that_was_heard_of_long_ago_is_tried_once() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.LEARNED, 0.0)
+    assert len(dial_times(book, 3600.0, CONFIG.hearsay_time)) == 1
+
+
+def test_to_tell_hearsay_again_does_not_hurry_it() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.LEARNED, 0.0)
+    dials = 0
+    for second in range(60):
+        book.add([at(LAN)], Origin.LEARNED, float(second))
+        dials += len(dial_times(book, second + 0.99, float(second)))
+    assert dials <= 8
+
+
+def test_no_frames_of_hearsay_push_out_what_an_owner_signed() -> None:
+    book = book_of()
+    book.add(many(500, "signed"), Origin.SIGNED, 0.0)
+    for frame in range(140):
+        book.add(many(32, f"fake {frame}"), Origin.LEARNED, 1.0)
+    assert all(address.peer in book._peers for address in many(500, "signed"))
+    assert len(book._peers) == 500 + CONFIG.hearsay_max
+    assert book.stranger_count == 500
+
+
+def test_refused_dials_of_hearsay_are_few_a_second() -> None:
+    book = book_of()
+    book.add(many(1000), Origin.LEARNED, 0.0)
+    dials = dial_times(book, 60.0)
+    assert len(dials) <= CONFIG.hearsay_burst + 60.0 * CONFIG.hearsay_rate + 1
+    assert len(dials) > 100
+
+
+def test_dials_of_hearsay_into_the_void_leave_room_for_who_is_known() -> None:
+    book = book_of()
+    book.add(many(1000), Origin.LEARNED, 0.0)
+    assert len(book.next_dials(1.0)) == CONFIG.hearsay_dials_max
+    book.add(many(8, "kept"), Origin.KEPT, 1.0)
+    assert len(book.next_dials(2.0)) == 8
+
+
+def test_the_end_of_a_dial_costs_the_same_however_many_are_due() -> None:
+    assert steps_of_a_failed_dial(4000) < 2 * steps_of_a_failed_dial(40)
+
+
+def steps_of_a_failed_dial(known: int) -> int:
+    book = book_of()
+    book.add(many(known), Origin.KEPT, 0.0)
+    first = book.next_dials(1.0, wanted=1)[0]
+    steps = 0
+
+    def count(frame: FrameType, what: str, argument: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        book.dial_ended(first, is_connected=False, now=1.0)
+        book.next_dials(1.0, wanted=1)
+    finally:
+        sys.settrace(before)
+    return steps
+
+
+def meetings(book: AddressBook, stays: float, until: float) -> list[float]:
+    """When a peer is dialled that is admitted each time, and lost after so many seconds."""
+    now, dialled = 0.0, []
+    while (now := max(now, book.next_wake())) < until:
+        for address in book.next_dials(now):
+            dialled.append(now)
+            book.connected(address.peer)
+            book.dial_ended(address, is_connected=True, now=now)
+            book.admitted(address.peer, now)
+            now += stays
+            book.disconnected(address.peer, now)
+    return dialled
+
+
+def test_who_is_admitted_and_drops_the_link_each_time_is_dialled_ever_more_slowly() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.KEPT, 0.0)
+    dialled = meetings(book, 0.01, 600.0)
+    assert len(dialled) < 25
+    assert dialled[2] < 2.0, "a node that restarts is found soon"
+
+
+def test_news_does_not_hurry_who_drops_the_link_each_time() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.KEPT, 0.0)
+    dialled = meetings(book, 0.01, 120.0)
+    book.add([at(LAN), at(WAN)], Origin.NEARBY, 120.0)
+    assert len(dialled) > 5
+    assert book.next_wake() > dialled[-1] + 15.0
+
+
+def test_who_stayed_for_a_while_is_looked_for_at_once_each_time() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.KEPT, 0.0)
+    assert len(meetings(book, CONFIG.settle_time, 60.0)) > 10
+
+
+VPN = "/ip4/10.8.0.5/tcp/4747"
+
+
+def test_the_place_that_worked_goes_first_and_a_silent_one_stays_behind() -> None:
+    book = book_of()
+    book.add([at(VPN), at(LAN)], Origin.KEPT, 0.0)
+    (vpn,) = book.next_dials(0.5)
+    book.dial_ended(vpn, is_connected=False, now=0.5)
+    assert vpn == at(VPN)
+    for start in (10.0, 100.0, 200.0):
+        assert book.next_dials(start) == [at(LAN)]
+        book.connected(BOB.peer_id)
+        book.dial_ended(at(LAN), is_connected=True, now=start)
+        member_for(book, BOB.peer_id, start, start + 50.0)
+    assert book.addresses() == [at(LAN), at(VPN)]
+
+
+def test_who_came_by_itself_is_looked_for_where_it_was_met_before() -> None:
+    book = book_of()
+    book.add([at(LAN), at(WAN)], Origin.KEPT, 0.0)
+    book.dial_ended(at(WAN), is_connected=True, now=0.0)
+    member_for(book, BOB.peer_id, 0.0, 50.0)
+    member_for(book, BOB.peer_id, 60.0, 100.0)
+    assert book.next_dials(200.0) == [at(WAN)]
+
+
+def test_equal_places_are_tried_in_the_order_in_which_they_were_told() -> None:
+    book = book_of()
+    book.add([at(LAN), at(VPN), at("/ip4/172.17.0.1/tcp/4747")], Origin.KEPT, 0.0)
+    book.seek(BOB.peer_id)
+    tried = []
+    while book.is_sought(BOB.peer_id):
+        (address,) = book.next_dials(0.0, wanted=0)
+        tried.append(address.multiaddr)
+        book.dial_ended(address, is_connected=False, now=0.0)
+    assert tried == [LAN, VPN, "/ip4/172.17.0.1/tcp/4747"]
+
+
+def test_invented_places_do_not_push_out_the_one_that_worked() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.LEARNED, 0.0)
+    book.dial_ended(at(LAN), is_connected=True, now=0.0)
+    member_for(book, BOB.peer_id, 0.0, 50.0)
+    dial_times(book, 100.0, 50.0)
+    book.add([at(f"/ip4/10.0.0.{number}/tcp/1") for number in range(50)], Origin.LEARNED, 100.0)
+    assert at(LAN) in book.addresses()
+
+
+def test_who_is_given_up_is_not_hurried_any_more() -> None:
+    book = book_of()
+    book.add([at(LAN), at(WAN)], Origin.KEPT, 0.0)
+    book.seek(BOB.peer_id)
+    (first,) = book.next_dials(0.0, wanted=0)
+    book.give_up(BOB.peer_id)
+    book.dial_ended(first, is_connected=False, now=0.1)
+    assert book.next_dials(0.1, wanted=0) == []
+
+
+def test_to_seek_a_member_leaves_nothing_behind() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.KEPT, 0.0)
+    book.connected(BOB.peer_id)
+    book.admitted(BOB.peer_id, 0.0)
+    book.seek(BOB.peer_id)
+    book.disconnected(BOB.peer_id, 10.0)
+    assert book.next_dials(10.0, wanted=0) == []
+
+
+def test_a_feeler_prefers_who_was_met_to_hearsay() -> None:
+    book = book_of()
+    book.add([at(LAN)], Origin.KEPT, 0.0)
+    book.add(many(100), Origin.LEARNED, 0.0)
+    assert book.feeler(1.0) == [at(LAN)]

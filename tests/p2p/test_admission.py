@@ -482,7 +482,7 @@ STRANGERS = [PeerAddress(identity(f"stranger {number}").peer_id, f"/memory/{numb
 
 
 def heard_of_strangers(admission: Admission, now: float) -> list[PeerId]:
-    effects = admission.handle(AddressesFound(tuple(STRANGERS), Origin.LEARNED), now)
+    effects = admission.handle(AddressesFound(tuple(STRANGERS), Origin.SIGNED), now)
     return [effect.address.peer for effect in effects if isinstance(effect, Dial)]
 
 
@@ -558,6 +558,36 @@ def test_who_is_wanted_is_not_waited_for_longer_than_a_caller_may_wait() -> None
     while (now := max(now, admission.next_wake())) < 2.0 + FIND_TIME_MAX:
         assert Unreached(CAROL.peer_id) not in admission.handle(TimerFired(), now)
     assert Unreached(CAROL.peer_id) in admission.handle(TimerFired(), now)
+
+
+def test_a_member_is_not_waited_for_and_nothing_is_left_behind() -> None:
+    admission = door(BOB)
+    admit(admission, CAROL, 1)
+    assert admission.handle(PeerWanted(CAROL.peer_id), 1.0) == []
+    admission.handle(ByeReceived(CAROL.peer_id, ControlId(1), Bye(hello.ENOUGH)), 7.0)
+    assert admission.handle(Disconnected(CAROL.peer_id), 7.0) == []
+    assert Unreached(CAROL.peer_id) not in admission.handle(TimerFired(), 1.0 + FIND_TIME_MAX)
+
+
+def test_who_says_goodbye_with_a_word_of_a_later_version_is_not_called_back_at_once() -> None:
+    admission = door(BOB)
+    admit(admission, CAROL, 1)
+    admission.handle(ByeReceived(CAROL.peer_id, ControlId(1), Bye("a later word")), 7.0)
+    admission.handle(Disconnected(CAROL.peer_id), 7.0)
+    assert dials_until(admission, 60.0)[0][0] >= 7.0 + CONFIG.away_delay / 2
+
+
+def test_a_feeler_goes_out_although_more_neighbours_are_wanted() -> None:
+    """Otherwise whoever keeps us busy with inventions keeps us from it as well."""
+    admission = door(BOB)
+    admit(admission, DAVE, 2)
+    address = PeerAddress(CAROL.peer_id, "/memory/1")
+    admission.handle(AddressesFound((address,), Origin.KEPT), 0.0)
+    admission.handle(DialEnded(address, is_connected=False), 0.1)
+    for place in admission.book._peers[CAROL.peer_id].places.values():
+        place.due_at = inf
+    admission.book._file(CAROL.peer_id)
+    assert (address.peer) in [dialled.peer for _, dialled in dials_until(admission, 60.0)]
 
 
 def test_a_connection_that_comes_to_nothing_is_not_waited_for() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from math import inf
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,7 @@ def test_it_says_what_a_plain_dictionary_would(changes: list[tuple[str, int | No
             queue.put(peer, float(at))
             plain[peer] = float(at)
         assert set(queue.due(now)) == {peer for peer, time in plain.items() if time <= now}
+        assert queue.sample(9, now, Random(1)) in [list(each) for each in permutations(queue.due(now))]
         assert queue.wake_at == min((time for time in plain.values() if time > now), default=inf)
 
 
