@@ -55,6 +55,10 @@ from p2p.stream_gate import StreamGate
 
 logger = logging.getLogger(__name__)
 
+WAITED_DIAL_TIME = 1.5
+"""Seconds at one place of a peer that a caller waits for, while there is another: a lost SYN is sent again
+after one second, and three places fit into the time that a caller waits (`finder.FIND_TIME_MAX`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class _InUse:
@@ -109,6 +113,7 @@ class Swarm:
         self._woken = trio.Event()
         self._subscribers: list[PeerEvents] = []
         self._awaited: dict[PeerId, trio.Event] = {}
+        self._dials: dict[PeerId, trio.CancelScope] = {}
         self._unheard: list[AddressesFound] = [AddressesFound(membership.bootstrap, Origin.BOOTSTRAP)]
         network.on_stream(PROTOCOL_ID, self._answer_control)
 
@@ -183,10 +188,13 @@ class Swarm:
     async def _reach(self, peer: PeerId, protocol_id: str) -> None:
         """Return when `peer` is admitted. All who call meanwhile wait for the same attempt."""
         await trio.lowlevel.checkpoint()
+        if peer in self._admission.members:
+            return  # It came meanwhile.
         if protocol_id in self._standing or self._nursery is None:
             raise Unreachable(f"{peer} is not connected")
         decided = self._awaited.setdefault(peer, trio.Event())
         self._handle(PeerWanted(peer))
+        self._hurry(peer)
         await decided.wait()
         if peer not in self._admission.members:
             raise Unreachable(f"{peer} is not connected, and was not found")
@@ -261,11 +269,21 @@ class Swarm:
     async def _dial(self, address: PeerAddress) -> None:
         is_connected = False
         try:
-            await self._network.dial(address)
-            is_connected = True
+            with trio.CancelScope() as self._dials[address.peer]:
+                self._hurry(address.peer)
+                await self._network.dial(address)
+                is_connected = True
         except (Unreachable, BadAddress) as error:
             logger.debug("dial failed: %s: %s", address, error)
+        finally:
+            del self._dials[address.peer]
         self._handle(DialEnded(address, is_connected))
+
+    def _hurry(self, peer: PeerId) -> None:
+        """A silent place must not use up the time of a caller while others are left to try."""
+        dial = self._dials.get(peer)
+        if dial is not None and peer in self._awaited and self._admission.book.is_more_to_try(peer):
+            dial.deadline = min(dial.deadline, trio.current_time() + WAITED_DIAL_TIME)
 
     async def _answer_control(self, stream: PeerStream) -> None:
         await self._started.wait()

@@ -23,6 +23,7 @@ from p2p.memory_network import MemoryHub
 from p2p.network import PeerStream
 from p2p.peer import PeerAddress
 from p2p.peer_events import PeerAdmitted, PeerLost
+from p2p.swarm import WAITED_DIAL_TIME
 from tests.mock_time import run
 from tests.p2p.people import ALICE, BOB, CAROL, DAVE, identity
 from tests.p2p.small_swarm import ECHO, SECRET, UNIX_TIME, node, swarm_on, token, until
@@ -442,5 +443,51 @@ def test_cancelled_at_any_moment_a_swarm_leaves_nothing_behind(moment: float) ->
             assert alice.swarm._controls._streams == {}
             assert alice.swarm._admission._guests == {}
             assert alice.swarm._gate._waiting == {}
+
+    run(main)
+
+
+@pytest.mark.parametrize("head_start", [0.0, 3.0])
+def test_a_silent_place_leaves_a_caller_time_for_the_next(
+    head_start: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the silent place is dialled for the caller, or was being dialled already."""
+
+    async def main() -> None:
+        hub = hub_of()
+        async with node(hub, BOB) as bob, node(hub, ALICE, token(bob.address)) as alice:
+            await until(lambda: alice.sees(BOB), within=5)
+            dial = alice.network.dial
+
+            async def silent_on_the_vpn(address: PeerAddress) -> None:
+                if address.multiaddr.startswith("/ip4/10."):
+                    await trio.sleep(10)
+                    raise Unreachable("nobody answered")
+                await dial(address)
+
+            async with hub.network(CAROL.peer_id, SECRET) as network:
+                carol = swarm_on(network, join_swarm(token(), CAROL.peer_id))
+                carol.on_stream(ECHO, bob.echo)
+                monkeypatch.setattr(alice.network, "dial", silent_on_the_vpn)
+                places = [PeerAddress(CAROL.peer_id, "/ip4/10.8.0.5/tcp/1"), *network.listen_addresses]
+                alice.swarm.add_addresses(places, Origin.KEPT)
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(carol.run)
+                    await trio.sleep(head_start)
+                    with trio.fail_after(WAITED_DIAL_TIME + 1):
+                        await alice.swarm.open_stream(CAROL.peer_id, ECHO)
+                    nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+def test_who_came_while_a_caller_was_about_to_wait_is_not_waited_for() -> None:
+    async def main() -> None:
+        hub = hub_of()
+        async with node(hub, BOB) as bob, node(hub, ALICE, token(bob.address)) as alice:
+            await until(lambda: alice.sees(BOB), within=5)
+            with trio.fail_after(0.1):
+                await alice.swarm._reach(BOB.peer_id, ECHO)
+            assert (alice.swarm._awaited, alice.swarm._admission.book._sought) == ({}, {})
 
     run(main)
