@@ -36,43 +36,57 @@ from tests.sim.people import member
 LedgerLies: TypeAlias = Callable[[Node, Random], Iterator[Message]]
 ProbeLies: TypeAlias = Callable[[Node, Random], Iterator[ProbeMessage]]
 
-LIES_PER_SECOND = 5
-"""Frames to each peer, of each protocol."""
+LIES_PER_SECOND = 5.0
+"""Frames to each peer, of each protocol: enough to be told everything many times over."""
+
+WITHOUT_END = 20.0
+"""The same: each time it writes until the window is full, so as much as back-pressure allows."""
 
 _MAP = b"\x81\xa1n\x01"
 
 
 class LyingSpread:
-    """In place of a `Spread`: owes every peer the next lie, at a rate."""
+    """In place of a `Spread`: tells every peer a story of its own, at a rate, or without end."""
 
-    def __init__(self, node: Node, lies: LedgerLies) -> None:
+    def __init__(self, node: Node, lies: LedgerLies, *, is_endless: bool) -> None:
         self.node = node
-        self.lies = lies(node, Random(node.number))
+        self.lies = lies
+        self.is_endless = is_endless
         self.wake_at = node.now
-        self.due: dict[PeerId, int] = {}
+        self.due: set[PeerId] = set()
+        self.stories: dict[PeerId, Iterator[Message]] = {}
+        """One for each peer, or each would hear a part only."""
         self.told = 0
         self.debts = 0
 
     def handle(self, event: spreading.Event, now: float) -> list[spreading.Effect]:
         if not isinstance(event, spreading.TimerFired):
             return []
-        self.wake_at = now + 1.0 / LIES_PER_SECOND
-        self.due = dict.fromkeys(self.node.pipes, 1)
+        self.wake_at = now + 1.0 / (WITHOUT_END if self.is_endless else LIES_PER_SECOND)
+        self.due = set(self.node.pipes)
         return [spreading.SendDue(peer) for peer in sorted(self.node.pipes)]
 
     def next_message(self, peer: PeerId, now: float) -> Message | None:
-        if not self.due.pop(peer, 0):
+        if peer not in self.due and not self.is_endless:
             return None
+        self.due.discard(peer)
         self.told += 1
-        return next(self.lies, None)
+        if peer not in self.stories:
+            self.stories[peer] = self.lies(self.node, Random(self.node.number))
+        return next(self.stories[peer], None)
 
 
-def make_liar(node: Node, lies: LedgerLies | None = None, rumours: ProbeLies | None = None) -> None:
-    """From now on `node` tells its peers `lies` over the ledger's streams, and `rumours` over probes."""
+def make_liar(
+    node: Node, lies: LedgerLies | None = None, rumours: ProbeLies | None = None, *, is_endless: bool = False
+) -> None:
+    """From now on `node` tells its peers `lies` over the ledger's streams, and `rumours` over probes.
+
+    `is_endless`: it writes to the ledger's streams as fast as they take it.
+    """
     if node.world.witness is not None:
         node.world.witness.is_liar(node)
     if lies is not None:
-        liar = LyingSpread(node, lies)
+        liar = LyingSpread(node, lies, is_endless=is_endless)
         node.spread = cast("Spread", liar)
         node.set_timer(SPREAD, liar.wake_at)
     if rumours is not None:
@@ -137,15 +151,12 @@ def huge_values(node: Node, _: Random) -> Iterator[Message]:
         yield News((sign_entry(node.author, f"model/{number % 7}", Version(1, number + 99), value).encoded,))
 
 
-def many_keys(node: Node, _: Random) -> Iterator[Message]:
-    """A million keys."""
-    for number in range(0, 1_000_000, 20):
-        yield News(
-            tuple(
-                sign_entry(node.author, f"model/{key}", Version(1, key + 99), _MAP).encoded
-                for key in range(number, number + 20)
-            )
-        )
+def keys_without_end(node: Node, _: Random) -> Iterator[Message]:
+    """One key after the other, each with a value."""
+    for number in count(step=20):
+        versions = [(key, Version(1, key + 99)) for key in range(number, number + 20)]
+        told = (sign_entry(node.author, f"model/{key}", version, _MAP) for key, version in versions)
+        yield News(tuple(entry.encoded for entry in told))
 
 
 def versions_from_the_future(node: Node, _: Random) -> Iterator[Message]:
@@ -165,7 +176,7 @@ def unknown_formats(node: Node, rng: Random) -> Iterator[Message]:
         yield News((b"\xfa" + rng.randbytes(200), b"\x03"))
 
 
-def endless_digests(_: Node, rng: Random) -> Iterator[Message]:
+def endless_digests(node: Node, rng: Random) -> Iterator[Message]:
     """Roots that are never equal, owners that do not exist, keys that nobody holds: answers without end."""
     while True:
         owners = [member(5000 + rng.randrange(2000)).peer for _ in range(30)]
@@ -175,6 +186,9 @@ def endless_digests(_: Node, rng: Random) -> Iterator[Message]:
         held = tuple(Held(f"key {rng.random()}", Version(1, 5), rng.randbytes(16)) for _ in range(100))
         yield Holdings({owners[0]: held})
         yield Wanted({owner: tuple(f"{rng.random()}" for _ in range(50)) for owner in owners})
+        # And what there is, each time: without a bound, seventy bytes would ask for all that somebody said.
+        real = [other.peer for other in node.world]
+        yield Holdings(dict.fromkeys(real, ()))
 
 
 def contradictions(_: Node, rng: Random) -> Iterator[Message]:
@@ -206,6 +220,20 @@ def strangers_live(_: Node, rng: Random) -> Iterator[ProbeMessage]:
         yield Summary(rng.randbytes(256))
 
 
+def in_turn(*names: str) -> LedgerLies:
+    """All of these lies, one frame of each after the other."""
+
+    def tell(node: Node, rng: Random) -> Iterator[Message]:
+        stories = [LEDGER_LIES[name][0](node, rng) for name in names]
+        while True:
+            yield from map(next, stories)
+
+    return tell
+
+
+ENDING_THE_STREAM = ("altered value", "contradictions", "forged owner")
+"""What nobody says by mistake: who hears it hears nothing else for a while."""
+
 LEDGER_LIES: dict[str, tuple[LedgerLies, str]] = {
     # And the reason for which honest nodes refuse it; empty: no entry is refused, for none is sent.
     "forged owner": (forged_owner, "bad_signature"),
@@ -213,7 +241,7 @@ LEDGER_LIES: dict[str, tuple[LedgerLies, str]] = {
     "swarm-wide without right": (swarm_wide_without_right, "not_the_owner"),
     "old entries": (old_entries, "stale"),
     "huge values": (huge_values, "too_large"),
-    "a million keys": (many_keys, "over_quota"),
+    "keys without end": (keys_without_end, "over_quota"),
     "versions from the future": (versions_from_the_future, "too_far_ahead"),
     "unknown formats": (unknown_formats, "unknown_format"),
     "endless digests": (endless_digests, ""),
