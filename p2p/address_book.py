@@ -233,7 +233,7 @@ class AddressBook:
         # A joiner's first dial is what its person waits for, and nobody can be dialling it already.
         delay = 0.0 if origin is Origin.BOOTSTRAP else self._turn(address.peer)
         known.places[multiaddr] = Place(multiaddr, origin, distance_of(multiaddr), now + delay)
-        if origin is Origin.BOOTSTRAP:
+        if origin is Origin.BOOTSTRAP and address.peer not in self._connected:
             self._sought.setdefault(address.peer, []).append(multiaddr)
         if len(known.places) > self.config.places_per_peer_max:
             # Of equals the newest goes: inventing places does not push true ones out.

@@ -612,6 +612,7 @@ def test_to_seek_a_member_leaves_nothing_behind() -> None:
     book.connected(BOB.peer_id)
     book.admitted(BOB.peer_id, 0.0)
     book.seek(BOB.peer_id)
+    book.add([at(WAN)], Origin.BOOTSTRAP, 1.0)
     book.disconnected(BOB.peer_id, 10.0)
     assert book.next_dials(10.0, wanted=0) == []
 
