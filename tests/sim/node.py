@@ -257,7 +257,7 @@ class Node:
         if record is None or peer == self.peer or not self.has_place(peer):
             return False
         found = self.world.addresses_in(record)
-        self.book.add(found, Origin.LEARNED, self.now)
+        self.book.add(found, Origin.SIGNED, self.now)
         return bool(found)
 
     # The door.

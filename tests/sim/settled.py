@@ -107,7 +107,7 @@ def _know(nodes: list[Node]) -> None:
     for node in nodes:
         node.known = set(everybody)
         few = node.rng.sample(addresses, min(len(addresses), ADDRESSES_KNOWN))
-        node.book.add(few, Origin.LEARNED, node.now)
+        node.book.add(few, Origin.SIGNED, node.now)
 
 
 def _equal_beliefs(world: World) -> None:
