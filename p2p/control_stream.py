@@ -6,15 +6,18 @@ waits: a peer that stops reading is cut off instead of being waited for.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
 
-from p2p.errors import BadFrame
+from p2p.errors import BadFrame, FrameTooLarge
 from p2p.frame_stream import FrameStream
 from p2p.hello import FRAME_SIZE_MAX, Message, from_wire_untrusted, to_wire
 from p2p.network import PeerStream
+
+logger = logging.getLogger(__name__)
 
 _UNSENT_MAX = 64
 """Messages. The most at once are the addresses of all members, 32 peers each."""
@@ -84,3 +87,7 @@ class ControlStream:
                 await self._frames.send(to_wire(message))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # The reader sees it too.
+        except FrameTooLarge:
+            # What one peer is told must never cost the others theirs: this stream ends, and no more.
+            logger.exception("a message to %s cannot be sent", self.stream.peer)
+            self.drop()

@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import islice
 from typing import Any, TypeAlias
 
 from p2p.credential import Credential
@@ -32,6 +31,12 @@ PROTOCOL_ID = "/localai-node/hello/1"
 
 FRAME_SIZE_MAX = 64 * 1024
 """The largest frame is ADDRESSES: 32 peers with 8 addresses of 128 characters are 35 KiB."""
+
+_ADDRESSES_SIZE_MAX = FRAME_SIZE_MAX - 1024
+"""Bytes of the peers in one frame; the rest is more than the map around them takes."""
+
+_ITEM_SIZE_MAX = 8
+"""Bytes that msgpack puts before a text or a list of this size: five at most, and a list in a list."""
 
 ADDRESS_PEERS_MAX = 32
 """Peers in one ADDRESSES; more take several frames."""
@@ -162,15 +167,26 @@ def from_wire_untrusted(frame: Mapping[str, Any]) -> Message:
 
 def is_multiaddr(text: str) -> bool:
     """Whether `text` may be one; whether it can be dialled is found out by dialling."""
-    looks_like_one = text.startswith("/") and "/p2p/" not in text and text.isprintable()
+    # ASCII, so that a character is a byte and the limits on characters bound a frame.
+    looks_like_one = text.startswith("/") and "/p2p/" not in text and text.isascii() and text.isprintable()
     return looks_like_one and len(text) <= MULTIADDR_LENGTH_MAX
 
 
 def in_frames(members: Iterable[tuple[PeerId, tuple[str, ...]]]) -> Iterable[Addresses]:
     """The addresses of those `members` that have any, in messages that keep to the limits."""
-    rest = ((peer, places) for peer, places in members if places)
-    while group := list(islice(rest, ADDRESS_PEERS_MAX)):
-        yield Addresses(tuple(PeerAddress(peer, place) for peer, places in group for place in places))
+    group: list[PeerAddress] = []
+    count = size = 0
+    for peer, places in members:
+        if not places:
+            continue
+        row_size = _ITEM_SIZE_MAX * (len(places) + 1) + len(peer) + sum(len(each.encode()) for each in places)
+        if count == ADDRESS_PEERS_MAX or (group and size + row_size > _ADDRESSES_SIZE_MAX):
+            yield Addresses(tuple(group))
+            group, count, size = [], 0, 0
+        group += [PeerAddress(peer, place) for place in places]
+        count, size = count + 1, size + row_size
+    if group:
+        yield Addresses(tuple(group))
 
 
 def _hello(fields: Fields, credential: object) -> Hello:

@@ -63,6 +63,15 @@ def test_the_largest_messages_fit_a_frame() -> None:
         assert from_wire_untrusted(msgpack.unpackb(on_the_wire(message)[4:])) == message
 
 
+def test_frames_are_cut_by_bytes_whatever_the_addresses_are() -> None:
+    places = ("/" + "\U0001f600" * 127,) * hello.ADDRESSES_PER_PEER_MAX
+    everybody = [(identity(str(number)).peer_id, places) for number in range(hello.ADDRESS_PEERS_MAX)]
+    messages = list(in_frames(everybody))
+    assert sum(len(message.addresses) for message in messages) == len(everybody) * len(places)
+    assert len(messages) == 3
+    on_the_wire(*messages)
+
+
 def test_members_without_addresses_take_no_room() -> None:
     assert list(in_frames([(ALICE.peer_id, ()), (BOB.peer_id, ())])) == []
 
@@ -78,6 +87,7 @@ def near_misses() -> list[dict[str, Any]]:
         [[peer, ["no slash"]]],
         [[peer, ["/ip4/1.2.3.4/tcp/1/p2p/" + peer]]],
         [[peer, [b"/ip4"]]],
+        [[peer, ["/dns4/caf\u00e9"]]],
         [[peer, ["/" + "x" * hello.MULTIADDR_LENGTH_MAX]]],
         [[peer, ["/x"] * (hello.ADDRESSES_PER_PEER_MAX + 1)]],
         [[peer, []]] * (hello.ADDRESS_PEERS_MAX + 1),

@@ -298,6 +298,23 @@ def test_bytes_that_are_no_hello_end_that_connection_only(
     run(main)
 
 
+def test_a_message_that_cannot_be_sent_ends_its_stream_and_not_the_swarm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        hub = hub_of()
+        async with node(hub, ALICE) as alice, node(hub, BOB, token(alice.address)) as bob:
+            await until(lambda: alice.sees(BOB), within=5)
+            control = max(alice.swarm._controls._streams)
+            place = PeerAddress(CAROL.peer_id, "/" + "x" * hello.FRAME_SIZE_MAX)
+            alice.swarm._controls.post(control, hello.Addresses((place,)))
+            await until(lambda: alice.sees() and bob.sees(), within=1)
+            await until(lambda: alice.sees(BOB) and bob.sees(ALICE), within=5)
+
+    run(main)
+    assert "cannot be sent" in caplog.text
+
+
 def test_a_stream_that_comes_before_hello_is_done_waits_for_it() -> None:
     async def main() -> None:
         hub = hub_of()
