@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 import msgpack
+from zeroconf import ServiceInfo
 
 from federation import infer_codec
 from federation.infer import FRAME_SIZE_MAX as INFER_FRAME_SIZE_MAX
@@ -29,7 +30,7 @@ from ledger.proof import Proofs
 from ledger.record_fields import decode_value_untrusted, encode_value
 from ledger.records import Record, decode_record, encode_record, key_of
 from node.engine import wire
-from p2p import hello, yamux_frames
+from p2p import hello, mdns, yamux_frames
 from p2p.credential import Credential
 from p2p.errors import BadFrame, BadMembership, BadToken, NotAdmitted, P2PError
 from p2p.fields import Fields
@@ -51,6 +52,24 @@ def _token_text(body: bytes) -> str:
 def _token_body(token: Token) -> bytes:
     text = token.encode().removeprefix("lnode1")
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))[:-4]
+
+
+def _decode_announcement(data: bytes) -> list[PeerAddress]:
+    """The TXT properties of a service, as zeroconf reads them out of a packet of anybody on the LAN.
+
+    What makes no sense is left out and nothing is raised: if nothing is left, that counts as refused here.
+    """
+    info = ServiceInfo("_localai._tcp.local.", "somebody._localai._tcp.local.", properties=data)
+    addresses = mdns.addresses_untrusted(info.properties)
+    if not addresses:
+        raise P2PError("no address")
+    return addresses
+
+
+def _announcement(addresses: list[PeerAddress]) -> bytes:
+    """TXT data: a length before each `key=value`."""
+    pairs = [f"{number}={address}".encode() for number, address in enumerate(addresses)]
+    return b"".join(bytes([len(pair)]) + pair for pair in pairs)
 
 
 def _decode_credential(data: bytes) -> Credential:
@@ -161,6 +180,14 @@ DECODERS = [
         _decode_address,
         P2PError,
         lambda address: str(address).encode(),
+        are_msgpack=False,
+    ),
+    Decoder(
+        "p2p/mdns",
+        [_announcement([seeds.LAN]), _announcement([seeds.IPV6, seeds.LAN])],
+        _decode_announcement,
+        P2PError,
+        _announcement,
         are_msgpack=False,
     ),
     Decoder(
