@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from math import inf
 
-from ledger.entry import Place
+from ledger.entry import Entry
 from ledger.store import read_ledger_file
 from node.home import Home
 from node.ledger_inspection import read_contents, verify
@@ -21,9 +21,15 @@ def root(node: NodeProcess) -> bytes:
     return findings.root_digest
 
 
-def places(node: NodeProcess) -> set[Place]:
-    """Whose keys, and which, have a value there."""
-    return {entry.place for entry in read_contents(_entries(node)).entries if not entry.deleted}
+def said(node: NodeProcess) -> set[Entry]:
+    """What has a value there: whose, under which key, in which version."""
+    return {entry for entry in read_contents(_entries(node)).entries if not entry.deleted}
+
+
+def lost(before: set[Entry], after: set[Entry]) -> set[Entry]:
+    """What was said before, and neither stands any more nor gave way to something newer."""
+    ranks = {entry.place: entry.rank for entry in after}
+    return {entry for entry in before if entry.place not in ranks or ranks[entry.place] < entry.rank}
 
 
 def wait_until_equal(nodes: Sequence[NodeProcess]) -> float:
