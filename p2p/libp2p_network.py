@@ -119,7 +119,9 @@ class Libp2pNetwork(MuxedNetwork):
         if secured is None:
             return
         if secured.peer == self.me:
-            logger.warning("somebody at %s answers to our own peer id: its home is a copy of ours", host)
+            # No copied home comes here: nobody dials its own id, and who dials compares ids first. It takes
+            # a program that holds our key and leaves that out. The ledger finds copies.
+            logger.warning("somebody at %s dialled us under our own peer id, and was refused", host)
         elif self.takes_connections:
             session = self._adopt(secured, secured.peer, is_dialled=False)
             await session.ended.wait()

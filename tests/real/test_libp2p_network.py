@@ -131,7 +131,7 @@ def test_a_dial_of_somebody_who_never_answers_ends(monkeypatch: pytest.MonkeyPat
     run(test)
 
 
-def test_a_copy_of_our_own_home_is_not_let_in(caplog: pytest.LogCaptureFixture) -> None:
+def test_who_dials_us_under_our_own_id_is_not_let_in(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with (
             Libp2pNetwork.open(ALICE, PSK, listen=[LOOPBACK]) as network,
@@ -146,4 +146,4 @@ def test_a_copy_of_our_own_home_is_not_let_in(caplog: pytest.LogCaptureFixture) 
             await transport.aclose()
 
     run(test)
-    assert "is a copy of ours" in caplog.text
+    assert "under our own peer id" in caplog.text
