@@ -17,6 +17,10 @@ from tests.sim.whole_swarm import WholeNode, WholeSwarm, whole_swarm
 
 SIZE = 50
 
+pytestmark = pytest.mark.timeout(300)
+"""Seconds, for what takes 80 of computing: fifty that meet at once all connect to each other first. A machine
+that does something else besides takes longer."""
+
 
 @pytest.mark.parametrize("seed", seeds(1))
 def test_fifty_nodes_see_each_other_write_die_part_and_answer_throughout(seed: int) -> None:
