@@ -48,7 +48,7 @@ from p2p.admission_events import (
 from p2p.boot_ids import BootIds
 from p2p.errors import NotAdmitted
 from p2p.finder import Finder
-from p2p.guest import Guest
+from p2p.guest import CONTROL_STREAMS_MAX, Guest
 from p2p.hello import Bye
 from p2p.known_peer import Origin
 from p2p.neighbours import Neighbours
@@ -155,7 +155,7 @@ class Admission:
         guest = self._guests.get(peer)
         if guest is None:
             guest = self._guests[peer] = Guest(deadline=now + self.config.hello_timeout)
-        guest.is_connected = True
+        guest.is_connected, guest.since = True, now
         if self._is_leaving:
             yield from self._dismiss(peer, Bye(hello.AWAY), now)
         elif self._arriving > self.config.strangers_max:
@@ -180,6 +180,11 @@ class Admission:
         guest = self._guests.setdefault(peer, Guest(deadline=now + self.config.hello_timeout))
         if guest.is_dismissed:
             yield CloseControl(control)
+            return
+        guest.control_streams += 1
+        if guest.control_streams > CONTROL_STREAMS_MAX:
+            yield CloseControl(control)
+            yield from self._refuse(peer, hello.MISBEHAVED, "a flood of control streams", now)
             return
         if guest.former is not None:
             yield CloseControl(guest.former)
@@ -214,6 +219,9 @@ class Admission:
             grant = said.credential.verify(self.founder_public_key, peer, event.unix_time)
         except NotAdmitted as error:
             yield from self._refuse(peer, hello.REFUSED, str(error), now)
+            return
+        if not guest.is_same_process(said.boot_id, now):
+            yield from self._refuse(peer, hello.MISBEHAVED, "another boot id on the same connection", now)
             return
         if self._boots.is_replaced(peer, said.boot_id):
             if now < self._boots.replaced_at(peer) + self.config.swap_interval:

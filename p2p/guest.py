@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from math import inf
 
 from p2p.admission_events import ControlId
+from p2p.connection_table import DIAL_TIME_MAX
+
+CONTROL_STREAMS_MAX = 32
+"""Of one connection. One is opened every 0.25 s for 5 s at most, and one more for dials that cross."""
 
 
 @dataclass(slots=True)
@@ -26,6 +30,10 @@ class Guest:
     """Goodbye was said, or it is gone; the end of the connection is on its way."""
     open_at: float = inf
     """When to open the control stream (again), where that is our turn."""
+    control_streams: int = 0
+    """Opened since it came."""
+    since: float = -inf
+    boot_id: str = ""
     _minute_ends_at: float = -inf
     _address_frames: int = 0
 
@@ -35,6 +43,13 @@ class Guest:
         if self.is_dismissed:
             return inf
         return min(self.open_at, inf if self.has_said_hello else self.deadline)
+
+    def is_same_process(self, boot_id: str, now: float) -> bool:
+        """Whether `boot_id` is what was said before. Later than a dial may take, another one is a lie: until
+        then the dial of a restarted process looks like one that crosses (`connection_table.py`)."""
+        is_same = self.boot_id in ("", boot_id) or now - self.since <= DIAL_TIME_MAX
+        self.boot_id = boot_id
+        return is_same
 
     def address_frames(self, now: float) -> int:
         """How many ADDRESSES came this minute, with the one that came now."""

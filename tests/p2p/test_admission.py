@@ -38,6 +38,7 @@ from p2p.admission_events import (
 )
 from p2p.boot_ids import BootIds
 from p2p.finder import AWAITED_MAX, FIND_TIME_MAX
+from p2p.guest import CONTROL_STREAMS_MAX
 from p2p.hello import Addresses, Bye, Hello
 from p2p.identity import Identity
 from p2p.known_peer import Origin
@@ -317,6 +318,26 @@ def test_a_restarted_peer_is_lost_and_admitted_anew() -> None:
         PeerLost(CAROL.peer_id, announced=False, reason="it was restarted"),
         PeerAdmitted(CAROL.peer_id),
     ]
+
+
+def test_a_process_cannot_become_another_one_within_a_connection() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    admission.handle(ControlOpened(CAROL.peer_id, ControlId(2)), 60.0)
+    effects = admission.handle(says_hello(CAROL, 2, hello_of(CAROL, "second")), 60.0)
+    assert PeerLost(CAROL.peer_id, announced=True, reason=hello.MISBEHAVED) in effects
+    assert CAROL.peer_id not in admission.members
+
+
+def test_boot_ids_without_end_are_admitted_a_few_times_only() -> None:
+    admission = door()
+    admit(admission, CAROL, 1)
+    effects: list[Effect] = []
+    for number in range(2, 1000):
+        effects += admission.handle(ControlOpened(CAROL.peer_id, ControlId(number)), 1.0)
+        effects += admission.handle(says_hello(CAROL, number, hello_of(CAROL, f"boot {number}")), 1.0)
+    assert sum(isinstance(effect, PeerAdmitted) for effect in effects) < CONTROL_STREAMS_MAX
+    assert CAROL.peer_id not in admission.members
 
 
 def says_hello_as(admission: Admission, boot_id: str, control: int, now: float) -> list[Effect]:
