@@ -6,8 +6,32 @@ put together here by hand, in the smallest swarm that shows it.
 
 from __future__ import annotations
 
+from ledger.rumour import Status
+from tests.sim.harm import LIAR
 from tests.sim.invariants import Watch
+from tests.sim.liar import PROBE_LIES, make_liar
 from tests.sim.world import World
+
+NOTICED_WITHIN = 6.0
+"""Seconds until seven suspect a machine without power: two rounds of probes, and two timeouts."""
+
+
+def test_seed_1_of_a_liar_the_honest_notice_a_death_as_soon_as_ever() -> None:
+    """Each complaint that a node had to take back made it wait longer before it blamed anybody.
+
+    A liar that calls everybody offline, again and again, thus kept all at nine times their patience: a death
+    then took 10 s to be noticed, and not 2. Now one complaint counts in the time that a suspicion takes.
+    """
+    world = World(7, 1)
+    world.run(10)
+    make_liar(world[LIAR], rumours=PROBE_LIES["everybody is gone"])
+    world.run(30)
+    world.kill(world[LIAR])
+    world.run(0.5)
+    dead = world[3]
+    world.power_off(dead)
+    world.run(NOTICED_WITHIN)
+    assert not any(node.status(dead.peer) is Status.ALIVE for node in world)
 
 
 def test_seeds_208_and_239_a_question_about_somebody_forgotten_ends_in_time() -> None:
