@@ -242,7 +242,7 @@ LEAKS: dict[str, tuple[type, str, Callable[[Any, int], object]]] = {
     ),
 }
 
-LEFT_BEHIND = {"debts": 400}
+LEFT_BEHIND = {"debts": 200}
 """By a call; elsewhere 20, which is more than a small swarm accounts for."""
 
 
@@ -261,7 +261,7 @@ def leak(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     def leaky(self: object, *args: object, **rest: object) -> object:
         result = method(self, *args, **rest)
         for _ in range(LEFT_BEHIND.get(what, 20)):
-            add(self, next(numbers) % 2000)
+            add(self, next(numbers) % 600)
         return result
 
     monkeypatch.setattr(core, name, leaky)
