@@ -4,6 +4,10 @@ Claims merge (see `rumour.py`), so it does not matter from whom or how often one
 heard. A suspect has a deadline; after it, it is called offline. What is said against
 ourselves is taken back by raising our incarnation.
 
+Nobody is offline because others say so. Of one that lives as far as we know, we believe no
+complaint if we have a link to see for ourselves; if not, it is a suspect at most. So whoever is
+accused has time to refute, with each of us, and a liar makes us ask and nothing worse.
+
 What is learned is told on by how urgent it is: pushed and riding on frames (who fell, who
 got up), riding only (a newcomer lives), or not at all (what everybody knew but us).
 
@@ -87,6 +91,8 @@ class Beliefs:
     _urgent: RumourQueue = field(default_factory=RumourQueue)
     _idle: RumourQueue = field(default_factory=lambda: RumourQueue(IDLE_RETRANSMIT_FACTOR))
     _news: dict[PeerId, Claim] = field(default_factory=dict)
+    _found: set[PeerId] = field(default_factory=set)
+    """Those of `_news` that nobody told us."""
     _changed: dict[PeerId, Status] = field(default_factory=dict)
     _strangers: dict[PeerId, Claim] = field(default_factory=dict)
     """Who lives, they say; the last to be told of comes last."""
@@ -128,7 +134,8 @@ class Beliefs:
         # Sorted, as are all who go through `peers`: the order of a set is another in each process.
         for peer in sorted(new):
             self.peers[peer] = PeerHealth()
-            self.hear(self.news_among([Rumour(peer, self._strangers.pop(peer, UNKNOWN))]), now)
+            for rumour in self.news_among([Rumour(peer, self._strangers.pop(peer, UNKNOWN))]):
+                self.learn(peer, rumour.claim, now)
         for peer in gone:
             self._forget_stranger(peer)
         return bool(new)
@@ -165,13 +172,24 @@ class Beliefs:
         healths = (self.peers.get(rumour.peer) for rumour in rumours)
         return sum(health is not None and health.claim == UNKNOWN for health in healths)
 
-    def hear(self, rumours: Iterable[Rumour], now: float) -> None:
-        """Merge what was told as news."""
-        for rumour in rumours:
-            if rumour.peer == self.me:
+    def hear(self, rumours: Iterable[Rumour], now: float, *, is_missed: bool = False) -> list[Rumour]:
+        """Merge what a neighbour told as news. Which of it we must see for ourselves, over our link.
+
+        `is_missed`: it holds that for a while already, and says so because we asked. What replaces a
+        claim of ours then rides on, for others may have missed it too; where we knew nothing, we alone
+        were ignorant.
+        """
+        to_check = []
+        for rumour in self.news_among(rumours):
+            health = self.peers.get(rumour.peer)
+            if health is None:
                 self.refute(rumour.claim)
+            elif complaint(rumour.claim) and health.status is Status.ALIVE and health.is_linked:
+                to_check.append(rumour)
             else:
-                self.learn(rumour.peer, rumour.claim, now)
+                tell = self._catch_up_on if is_missed else self.learn
+                tell(rumour.peer, _at_most(rumour.claim, health.status), now)
+        return to_check
 
     def hear_itself(self, peer: PeerId, incarnation: int, now: float, *, is_pushed: bool) -> None:
         """`peer` said by its own mouth that it lives. Its word has no limits, for it can harm itself only.
@@ -188,33 +206,12 @@ class Beliefs:
             self._believe(peer, said, now)
             self._ride(peer, said)
 
-    def catch_up(self, rumours: Iterable[Rumour], now: float) -> list[Rumour]:
-        """Merge what one neighbour holds. Which of it the accused must be told, over our link to it.
-
-        It may have been cut off from all it complains about. So of one that lives as far as we know, we
-        believe no complaint if we have a link to see for ourselves; if not, it is a suspect at most, and has
-        time to refute. What replaces a claim of ours rides on, for others may have missed it too; where we
-        knew nothing, we alone were ignorant.
-        """
-        to_tell = []
-        for rumour in self.news_among(rumours):
-            health = self.peers.get(rumour.peer)
-            if health is None:
-                self.refute(rumour.claim)
-            elif complaint(rumour.claim) is None or health.status is not Status.ALIVE:
-                self._catch_up_on(rumour.peer, health, rumour.claim, now)
-            elif health.is_linked:
-                to_tell.append(rumour)
-            else:
-                suspicion = Claim(rumour.claim.incarnation, Status.SUSPECT)
-                self._catch_up_on(rumour.peer, health, suspicion, now)
-        return to_tell
-
-    def _catch_up_on(self, peer: PeerId, health: PeerHealth, claim: Claim, now: float) -> None:
-        was_unknown = health.claim == UNKNOWN
-        self._believe(peer, claim, now)
-        if not was_unknown:
-            self._ride(peer, claim)
+    def _catch_up_on(self, peer: PeerId, claim: Claim, now: float) -> None:
+        held = self.peers[peer].claim
+        if claim > held:
+            self._believe(peer, claim, now)
+            if held != UNKNOWN:
+                self._ride(peer, claim)
 
     def answer_complaint(self, claim: Claim, *, is_pushed: bool) -> None:
         """A ping held `claim` against us. Its answer takes that back, however often it is asked.
@@ -251,7 +248,9 @@ class Beliefs:
             self._spread(peer, claim)
 
     def suspect(self, peer: PeerId, now: float) -> None:
+        """We found out ourselves that it does not answer: all our neighbours should look."""
         self.learn(peer, Claim(self.peers[peer].claim.incarnation, Status.SUSPECT), now)
+        self._found.add(peer)
 
     def said_bye(self, peer: PeerId, now: float) -> None:
         """Believe it at once. It says so to all its neighbours itself: only the others need to hear of it."""
@@ -263,7 +262,7 @@ class Beliefs:
                 self._urgent.add(peer, claim)
 
     def expire(self, now: float) -> None:
-        """Call those offline who did not refute in time."""
+        """Call those offline who did not refute in time. Who suspects them too does the same by itself."""
         for peer in self.deadlines.due(now):
             self.learn(peer, Claim(self.peers[peer].claim.incarnation, Status.OFFLINE), now)
 
@@ -273,12 +272,13 @@ class Beliefs:
         urgent = self._urgent.take(count_max, swarm_size)
         return urgent + self._idle.take(count_max - len(urgent), swarm_size)
 
-    def take_news(self) -> list[Rumour]:
-        """What was learned since the last call and should be pushed."""
+    def take_news(self) -> list[tuple[Rumour, bool]]:
+        """What was learned since the last call and should be pushed; whether we found it out ourselves."""
         if not self._news:
             return []
         news, self._news = self._news, {}
-        return [Rumour(peer, claim) for peer, claim in sorted(news.items())]
+        found, self._found = self._found, set()
+        return [(Rumour(peer, claim), peer in found) for peer, claim in sorted(news.items())]
 
     def take_changed(self) -> list[tuple[PeerId, Status]]:
         """Whose status is another than at the last call."""
@@ -332,4 +332,12 @@ class Beliefs:
         self._urgent.drop(peer)
         self._idle.drop(peer)
         self._news.pop(peer, None)
+        self._found.discard(peer)
         self._changed.pop(peer, None)
+
+
+def _at_most(claim: Claim, held: Status) -> Claim:
+    """What may be believed of `claim` at once about one whose life we hold to be that."""
+    if claim.status is Status.OFFLINE and held in (Status.ALIVE, Status.SUSPECT):
+        return Claim(claim.incarnation, Status.SUSPECT)
+    return claim

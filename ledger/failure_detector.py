@@ -172,7 +172,8 @@ class FailureDetector:
             return
         health.heard_at = now
         if message.rumours:
-            self.beliefs.hear(self._afford(peer, message.rumours, now), now)  # Gossip is nothing but these.
+            news = self._afford(peer, message.rumours, now)  # Gossip is nothing but these.
+            self._see_for_ourselves(self.beliefs.hear(news, now), now)
         match message:
             case Ping():
                 self._on_ping(peer, message, now)
@@ -209,8 +210,7 @@ class FailureDetector:
 
     def _on_relayed_ack(self, helper: PeerId, ack: RelayedAck, now: float) -> None:
         if self._probing.on_relayed_ack(helper, ack.target, ack.sequence):
-            said = Rumour(ack.target, Claim(ack.incarnation, Status.ALIVE))
-            self.beliefs.hear(self.beliefs.news_among([said]), now)
+            self.beliefs.hear([Rumour(ack.target, Claim(ack.incarnation, Status.ALIVE))], now)
 
     def _on_exchange(self, peer: PeerId, message: Summary | Claims, now: float) -> None:
         match message:
@@ -222,8 +222,14 @@ class FailureDetector:
                 if self.beliefs.count_unknown(news) > RUMOURS_MAX:
                     # More than any frame could have told us: we are the newcomer, or all are.
                     self._exchange.ask_soon(now)
-                for rumour in self.beliefs.catch_up(news, now):
-                    self._send(rumour.peer, Gossip((rumour,)))
+                self._see_for_ourselves(self.beliefs.hear(news, now, is_missed=True), now)
+
+    def _see_for_ourselves(self, complaints: list[Rumour], now: float) -> None:
+        """Tell the accused, for only it can refute, and ask it."""
+        for rumour in complaints:
+            self._send(rumour.peer, Gossip((rumour,)))
+            if not self._probing.is_asking(rumour.peer):
+                self._probing.ask(rumour.peer, now)
 
     def _hear_itself(self, peer: PeerId, incarnation: int, now: float) -> None:
         """Merge what `peer` says of itself: mostly nothing new, and else pushed at its own expense."""
@@ -257,7 +263,11 @@ class FailureDetector:
             self._probing.ask(peer, now)
 
     def _push_news(self, heard_from: PeerId | None) -> None:
-        """Tell a few peers at once what this event taught us, and each whom it accuses."""
+        """Tell a few peers at once what this event taught us, and each whom it accuses.
+
+        What we found out ourselves goes to all: who has a link to the accused must look for itself, and
+        passes on only what it saw.
+        """
         news = self.beliefs.take_news()
         if not news:
             return
@@ -265,12 +275,14 @@ class FailureDetector:
         if not linked:
             self.beliefs.forget_rumours()
             return
-        receivers = set(self._rng.sample(linked, min(self.config.push_fanout, len(linked))))
-        # Only the accused can refute, so they must hear of it.
-        receivers.update(rumour.peer for rumour in news if complaint(rumour.claim) and rumour.peer in linked)
-        for receiver in sorted(receivers - {heard_from}):
-            for start in range(0, len(news), RUMOURS_MAX):
-                self._send(receiver, Gossip(tuple(news[start : start + RUMOURS_MAX])))
+        few = set(self._rng.sample(linked, min(self.config.push_fanout, len(linked))))
+        accused = {rumour.peer for rumour, _ in news if complaint(rumour.claim)}
+        for receiver in linked:
+            # Only the accused can refute, so they must hear of it.
+            is_told_all = receiver in few or receiver in accused
+            told = [rumour for rumour, is_found in news if is_told_all or is_found]
+            for start in range(0, len(told), RUMOURS_MAX) if receiver != heard_from else ():
+                self._send(receiver, Gossip(tuple(told[start : start + RUMOURS_MAX])))
 
     def _riding(self) -> tuple[Rumour, ...]:
         return self.beliefs.rumours_to_ride(RUMOURS_MAX)

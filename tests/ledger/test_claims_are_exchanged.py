@@ -38,7 +38,7 @@ class Side:
             case Summary():
                 return self.exchange.answer(message, 0.0)
             case Claims():
-                self.beliefs.catch_up(message.claims, 0.0)
+                self.beliefs.hear(message.claims, 0.0, is_missed=True)
         return []
 
 
@@ -111,7 +111,7 @@ def test_of_a_thousand_claims_only_those_in_buckets_that_differ_are_told() -> No
 
 def test_what_was_missed_rides_on_and_is_not_pushed() -> None:
     side = Side("one", {PEERS[0]: Claim(0, ALIVE)})
-    side.beliefs.catch_up([Rumour(PEERS[0], Claim(2, ALIVE))], 0.0)
+    side.beliefs.hear([Rumour(PEERS[0], Claim(2, ALIVE))], 0.0, is_missed=True)
     assert side.beliefs.take_news() == []
     assert side.beliefs.rumours_to_ride(16) == (Rumour(PEERS[0], Claim(2, ALIVE)),)
 

@@ -26,6 +26,7 @@ from tests.ledger.detector_bench import (
     CAROL,
     CONFIG,
     DAVE,
+    ERIN,
     ME,
     OFFLINE,
     SUSPECT,
@@ -165,21 +166,45 @@ def test_an_old_complaint_about_us_is_not_answered_again() -> None:
     assert bench.detector.beliefs.incarnation == 4
 
 
-def test_a_rumour_is_passed_on_once_and_the_accused_is_told() -> None:
+def test_a_rumour_of_one_we_have_no_link_to_is_passed_on_once() -> None:
     bench = Bench(BOB, CAROL, DAVE)
-    rumour = Rumour(BOB, Claim(0, SUSPECT))
+    rumour = Rumour(ERIN, Claim(0, SUSPECT))
     told = sent(bench.receive(CAROL, Gossip((rumour,))), Gossip)
     assert told == {BOB: Gossip((rumour,)), DAVE: Gossip((rumour,))}
     assert bench.receive(DAVE, Gossip((rumour,))) == []
 
 
-def test_the_accused_is_told_however_many_others_there_are() -> None:
-    for _ in range(20):
-        many = [PeerId(f"peer{number}") for number in range(20)]
-        bench = Bench(BOB, *many)
-        told = sent(bench.receive(many[0], Gossip((Rumour(BOB, Claim(0, SUSPECT)),))), Gossip)
-        assert BOB in told
-        assert len(told) <= CONFIG.push_fanout + 1
+@pytest.mark.parametrize("status", [SUSPECT, OFFLINE])
+def test_who_has_a_link_to_the_accused_tells_it_and_asks_before_believing_anything(status: Status) -> None:
+    bench = Bench(BOB, CAROL, DAVE)
+    rumour = Rumour(BOB, Claim(0, status))
+    effects = bench.receive(CAROL, Gossip((rumour,)))
+    assert sent(effects, Gossip) == {BOB: Gossip((rumour,))}
+    assert set(sent(effects, Ping)) == {BOB}
+    assert bench.status(BOB) is ALIVE
+    # The question under way is not begun anew by the next complaint, or who complains without end shields it.
+    assert sent(bench.receive(DAVE, Gossip((rumour,))), Ping) == {}
+    effects = bench.wait(CONFIG.direct_timeout + CONFIG.indirect_timeout, CAROL, DAVE)
+    assert StatusChanged(BOB, SUSPECT) in effects
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_whoever_is_said_to_be_offline_has_the_time_of_a_suspect_to_refute(linked: bool) -> None:
+    bench = Bench(CAROL, DAVE, *[BOB] * linked)
+    bench.receive(CAROL, Gossip((Rumour(BOB, Claim(0, ALIVE)),)))
+    bench.receive(CAROL, Gossip((Rumour(BOB, Claim(0, SUSPECT)),)))
+    bench.receive(CAROL, Gossip((Rumour(BOB, Claim(0, OFFLINE)),)))
+    bench.wait(CONFIG.suspicion_min - 0.1, CAROL, DAVE)
+    assert bench.status(BOB) is SUSPECT
+    bench.receive(DAVE, Gossip((Rumour(BOB, Claim(1, ALIVE)),)))
+    assert bench.status(BOB) is ALIVE
+
+
+def test_what_we_found_out_ourselves_is_told_to_all_neighbours() -> None:
+    many = [PeerId(f"peer{number}") for number in range(20)]
+    bench = Bench(BOB, *many)
+    told = sent(bench.handle(FailureReported(BOB)), Gossip)
+    assert set(told) == {BOB, *many}
 
 
 def test_a_rumour_about_a_stranger_is_dropped() -> None:

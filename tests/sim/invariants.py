@@ -102,6 +102,7 @@ class Watch(Witness):
     def restarted(self, node: Node, *, has_disk: bool) -> None:
         """A fresh process holds what its disk kept, and is bound by nothing else."""
         self.disturbed(node)
+        self._down_since.pop(node.peer, None)  # Between two looks it may end again.
         restored = list(node.replica.state.entries())
         self._given[node.peer] = restored
         self._held[node.peer] = {entry.place: entry.rank for entry in restored}

@@ -176,8 +176,8 @@ def test_a_million_keys_of_one_owner_are_refused_and_leave_nothing_behind() -> N
 def test_nobody_honest_is_given_up_for_long_while_a_member_lies(lie: str) -> None:
     """A complaint is taken back as soon as it reaches the accused: in a round trip or two."""
     harm = harm_of(lie, duration=30)
-    assert harm.longest_doubt < 0.5
-    assert harm.doubted < 0.22
+    assert harm.longest_doubt == 0.0
+    assert harm.doubted == 0.0
 
 
 @pytest.mark.parametrize("lie", sorted(PROBE_LIES))
