@@ -95,14 +95,14 @@ class Admission:
         if self._is_leaving:
             return min(wakes, default=inf)
         news_at = self._news_at if self._members else inf
-        return min([*wakes, news_at, self._finder.next_wake(self._arriving)])
+        return min([*wakes, news_at, self._finder.next_wake(self._hoped_for)])
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about `event`."""
         effects = list(self._decide(event, now))
         if not self._is_leaving:
             effects += self._let_go(now)
-            effects += self._finder.next_dials(self._arriving, now)
+            effects += self._finder.next_dials(self._hoped_for, now)
         return effects
 
     @property
@@ -110,10 +110,15 @@ class Admission:
         """How many are connected and not admitted, yet or any more."""
         return len(self._guests) - len(self._members)
 
+    @property
+    def _hoped_for(self) -> int:
+        """How many of those arriving we dialled. Others come as they like, and may never say who they are."""
+        return sum(guest.is_dialled and peer not in self._members for peer, guest in self._guests.items())
+
     def _decide(self, event: Event, now: float) -> Iterator[Effect]:  # noqa: C901, PLR0912 - one line per event
         match event:
-            case Connected(peer):
-                yield from self._on_connected(peer, now)
+            case Connected(peer, is_dialled):
+                yield from self._on_connected(peer, now, is_dialled=is_dialled)
             case Disconnected(peer):
                 yield from self._on_disconnected(peer, now)
             case Rerouted(peer):
@@ -150,12 +155,12 @@ class Admission:
             case TimerFired():
                 yield from self._on_timer(now)
 
-    def _on_connected(self, peer: PeerId, now: float) -> Iterator[Effect]:
+    def _on_connected(self, peer: PeerId, now: float, *, is_dialled: bool) -> Iterator[Effect]:
         self.book.connected(peer)
         guest = self._guests.get(peer)
         if guest is None:
             guest = self._guests[peer] = Guest(deadline=now + self.config.hello_timeout)
-        guest.is_connected, guest.since = True, now
+        guest.is_connected, guest.is_dialled, guest.since = True, is_dialled, now
         if self._is_leaving:
             yield from self._dismiss(peer, Bye(hello.AWAY), now)
         elif self._arriving > self.config.strangers_max:
@@ -229,10 +234,6 @@ class Admission:
                 yield from self._dismiss(peer, bye, now)
                 return
             yield CopySuspected(peer)
-        if peer not in self._members and len(self._members) >= self.config.members_max:
-            yield from self._tell_of_others(peer)
-            yield from self._dismiss(peer, Bye(hello.CROWDED), now)
-            return
         guest.has_said_hello = True
         if guest.former is not None:
             yield CloseControl(guest.former)
@@ -254,7 +255,7 @@ class Admission:
         self.book.admitted(peer, now)
         if before is not None:
             return  # Two connections crossed, and its first control stream went with the other one.
-        self.neighbours.came(peer, now)
+        self.neighbours.came(peer, now, is_chosen=self._guests[peer].is_dialled)
         self._finder.found(peer)
         yield PeerAdmitted(peer)
         yield from self._tell_of_others(peer)

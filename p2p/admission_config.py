@@ -38,10 +38,6 @@ class AdmissionConfig:
     a whole home that starts at once."""
     neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
     """How many members it stays connected to."""
-    members_max: int = 128
-    """Four times what a node keeps. A newcomer is let in and another one goes, unless all are in use: so
-    this is a worker that answers a hundred fronts at once, which no machine does well. Beyond it a
-    newcomer is told where the others are, and goes there."""
     address_frames_max: int = 600
     """ADDRESSES from one peer in a minute. An honest one sends a few; ten a second cost us nothing yet."""
 
@@ -61,4 +57,3 @@ class AdmissionConfig:
 
     def __post_init__(self) -> None:
         assert 0 < self.retry_delay < self.hello_timeout
-        assert 2 * self.neighbours.max < self.members_max

@@ -69,7 +69,7 @@ class Finder:
             yield Unreached(peer)
 
     def next_dials(self, arriving: int, now: float) -> list[Dial]:
-        """Where to dial now. `arriving` are connected, and may still prove to be members."""
+        """Where to dial now. `arriving` were dialled, and may still prove to be members."""
         dials = self.book.next_dials(now, self._wanted(arriving))
         # Also while others are wanted: those that are due may all be inventions, and dialled in vain.
         if self.neighbours.next_feeler(now):

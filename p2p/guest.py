@@ -20,6 +20,8 @@ class Guest:
     """Its HELLO is due by then."""
     is_connected: bool = False
     """The network has said so. A stream may be seen before its connection."""
+    is_dialled: bool = False
+    """By us."""
     control: ControlId | None = None
     former: ControlId | None = None
     """The control stream before, until HELLO comes on the present one: a peer that has not seen that

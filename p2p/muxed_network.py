@@ -173,7 +173,7 @@ class MuxedNetwork(Network):
             # Its dialler closes it; the other end only stops using it.
             self._nursery.start_soon(self._retire, other)
         if placement != "crossing":
-            self._events_in.send_nowait(Connected(peer))
+            self._events_in.send_nowait(Connected(peer, is_dialled))
         elif other is not connection:
             self._events_in.send_nowait(Rerouted(peer))
         return session

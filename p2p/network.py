@@ -73,6 +73,8 @@ class Connected:
     """The first connection to `peer` is up."""
 
     peer: PeerId
+    is_dialled: bool = False
+    """By us; of two that crossed, the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ async def connected_pair(world: World) -> AsyncIterator[tuple[MuxedNetwork, Muxe
         a.on_stream(ECHO, echo)
         b.on_stream(ECHO, echo)
         await a.dial(b.listen_addresses[0])
-        assert await a.events.receive() == Connected(b.me)
+        assert await a.events.receive() == Connected(b.me, is_dialled=True)
         assert await b.events.receive() == Connected(a.me)
         yield a, b
 
@@ -429,8 +429,9 @@ def test_of_two_dials_that_cross_the_smaller_ids_stays(holds: Claim, monkeypatch
                 nursery.start_soon(dial_and_use, a, b)
                 nursery.start_soon(dial_and_use, b, a)
             for network, peer in ((a, b), (b, a)):
-                assert await network.events.receive() == Connected(peer.me)
-                if first_is_dialled[network.me] != (network.me == SMALLER.peer_id):
+                is_dialled = first_is_dialled[network.me]
+                assert await network.events.receive() == Connected(peer.me, is_dialled)
+                if is_dialled != (network.me == SMALLER.peer_id):
                     assert await network.events.receive() == Rerouted(peer.me)
                 await assert_nothing_happened(network)
             for network, peer in ((a, b), (b, a)):

@@ -390,7 +390,7 @@ def test_too_many_who_say_nothing_are_turned_away_and_members_stay() -> None:
     assert CAROL.peer_id in admission.members
 
 
-SMALL = replace(CONFIG, neighbours=NeighboursConfig(min=2, max=3), members_max=7)
+SMALL = replace(CONFIG, neighbours=NeighboursConfig(min=2, max=3))
 SETTLED = SMALL.neighbours.settle_time
 CROWD = [identity(f"crowd {number}") for number in range(8)]
 
@@ -435,14 +435,14 @@ def test_newcomers_at_once_all_stay_for_a_while() -> None:
     assert len(goodbyes(effects)) == 2
 
 
-def test_where_all_are_in_use_a_newcomer_is_told_of_the_others_and_comes_later() -> None:
-    admission = crowded_door(7, in_use={who.peer_id for who in CROWD})
-    admission.handle(Connected(CAROL.peer_id), 0.0)
-    admission.handle(ControlOpened(CAROL.peer_id, ControlId(9)), 0.0)
-    effects = admission.handle(says_hello(CAROL, 9), 0.0)
-    assert effects[-1] == Disconnect(CAROL.peer_id, ControlId(9), Bye(hello.CROWDED))
-    told = addresses_told(effects)[9]
-    assert {address.peer for address in told.addresses} == {who.peer_id for who in CROWD[:7]}
+def test_where_all_are_in_use_a_newcomer_is_let_in_all_the_same() -> None:
+    admission = crowded_door(6, in_use={who.peer_id for who in CROWD})
+    effects = admit(admission, CAROL, 9)
+    ((gone, bye),) = goodbyes(effects).items()
+    assert gone in {who.peer_id for who in CROWD}
+    assert bye == Bye(hello.ENOUGH)
+    assert CAROL.peer_id in admission.members
+    assert len(admission.members) == 2 * SMALL.neighbours.max
 
 
 def test_who_rushes_in_is_let_in_told_of_the_others_and_makes_room() -> None:
@@ -511,6 +511,19 @@ def test_in_a_large_swarm_no_more_are_dialled_than_wanted() -> None:
     assert len(heard_of_strangers(crowded_door(0), 1.0)) == 2
     assert len(heard_of_strangers(crowded_door(1), 1.0)) == 1
     assert heard_of_strangers(crowded_door(2), 1.0) == []
+
+
+def test_who_connects_and_says_nothing_does_not_keep_us_from_dialling_others() -> None:
+    admission = crowded_door(0)
+    for who in CROWD:
+        admission.handle(Connected(who.peer_id), 0.0)
+    assert len(heard_of_strangers(admission, 1.0)) == 2
+
+
+def test_who_was_dialled_and_may_yet_say_who_it_is_counts_as_found() -> None:
+    admission = crowded_door(0)
+    admission.handle(Connected(CROWD[0].peer_id, is_dialled=True), 0.0)
+    assert len(heard_of_strangers(admission, 1.0)) == 1
 
 
 def test_bootstrap_addresses_are_dialled_at_once_however_many_are_known() -> None:

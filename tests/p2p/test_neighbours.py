@@ -21,8 +21,8 @@ def peers(count: int) -> list[PeerId]:
 
 def view_of(count: int, since: float = 0.0, config: NeighboursConfig = CONFIG) -> Neighbours:
     neighbours = Neighbours(Random(1), config)
-    for peer in peers(count):
-        neighbours.came(peer, since)
+    for number, peer in enumerate(peers(count)):
+        neighbours.came(peer, since, is_chosen=number % 2 == 0)
     return neighbours
 
 
@@ -46,10 +46,39 @@ def test_nobody_is_let_go_up_to_the_most() -> None:
 
 def test_for_each_above_the_most_one_that_is_settled_and_idle_goes() -> None:
     neighbours = view_of(8)
-    neighbours.came(PeerId("new"), SETTLED)
-    neighbours.came(PeerId("newer"), SETTLED)
+    neighbours.came(PeerId("new"), SETTLED, is_chosen=False)
+    neighbours.came(PeerId("newer"), SETTLED, is_chosen=False)
     in_use = set(peers(6))
     assert set(neighbours.let_go(in_use, SETTLED)) == {"0006", "0007"}
+
+
+def test_somebody_is_wanted_until_enough_are_chosen_by_ourselves() -> None:
+    neighbours = Neighbours(Random(1), CONFIG)
+    for peer in peers(8):
+        neighbours.came(peer, 0.0, is_chosen=False)
+    assert neighbours.wanted(strangers=100, under_way=0) == CONFIG.reserve
+    assert neighbours.wanted(strangers=0, under_way=0) == 0
+    neighbours.came(PeerId("chosen"), 0.0, is_chosen=True)
+    assert neighbours.wanted(strangers=100, under_way=0) == CONFIG.reserve - 1
+
+
+@pytest.mark.parametrize("liars", [33, 130])
+@pytest.mark.parametrize("trick", ["use", "hop"])
+def test_however_many_identities_come_those_that_stand_longest_stay(liars: int, trick: str) -> None:
+    """They keep us in use, or leave and come back before they have settled."""
+    neighbours = view_of(30, config=NeighboursConfig())
+    honest = set(neighbours.peers)
+    ours = [PeerId(f"liar {number}") for number in range(liars)]
+    for second in range(100, 400):
+        for number, liar in enumerate(ours):
+            if trick == "hop" and number % 4 == second % 4:
+                neighbours.went(liar)
+            if liar not in neighbours.peers:
+                neighbours.came(liar, float(second), is_chosen=False)
+        for gone in neighbours.let_go(set(ours) if trick == "use" else (), float(second)):
+            neighbours.went(gone)
+    assert len(honest & set(neighbours.peers)) >= 2 * neighbours.config.reserve
+    assert len(neighbours.peers) <= 2 * neighbours.config.max
 
 
 def test_while_all_are_new_or_in_use_it_is_looked_again_later() -> None:
@@ -67,7 +96,7 @@ def test_while_all_are_new_or_in_use_it_is_looked_again_later() -> None:
 def test_in_a_rush_a_sample_of_all_is_kept_and_the_newest() -> None:
     neighbours = Neighbours(Random(1), CONFIG)
     for number, peer in enumerate(peers(100)):
-        neighbours.came(peer, number * 0.01)
+        neighbours.came(peer, number * 0.01, is_chosen=False)
         for gone in neighbours.let_go((), number * 0.01):
             assert gone != peer
             neighbours.went(gone)
@@ -78,7 +107,7 @@ def test_in_a_rush_a_sample_of_all_is_kept_and_the_newest() -> None:
 def test_a_feeler_goes_out_now_and_then_and_once_each_time() -> None:
     neighbours = Neighbours(Random(1), CONFIG)
     assert neighbours.wake_at == inf
-    neighbours.came(PeerId("a"), 0.0)
+    neighbours.came(PeerId("a"), 0.0, is_chosen=True)
     now, felt = 0.0, 0
     while now < 100 * CONFIG.feeler_interval:
         now = neighbours.wake_at
@@ -112,8 +141,8 @@ class Graph:
             dialled = [self.rng.choice(strangers)]
         for peer in dialled:
             if peer in self.alive:
-                node.came(peer, now)
-                self.nodes[peer].came(me, now)
+                node.came(peer, now, is_chosen=True)
+                self.nodes[peer].came(me, now, is_chosen=False)
 
     def part(self, one: PeerId, other: PeerId) -> None:
         self.nodes[one].went(other)

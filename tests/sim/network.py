@@ -72,9 +72,7 @@ class Network:
             at = self.line.now + self._trip() + self._trip()
             self.line.at(at, self._dial_ended, dialler, (address, None))
         else:
-            met_at = self.line.now + sum(self._trip() for _ in range(HANDSHAKE_WAYS - HELLO_WAYS))
-            self.line.at(met_at, self._arrives, dialler, dialled)
-            known_at = met_at + sum(self._trip() for _ in range(HELLO_WAYS))
+            known_at = self.line.now + sum(self._trip() for _ in range(HANDSHAKE_WAYS))
             self.line.at(known_at, self._dial_ended, dialler, (address, dialled))
 
     def connect(self, dialler: Node, dialled: Node) -> None:
@@ -267,13 +265,8 @@ class Network:
         if pipe.connection.is_open and pipe.is_linked and pipe.source.is_running:
             pipe.source.tell_spread(spreading.LinkOpened(pipe.target.peer))
 
-    def _arrives(self, dialler: Node, dialled: Node) -> None:
-        dialled.arriving.add(dialler.peer)
-
     def _dial_ended(self, dialler: Node, dialled: tuple[PeerAddress, Node | None]) -> None:
         address, node = dialled
-        if node is not None:
-            node.arriving.discard(dialler.peer)
         if dialler.is_paused or dialler.is_deaf:
             self._reach(dialler, self._dial_ended, dialler, dialled)
         elif dialler.is_running:

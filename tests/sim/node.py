@@ -92,8 +92,6 @@ class Node:
         """Who has a place in the swarm, by the ledger."""
         self.pipes: dict[PeerId, Pipe] = {}
         """Our side of each connection."""
-        self.arriving: set[PeerId] = set()
-        """Who dialled us and has not said hello yet."""
         self.news_at = -math.inf
         """When to tell somebody where the others are."""
         self.ahead = tick(world.clock_ahead(number))
@@ -267,13 +265,13 @@ class Node:
         now = self.now
         for peer in self.neighbours.let_go((), now):
             self.world.network.close(self, peer, hello.ENOUGH)
-        for dial in self.finder.next_dials(len(self.arriving), now):
+        for dial in self.finder.next_dials(0, now):
             self.world.network.dial(self, dial.address)
         if self.pipes and self.news_at <= now:
             self.news_at = now + _DOOR_CONFIG.news_interval
             self.tell_of_others(self.rng.choice(sorted(self.pipes)))
         news_at = self.news_at if self.pipes else math.inf
-        wake_at = min(self.finder.next_wake(len(self.arriving)), news_at)
+        wake_at = min(self.finder.next_wake(0), news_at)
         self.set_timer(DOOR, max(wake_at, now + _LOOK_INTERVAL_MIN))
 
     def admit(self, pipe: Pipe) -> None:
@@ -283,7 +281,7 @@ class Node:
         self.book.connected(peer)
         self.book.add([pipe.target.address], Origin.LEARNED, self.now)
         self.book.admitted(peer, self.now)
-        self.neighbours.came(peer, self.now)
+        self.neighbours.came(peer, self.now, is_chosen=pipe is pipe.connection.forth)
         self.tell_of_others(peer)
         self.attend_door()
 

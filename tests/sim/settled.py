@@ -144,7 +144,7 @@ def _admit(node: Node, pipe: Pipe) -> None:
     node.book.add([pipe.target.address], Origin.LEARNED, node.now)
     node.book.connected(peer)
     node.book.admitted(peer, node.now)
-    node.neighbours.came(peer, node.now)
+    node.neighbours.came(peer, node.now, is_chosen=pipe is pipe.connection.forth)
 
 
 def _random_graph(world: World) -> Iterator[tuple[int, int]]:
