@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from p2p.allowance import Allowance
 from p2p.peer import PeerId
 
-__all__ = ["Allowance", "Allowances"]
-
 
 @dataclass(slots=True)
 class Allowances:

@@ -17,11 +17,11 @@ from __future__ import annotations
 import math
 from random import Random
 
-from ledger.allowance import Allowance
 from ledger.beliefs import Beliefs
 from ledger.claims_digest import bucket_of
 from ledger.liveness_config import LivenessConfig
 from ledger.probe import CLAIMS_MAX, Claims, Message, Summary
+from p2p.allowance import Allowance
 from p2p.peer import PeerId
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ledger.allowance import Allowance
 from ledger.liveness_events import FailureReported, LinkOpened, PeersKnown, SendMessage
 from ledger.probe import Ack, Claims, Gossip, Nack, Ping, PingRequest, RelayedAck, Summary
 from ledger.rumour import INCARNATION_MAX, JUMP_MAX, Claim, Rumour, Status
+from p2p.allowance import Allowance
 from p2p.peer import PeerId
 from tests.ledger.detector_bench import (
     ALIVE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from math import inf
 from random import Random
@@ -377,6 +378,19 @@ def steps_of_an_event(known: int) -> int:
     book = book_of()
     book.add(many(known), Origin.KEPT, 0.0)
     book.next_dials(1.0, wanted=0)
+
+    def event() -> None:
+        book.add(many(1), Origin.LEARNED, 1.0)
+        book.connected(many(1)[0].peer)
+        book.disconnected(many(1)[0].peer, 1.0)
+        book.next_dials(1.0, wanted=0)
+        book.next_wake()
+
+    return steps_of(event)
+
+
+def steps_of(event: Callable[[], None]) -> int:
+    """How many steps Python takes for it."""
     steps = 0
 
     def count(frame: FrameType, what: str, argument: Any) -> Any:
@@ -387,11 +401,7 @@ def steps_of_an_event(known: int) -> int:
     before = sys.gettrace()
     sys.settrace(count)
     try:
-        book.add(many(1), Origin.LEARNED, 1.0)
-        book.connected(many(1)[0].peer)
-        book.disconnected(many(1)[0].peer, 1.0)
-        book.next_dials(1.0, wanted=0)
-        book.next_wake()
+        event()
     finally:
         sys.settrace(before)
     return steps
@@ -494,21 +504,12 @@ def steps_of_a_failed_dial(known: int) -> int:
     book = book_of()
     book.add(many(known), Origin.KEPT, 0.0)
     first = book.next_dials(1.0, wanted=1)[0]
-    steps = 0
 
-    def count(frame: FrameType, what: str, argument: Any) -> Any:
-        nonlocal steps
-        steps += 1
-        return count
-
-    before = sys.gettrace()
-    sys.settrace(count)
-    try:
+    def event() -> None:
         book.dial_ended(first, is_connected=False, now=1.0)
         book.next_dials(1.0, wanted=1)
-    finally:
-        sys.settrace(before)
-    return steps
+
+    return steps_of(event)
 
 
 def meetings(book: AddressBook, stays: float, until: float) -> list[float]:

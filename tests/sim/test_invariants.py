@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from ledger.allowance import Allowance
 from ledger.beliefs import Beliefs
 from ledger.deadlines import Deadlines
 from ledger.failure_detector import FailureDetector
@@ -21,6 +20,7 @@ from ledger.spread import Spread
 from ledger.state import LedgerState
 from ledger.sync import SyncSession, _Difference
 from p2p.address_book import AddressBook
+from p2p.allowance import Allowance
 from p2p.finder import Finder
 from p2p.known_peer import Origin
 from p2p.peer import PeerAddress, PeerId
