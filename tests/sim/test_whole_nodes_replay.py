@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import trio
@@ -14,9 +10,8 @@ import trio
 from p2p.memory_link import LinkQuality, MemoryWire
 from p2p.memory_network import MemoryHub
 from tests import mock_time
+from tests.sim.retelling import told_by_processes
 from tests.sim.whole_swarm import whole_swarm
-
-ROOT = Path(__file__).parent.parent.parent
 
 STORY = """
 from tests.sim.test_whole_nodes_replay import story
@@ -55,15 +50,4 @@ def test_the_same_seed_tells_the_same_story_and_another_one_another() -> None:
 
 
 def test_the_same_seed_tells_the_same_story_in_every_process() -> None:
-    stories = {
-        subprocess.run(
-            [sys.executable, "-c", STORY],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for hash_seed in ("1", "2")
-    }
-    assert len(stories) == 1
+    assert len(told_by_processes(STORY)) == 1

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from ledger.rumour import Status
 from tests.sim.chaos import FAULTS, Chaos
 from tests.sim.faults import Faults
+from tests.sim.retelling import told_by_processes
 from tests.sim.settled import settled
 from tests.sim.wire import WINDOW
 from tests.sim.world import World
-
-ROOT = Path(__file__).parent.parent.parent
 
 STORY = """
 from tests.sim.test_world import story
@@ -45,18 +40,7 @@ def test_the_same_seed_tells_the_same_story_and_another_one_another() -> None:
 
 def test_the_same_seed_tells_the_same_story_in_every_process() -> None:
     """Where a set or a dict of ids decided an order, the two would differ."""
-    stories = {
-        subprocess.run(
-            [sys.executable, "-c", STORY],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for hash_seed in ("1", "2")
-    }
-    assert len(stories) == 1
+    assert len(told_by_processes(STORY)) == 1
 
 
 def test_no_decision_depends_on_what_the_clocks_show(monkeypatch: pytest.MonkeyPatch) -> None:
