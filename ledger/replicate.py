@@ -12,10 +12,8 @@ from random import Random
 
 import trio
 
-from ledger.entry import Place
 from ledger.errors import BadEntry
 from ledger.ledger import Ledger
-from ledger.revision import Revision
 from ledger.spread import (
     Complaint,
     CutOff,
@@ -53,8 +51,9 @@ class _Link:
 
     def __init__(self) -> None:
         self.has_debts = trio.Event()
-        self.news_sent = Revision()
-        """Rises when no news is left to send, and when the stream ends."""
+        self.is_last_word_due = False
+        """Our side ends as soon as no news is left to send."""
+        self.ended = trio.Event()
 
 
 class Replicator:
@@ -77,19 +76,19 @@ class Replicator:
             await self._streams.run()
             nursery.cancel_scope.cancel()
 
-    async def spread(self, key: str) -> None:
-        """Send what stands at our `key` to every peer, and wait until it is on its way to all.
+    async def say_last_word(self, key: str) -> None:
+        """Send what stands at our `key` to every peer, and wait until all have taken it in.
 
-        For last words: what is pushed otherwise may be cut off by a goodbye. A peer that reads
-        nothing is waited for, so the caller brings the timeout. Cancelled: it goes on.
+        Our side of every stream ends after it, and a peer that has read so far ends its own: that
+        it was sent would not do, because a goodbye on another stream may overtake it. A peer that
+        reads nothing is waited for, so the caller brings the timeout.
         """
-        place = Place(self._ledger.me, key)
-        if self._ledger.state.get(*place) is None:
-            return
-        waits = [(link.news_sent, link.news_sent.number) for link in self._links.values()]
-        self._handle(LastWordSaid(place))
-        for news_sent, number in waits:
-            await news_sent.after(number)
+        links = list(self._links.values())
+        for link in links:
+            link.is_last_word_due = True
+        self._handle(LastWordSaid(key))
+        for link in links:
+            await link.ended.wait()
 
     def _handle(self, event: Event) -> None:
         for effect in self._spread.handle(event, trio.current_time()):
@@ -112,7 +111,7 @@ class Replicator:
                 await self._receive(peer, frames)
                 nursery.cancel_scope.cancel()
         finally:
-            link.news_sent.rise()
+            link.ended.set()
             if self._links.get(peer) is link:
                 del self._links[peer]
                 self._handle(LinkLost(peer))
@@ -122,9 +121,11 @@ class Replicator:
             link.has_debts = trio.Event()
             while (message := self._spread.next_message(peer, trio.current_time())) is not None:
                 await frames.send(encode_message(message))
-                if not self._spread.owes_news(peer):
-                    link.news_sent.rise()
-            link.news_sent.rise()
+                if link.is_last_word_due and not self._spread.owes_news(peer):
+                    break
+            if link.is_last_word_due:
+                await frames.send_eof()
+                return
             await link.has_debts.wait()
 
     async def _receive(self, peer: PeerId, frames: FrameStream) -> None:

@@ -27,6 +27,7 @@ from ledger.allowance import Allowances
 from ledger.entry import Place
 from ledger.errors import BadEntry
 from ledger.exchange_turn import ExchangeTurn
+from ledger.floor import is_floor
 from ledger.state import EVERYDAY, Applied, LedgerState, RefusalReason, Refused
 from ledger.sync import SyncSession, answer_size
 from ledger.sync_messages import Buckets, Entries, Holdings, Message, News, Owners
@@ -89,9 +90,9 @@ class Wrote:
 
 @dataclass(frozen=True, slots=True)
 class LastWordSaid:
-    """What stands at `place` must go to every peer before we go."""
+    """What stands at our `key` must go to every peer before we go, and what we left behind with it."""
 
-    place: Place
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +196,8 @@ class Spread:
                 return self._on_message(peer, message, now)
             case Wrote(place):
                 return self._push(self._few(), place)
-            case LastWordSaid(place):
-                return self._push(sorted(self._links), place)
+            case LastWordSaid(key):
+                return self._on_last_word(key)
             case TimerFired() if now >= self._round_at:
                 return self._on_round(now)
         return []
@@ -248,6 +249,13 @@ class Spread:
                     link.complaints.add(reason)
                     effects.append(Complaint(peer, outcome))
         return [*effects, SendDue(peer)]
+
+    def _on_last_word(self, key: str) -> list[Effect]:
+        me = self._replica.me
+        floors = [entry.place for entry in self._replica.state.entries_of(me) if is_floor(entry)]
+        return [
+            effect for place in (Place(me, key), *floors) for effect in self._push(sorted(self._links), place)
+        ]
 
     def _may_ask(self, peer: PeerId, message: Message, now: float) -> bool:
         if isinstance(message, Buckets | Owners):

@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 _DRAIN_GRACE = 20.0
 """Seconds that running answers get after SIGTERM: service managers kill after 90, people sooner."""
 _LAST_WORDS_TIMEOUT = 1.0
-"""Seconds for the entry that says so to be on its way to all; who reads nothing for longer is frozen."""
+"""Seconds for all to take in the entry that says so; who reads nothing for longer is frozen."""
 _STATE_INTERVAL = 60.0
 """Seconds between two notes of where peers are while nobody comes: their addresses change unannounced."""
 _STATE_PAUSE = 1.0
@@ -225,7 +225,7 @@ class Node:
         else:
             self._parts.publisher.set_presence("away")
         with trio.move_on_after(_LAST_WORDS_TIMEOUT):
-            await self._parts.replicator.spread(LEAVE_KEY if self.has_left else NODE_KEY)
+            await self._parts.replicator.say_last_word(LEAVE_KEY if self.has_left else NODE_KEY)
         await self._parts.members.say_bye(LEAVE if self.has_left else AWAY)
         self._goodbye_said.set()
 

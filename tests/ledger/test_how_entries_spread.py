@@ -152,7 +152,7 @@ def test_what_its_owner_shows_us_is_passed_on_like_news(world: World) -> None:
 def test_last_words_go_to_everybody(world: World) -> None:
     world.replica.begin()
     world.doubtful = set(PEERS[:4])
-    world.spread.handle(LastWordSaid(Place(ME.peer, "boot")), 0.0)
+    world.spread.handle(LastWordSaid("boot"), 0.0)
     assert all(world.spread.owes_news(peer) for peer in PEERS)
     assert world.told() == set(PEERS)
 
@@ -205,7 +205,7 @@ def test_who_sends_no_entry_at_all_is_cut_off(world: World) -> None:
 
 def test_a_link_that_is_gone_is_owed_nothing(world: World) -> None:
     world.replica.begin()
-    world.spread.handle(LastWordSaid(Place(ME.peer, "boot")), 0.0)
+    world.spread.handle(LastWordSaid("boot"), 0.0)
     for peer in PEERS:
         world.spread.handle(LinkLost(peer), 0.0)
     assert world.spread.debts == 0

@@ -152,7 +152,7 @@ class Node:
         left = LeaveRecord(f"node{self.number:04}")
         self.replica.retire(LEAVE_KEY, encode_value(encode_record(left)))
         self.follow_own_writes()
-        self.tell_spread(spreading.LastWordSaid(Place(self.peer, LEAVE_KEY)))
+        self.tell_spread(spreading.LastWordSaid(LEAVE_KEY))
 
     def write(self, key: str, value: bytes | None) -> None:
         """Say that our `key` has `value`; None deletes it."""
