@@ -189,7 +189,7 @@ class Node:
         nursery.start_soon(parts.prober.run)
         nursery.start_soon(parts.view.run)
         signed = partial(parts.members.add_addresses, origin=Origin.SIGNED)
-        nursery.start_soon(follow_addresses, parts.ledger, signed)
+        nursery.start_soon(follow_addresses, parts.ledger, signed, parts.members.forget)
         if parts.worker is not None:
             await nursery.start(parts.worker.run)
         nursery.start_soon(parts.publisher.run)

@@ -38,6 +38,7 @@ from p2p.admission_events import (
     LeaveDecided,
     OpenControl,
     PeerWanted,
+    PlaceGivenUp,
     Refusal,
     RuleBroken,
     SayHello,
@@ -142,6 +143,8 @@ class Admission:
                     yield from self._finder.missed(address.peer)
             case AddressesFound(addresses, origin):
                 self.book.add(addresses, origin, now)
+            case PlaceGivenUp(peer):
+                self.book.forget(peer)
             case PeerWanted(peer):
                 if self._is_leaving:
                     yield Unreached(peer)

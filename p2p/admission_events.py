@@ -83,6 +83,13 @@ class AddressesFound:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceGivenUp:
+    """`peer` has left the swarm, as the ledger says: whoever was not connected then hears it so."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class PeerWanted:
     """Somebody here wants to speak to `peer`, which is no member now."""
 
@@ -111,6 +118,7 @@ Event: TypeAlias = (
     | ByeReceived
     | DialEnded
     | AddressesFound
+    | PlaceGivenUp
     | PeerWanted
     | LeaveDecided
     | TimerFired

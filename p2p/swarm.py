@@ -37,6 +37,7 @@ from p2p.admission_events import (
     LeaveDecided,
     OpenControl,
     PeerWanted,
+    PlaceGivenUp,
     Refusal,
     SayHello,
     Tell,
@@ -140,6 +141,10 @@ class Swarm:
     def add_addresses(self, addresses: Iterable[PeerAddress], origin: Origin) -> None:
         """Look for peers at `addresses` too."""
         self._handle(AddressesFound(tuple(addresses), origin))
+
+    def forget(self, peer: PeerId) -> None:
+        """Look for `peer` no more: it has left the swarm."""
+        self._handle(PlaceGivenUp(peer))
 
     def known_addresses(self) -> list[PeerAddress]:
         """Where peers we have met can be found: to be added as `Origin.KEPT` in the next run."""

@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from ledger.records import LeaveRecord, NodeRecord, Presence
 from node.ledger_addresses import follow_addresses
-from p2p.peer import PeerAddress
+from p2p.peer import PeerAddress, PeerId
 from tests.ledger.people import author, open_ledger
 from tests.mock_time import run
 
@@ -26,6 +26,7 @@ def test_each_member_is_found_where_it_says_and_anew_when_it_moves() -> None:
         ledger, bob, carol = open_ledger(ME), open_ledger(BOB), open_ledger(CAROL)
         ledger.put_record(node("/ip4/10.0.0.1/tcp/1"))
         found: list[PeerAddress] = []
+        left: list[PeerId] = []
 
         def note(addresses: Sequence[PeerAddress]) -> None:
             found.extend(addresses)
@@ -38,7 +39,7 @@ def test_each_member_is_found_where_it_says_and_anew_when_it_moves() -> None:
         bob.put_record(node(HOME, "no address", "/ip4/1.2.3.4/tcp/1/p2p/else", "/" + "x" * 200))
         hear()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(follow_addresses, ledger, note)
+            nursery.start_soon(follow_addresses, ledger, note, left.append)
             await wait_all_tasks_blocked()
             assert found == [PeerAddress(BOB.peer, HOME)]
             carol.put_record(node("/ip4/192.168.1.9/tcp/4747"))
@@ -49,7 +50,7 @@ def test_each_member_is_found_where_it_says_and_anew_when_it_moves() -> None:
             carol.leave(LeaveRecord("carol"))
             hear()
             await wait_all_tasks_blocked()
-            assert len(found) == 2
+            assert (len(found), set(left)) == (2, {CAROL.peer})
             nursery.cancel_scope.cancel()
 
     run(main)

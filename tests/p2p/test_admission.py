@@ -29,6 +29,7 @@ from p2p.admission_events import (
     LeaveDecided,
     OpenControl,
     PeerWanted,
+    PlaceGivenUp,
     Refusal,
     RuleBroken,
     SayHello,
@@ -271,6 +272,13 @@ def test_a_peer_that_left_is_not_looked_for() -> None:
     admit(admission, CAROL, 1)
     admission.handle(ByeReceived(CAROL.peer_id, ControlId(1), Bye(hello.LEAVE)), 1.0)
     admission.handle(Disconnected(CAROL.peer_id), 1.0)
+    assert dials_until(admission, 3600.0) == []
+
+
+def test_a_peer_that_left_while_we_were_not_connected_is_not_looked_for() -> None:
+    admission = door()
+    admission.handle(AddressesFound((PeerAddress(CAROL.peer_id, "/memory/1"),), Origin.KEPT), 0.0)
+    admission.handle(PlaceGivenUp(CAROL.peer_id), 0.1)
     assert dials_until(admission, 3600.0) == []
 
 

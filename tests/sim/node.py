@@ -247,10 +247,12 @@ class Node:
         if self.has_place(peer) == (peer in self.known):
             return False
         self.known ^= {peer}
+        if peer not in self.known:
+            self.book.forget(peer)
         return True
 
     def _note_addresses(self, peer: PeerId) -> bool:
-        """Look where `peer` says it is. Nobody is forgotten here: who left has no addresses any more."""
+        """Look where `peer` says it is."""
         record = self.replica.state.get(peer, NODE_KEY)
         if record is None or peer == self.peer or not self.has_place(peer):
             return False

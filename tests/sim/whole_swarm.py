@@ -103,8 +103,8 @@ class WholeNode:
                 await nursery.start(self.swarm.run)
                 for part in (self.replicator, self.prober, self.view):
                     nursery.start_soon(part.run)
-                learned = partial(self.swarm.add_addresses, origin=Origin.LEARNED)
-                nursery.start_soon(follow_addresses, self.ledger, learned)
+                signed = partial(self.swarm.add_addresses, origin=Origin.SIGNED)
+                nursery.start_soon(follow_addresses, self.ledger, signed, self.swarm.forget)
                 nursery.start_soon(self.publisher.run)
 
     def sees(self, others: Iterable[WholeNode], *states: NodeState) -> bool:
