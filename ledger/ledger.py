@@ -28,7 +28,7 @@ import trio
 from ledger.backlog import Backlog
 from ledger.changes import Changes
 from ledger.entry import SWARM, Author, Entry, Place
-from ledger.errors import BadRecord, CopiedIdentity
+from ledger.errors import BadRecord, CopiedIdentity, StoreFull
 from ledger.proof import Proofs
 from ledger.record_fields import decode_value_untrusted, encode_value
 from ledger.records import (
@@ -57,6 +57,8 @@ logger = logging.getLogger(__name__)
 _LAST_WORD_TIME = 2.0
 """Seconds that our copy, once it is proved, gets to hear of us: it must stop as well. A few round trips, and
 a round of reconciliation if it is not connected to those we are connected to."""
+_FULL_DISK_PAUSE = 60.0
+"""Seconds until a full disk is tried again, and complained of: a person makes room, and reads the log."""
 
 
 class Ledger:
@@ -250,18 +252,14 @@ class Ledger:
         """Keep the file up to date until cancelled, then store the rest and close it.
 
         Raises:
-          StoreError: the file cannot be written. What it holds is intact.
+          StoreError: the file cannot be written; one on a full disk only in the end. What it holds is intact.
           CopiedIdentity: another living node writes with our key, and had time to hear of us.
         """
         try:
             while self._copied is None:
                 self._is_due = trio.Event()
                 if self._store is not None and self._backlog:
-                    with self._backlog.taken() as batch:
-                        # In a thread: a checkpoint of the journal waits for the disk, and every
-                        # connection of ours dies when this loop stands still for seconds.
-                        await trio.to_thread.run_sync(self._store.write, *batch)
-                    self._refill_new_file(self._store)
+                    await self._write_behind(self._store)
                 else:
                     await self._is_due.wait()
             await trio.sleep(_LAST_WORD_TIME)
@@ -279,9 +277,18 @@ class Ledger:
         if self._store is not None:
             self._store.close()
 
-    def _refill_new_file(self, store: Store) -> None:
-        if store.has_begun_anew:
-            store.has_begun_anew = False
+    async def _write_behind(self, store: Store) -> None:
+        """Write the backlog. While the disk is full it waits: peers hold it too, or an epoch mends it."""
+        try:
+            with self._backlog.taken() as batch:
+                # In a thread: a checkpoint of the journal waits for the disk, and every
+                # connection of ours dies when this loop stands still for seconds.
+                has_begun_anew = await trio.to_thread.run_sync(store.write, *batch)
+        except StoreFull as error:
+            logger.warning("%s. Until there is room, what is new is kept in memory only", error)
+            await trio.sleep(_FULL_DISK_PAUSE)
+            return
+        if has_begun_anew:
             self._backlog.refill(self.state.entries())
 
     def _follow(self) -> None:

@@ -53,9 +53,6 @@ class Store:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
-        self.has_begun_anew = False
-        """The file was lost and begun anew while it was open: whoever holds all entries can write them
-        again, and set this back. If nobody does, the peers refill it after the next start."""
 
     def load(self) -> list[bytes]:
         """All entries as they travel; none if the file turns out to be damaged.
@@ -70,12 +67,15 @@ class Store:
             self._begin_anew(error)
             return []
 
-    def write(self, kept: Iterable[Entry], dropped: Iterable[Place], log: Iterable[LogRow]) -> None:
+    def write(self, kept: Iterable[Entry], dropped: Iterable[Place], log: Iterable[LogRow]) -> bool:
         """Keep `kept` instead of what stood in their places, forget `dropped`, and note `log`, oldest
         first: all of it, or after an error nothing. What is in both is kept.
 
         Once this returns it outlives our process, however that ends. A power cut may undo the last
         writes and nothing else: syncing each would cost a disk's seek, and our peers have them.
+
+        Returns whether the file was lost and begun anew: whoever holds all entries can write them again. If
+        nobody does, the peers refill it after the next start.
 
         Raises:
           StoreFull: no room on the disk.
@@ -88,6 +88,8 @@ class Store:
         except Damaged as error:
             self._begin_anew(error)
             self._write(entries, places, rows)
+            return True
+        return False
 
     def close(self) -> None:
         """Close the file. Harmless a second time."""
@@ -110,7 +112,6 @@ class Store:
         with suppress(sqlite3.Error):
             self._connection.close()
         self._connection = _replace_damaged(self._path, error)
-        self.has_begun_anew = True
 
 
 def open_store(path: Path) -> Store:

@@ -9,7 +9,7 @@ algorithm: no difference has to be tracked, and a restart mends what a crash lef
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from ledger.records import (
     NodeRole,
     OwnRecord,
     Presence,
+    key_of,
     model_key,
 )
 
@@ -54,6 +55,8 @@ class Publisher:
         self._models = models
         self._presence: Presence = "here"
         self._has_left = False
+        self._too_much: set[str] = set()
+        """Keys that did not fit when we last tried: each is complained of once, not every half minute."""
         self._is_due = trio.Event()
 
     @property
@@ -84,9 +87,8 @@ class Publisher:
         models = self._models()
         # First, so that what is gone makes room.
         self._forget_except(models)
-        self._put(replace(self._identity, presence=self._presence, addresses=tuple(self._addresses())))
-        for model in models:
-            self._put(model)
+        node = replace(self._identity, presence=self._presence, addresses=tuple(self._addresses()))
+        self._put([node, *models])
 
     async def run(self) -> None:
         """Publish on every change, and look at the addresses now and then, until cancelled."""
@@ -96,12 +98,17 @@ class Publisher:
             with trio.move_on_after(_ADDRESS_LOOK_INTERVAL):
                 await self._is_due.wait()
 
-    def _put(self, record: OwnRecord) -> None:
-        try:
-            self._ledger.put_record(record)
-        except OverQuota as error:
-            # The others are told what does fit.
-            logger.warning("cannot tell the swarm everything about this node: %s", error)
+    def _put(self, records: Iterable[OwnRecord]) -> None:
+        """Say what does fit, and complain of what does not."""
+        errors: dict[str, OverQuota] = {}
+        for record in records:
+            try:
+                self._ledger.put_record(record)
+            except OverQuota as error:
+                errors[key_of(record)] = error
+        for key in sorted(errors.keys() - self._too_much):
+            logger.warning("cannot tell the swarm everything about this node: %s", errors[key])
+        self._too_much = set(errors)
 
     def _forget_except(self, records: Sequence[ModelRecord]) -> None:
         """Delete what we said of models we do not have any more."""

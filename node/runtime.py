@@ -250,8 +250,12 @@ class Node:
         """Note where peers are as soon as they are met: after a power cut there is no other way back."""
         with self._parts.members.subscribe() as events:
             while True:
-                # In a thread: it waits for the disk.
-                await trio.to_thread.run_sync(self._config.home.save_state, self._state())
+                try:
+                    # In a thread: it waits for the disk.
+                    await trio.to_thread.run_sync(self._config.home.save_state, self._state())
+                except NodeError as error:
+                    # A full disk, mostly. We serve without, and the swarm holds on to us meanwhile.
+                    logger.warning("%s", error)
                 await trio.sleep(_STATE_PAUSE)
                 with trio.move_on_after(_STATE_INTERVAL):
                     await events.receive()

@@ -54,6 +54,10 @@ def _token_body(token: Token) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))[:-4]
 
 
+class _NothingMadeSense(Exception):
+    """Nothing was raised, and nothing is left."""
+
+
 def _decode_announcement(data: bytes) -> list[PeerAddress]:
     """The TXT properties of a service, as zeroconf reads them out of a packet of anybody on the LAN.
 
@@ -62,7 +66,7 @@ def _decode_announcement(data: bytes) -> list[PeerAddress]:
     info = ServiceInfo("_localai._tcp.local.", "somebody._localai._tcp.local.", properties=data)
     addresses = mdns.addresses_untrusted(info.properties)
     if not addresses:
-        raise P2PError("no address")
+        raise _NothingMadeSense
     return addresses
 
 
@@ -186,7 +190,7 @@ DECODERS = [
         "p2p/mdns",
         [_announcement([seeds.LAN]), _announcement([seeds.IPV6, seeds.LAN])],
         _decode_announcement,
-        P2PError,
+        _NothingMadeSense,
         _announcement,
         are_msgpack=False,
     ),

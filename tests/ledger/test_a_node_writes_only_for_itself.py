@@ -191,7 +191,9 @@ def test_entries_that_rotted_on_the_disk_are_left_out(
     assert "left out" in caplog.text
 
 
-def test_a_full_disk_ends_the_keeper_with_a_clear_error(tmp_path: Path) -> None:
+def test_a_full_disk_is_waited_for_and_nothing_is_lost_meanwhile(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         ledger = open_ledger(ME, tmp_path / "ledger.sqlite")
         assert ledger._store is not None
@@ -199,7 +201,32 @@ def test_a_full_disk_ends_the_keeper_with_a_clear_error(tmp_path: Path) -> None:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
         ledger.put("a", {"x": bytes(15_000)})
-        with trio.fail_after(10), pytest.raises(StoreFull):
-            await ledger.run()
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ledger.run)
+                while not caplog.records:
+                    await trio.lowlevel.checkpoint()
+                ledger.put("b", {"x": 1})
+                connection.execute("PRAGMA max_page_count = 1000000")
+                nursery.cancel_scope.cancel()
+        reopened = open_ledger(ME, tmp_path / "ledger.sqlite")
+        assert said(reopened) == ["a", "b"]
+        reopened.close()
 
     trio.run(main)
+    assert "no room" in caplog.text
+
+
+def test_a_disk_that_is_full_to_the_end_is_a_clear_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        ledger = open_ledger(ME, tmp_path / "ledger.sqlite")
+        assert ledger._store is not None
+        connection = ledger._store._connection
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        ledger.put("a", {"x": bytes(15_000)})
+        with trio.move_on_after(0):
+            await ledger.run()
+
+    with pytest.raises(StoreFull):
+        trio.run(main)

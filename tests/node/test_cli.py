@@ -44,13 +44,6 @@ class Told(NamedTuple):
 Run = Callable[..., Told]
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("LOCALAI_NODE_"):
-            monkeypatch.delenv(name)
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")

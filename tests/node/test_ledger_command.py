@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -52,13 +51,6 @@ class Told(NamedTuple):
 
 
 Run = Callable[..., Told]
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("LOCALAI_NODE_"):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture

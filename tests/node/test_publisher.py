@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
@@ -139,3 +141,18 @@ def test_new_addresses_are_found_without_being_told(world: World) -> None:
     record = world.ledger.node_record(ME.peer)
     assert record is not None
     assert record.addresses == ("/ip4/10.0.0.2/tcp/4747",)
+
+
+def test_what_does_not_fit_is_complained_of_once_and_the_rest_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.models = [replace(TINY, extra={"much": "x" * 100_000}), LARGE]
+    for _ in range(3):
+        world.publisher.publish()
+    assert world.names() == ["large"]
+    assert len(caplog.records) == 1
+    world.models = [TINY]
+    world.publisher.publish()
+    world.models = [replace(TINY, extra={"much": "x" * 100_000})]
+    world.publisher.publish()
+    assert len(caplog.records) == 2, "it fitted meanwhile"

@@ -35,6 +35,17 @@ def test_members_find_each_other_after_a_power_cut_that_their_founder_did_not_su
     wait_until_they_meet(nodes.run("join", "one"), nodes.run("join", "two"))
 
 
+def test_a_node_that_cannot_note_where_its_peers_are_serves_on(nodes: NodeProcesses) -> None:
+    founder = nodes.run("start", "founder")
+    notes = founder.home / "state.json"
+    founder.wait_until(lambda _: notes.exists())
+    notes.unlink()
+    notes.mkdir()  # Which no file can replace, whoever runs the test: as good as a full disk.
+    newcomer = nodes.run("join", "newcomer", token=founder.token())
+    founder.wait_until(lambda _: any("cannot write" in line for line in founder.log))
+    wait_until_they_meet(founder, newcomer)
+
+
 def wait_until_they_meet(*everybody: NodeProcess) -> None:
     for node in everybody:
         node.wait_until(lambda rows: is_online(rows, *(other.name for other in everybody)))
