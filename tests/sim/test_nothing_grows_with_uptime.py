@@ -5,17 +5,14 @@ Counts everything in every container that its cores reach, so it knows of none b
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
 from random import Random
-from typing import Any
 
 import pytest
 
 from ledger.failure_detector import FailureDetector
 from p2p.peer import PeerId
+from tests.sim.holdings import held
 from tests.sim.invariants import Watch
-from tests.sim.node import Node
 from tests.sim.world import World
 
 STAYING = 3
@@ -26,9 +23,6 @@ CYCLES = 25
 
 GROWTH_MAX = 1.05
 """What waits for a floor differs: 16 deletions of an owner at most."""
-
-
-CONTAINERS = (dict, list, set, frozenset, tuple, deque)
 
 
 def live_through(world: World, cycles: int) -> None:
@@ -46,36 +40,6 @@ def live_through(world: World, cycles: int) -> None:
         world.restart(guest, has_disk=rng.random() < 0.7)
         world.run(rng.uniform(1.0, 3.0))
     world.run(90.0)
-
-
-def held(node: Node) -> int:
-    """How many things are in the containers that the cores of `node` reach."""
-    cores = (node.detector, node.replica, node.spread, node.neighbours, node.book, node.finder)
-    seen: set[int] = set()
-    waiting: list[Any] = list(cores)
-    total = 0
-    while waiting:
-        one = waiting.pop()
-        if id(one) not in seen and is_ours(one):
-            seen.add(id(one))
-            parts = list(parts_of(one))
-            waiting += parts
-            total += len(parts) if isinstance(one, CONTAINERS) else 0
-    return total
-
-
-def is_ours(one: object) -> bool:
-    """A container, or an object of a core: not the world, and no key or proof that all share."""
-    return isinstance(one, CONTAINERS) or type(one).__module__.startswith(("ledger.", "p2p."))
-
-
-def parts_of(one: Any) -> Iterable[Any]:
-    if isinstance(one, dict):
-        return one.values()
-    if isinstance(one, CONTAINERS):
-        return one
-    slots = [name for base in type(one).__mro__ for name in getattr(base, "__slots__", ())]
-    return [getattr(one, name) for name in (*slots, *getattr(one, "__dict__", {})) if hasattr(one, name)]
 
 
 def growth(seed: int) -> float:
