@@ -37,7 +37,8 @@ bench: setup
 bench-swarm: setup
 	$(BIN)/python tests/bench/swarm_liveness.py
 
-# An hour or so on two cores; `HOURS=50 make sim` is shorter. Prints a table and writes docs/simulation.md.
+# An hour or so on two cores. Prints a table and writes docs/simulation.md, which `HOURS=50 make sim`, being
+# shorter, leaves alone. Fails where an aim was missed.
 sim: setup
 	$(BIN)/python tests/sim/run.py
 

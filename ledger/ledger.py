@@ -121,7 +121,7 @@ class Ledger:
 
     @property
     def refusals(self) -> Mapping[RefusalReason, int]:
-        """How many entries did not enter, by reason."""
+        """How much of what peers sent was refused, by reason."""
         return self._replica.refusals
 
     def put(self, key: str, value: Mapping[str, Any]) -> None:
@@ -241,6 +241,10 @@ class Ledger:
         outcome = self._replica.receive(encoded, source)
         self._follow()
         return outcome
+
+    def refuse(self, reason: RefusalReason) -> Refused:
+        """Count what was refused and is no entry."""
+        return self._replica.refuse(reason)
 
     def note_refusal(self, refused: Refused, source: PeerId) -> None:
         """Keep in the log that `source` sent something that does not belong here."""

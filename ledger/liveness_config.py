@@ -34,8 +34,8 @@ class LivenessConfig:
     """Times log2 of the swarm's size, as the way of a rumour grows. A guess."""
 
     push_fanout: int = 4
-    """Peers that news goes to at once. Passed on by each, that reaches 98 % of any swarm; probes
-    carry it to the rest."""
+    """Peers that news of others goes to at once. Passed on by each, that reaches 98 % of any swarm; probes
+    carry it to the rest. What a node finds out itself goes to all its neighbours."""
 
     lateness_max: float = 0.1
     """A timer this late means that we stood still, and that answers may be waiting unread."""

@@ -68,7 +68,7 @@ class Replica:
         self.state = LedgerState(author.peer, proofs, limits)
         """To read. Changed by this class only."""
         self.refusals: Counter[RefusalReason] = Counter()
-        """How many entries did not enter, by reason."""
+        """How much was refused, by reason."""
         self.is_copied = False
         """A second process with our key is alive."""
         self._overhead = len(sign_entry(author, "", VERSION_ZERO, None).encoded)
@@ -165,6 +165,11 @@ class Replica:
                 if entry.owner == self.me:
                     self._overrule(entry)
         return outcome
+
+    def refuse(self, reason: RefusalReason) -> Refused:
+        """Count what was refused and is no entry."""
+        self.refusals[reason] += 1
+        return Refused(reason)
 
     def take_changes(self) -> list[Change]:
         """What came in and what left since the last call, in order."""

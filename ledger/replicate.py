@@ -96,7 +96,7 @@ class Replicator:
                 case SendDue(peer) if peer in self._links:
                     self._links[peer].has_debts.set()
                 case Complaint(peer, refused):
-                    logger.warning("refused an entry from %s: %s", peer, refused.reason)
+                    logger.warning("refused what %s sent: %s", peer, refused.reason)
                     self._ledger.note_refusal(refused, peer)
                 case CutOff(peer, why):
                     raise BadEntry(why)

@@ -112,7 +112,7 @@ class SendDue:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """`peer` sent an entry that was refused for a reason worth telling, the first time over this link."""
+    """`peer` sent what was refused for a reason worth telling, the first time over this link."""
 
     peer: PeerId
     refused: Refused
@@ -140,6 +140,9 @@ class Replicated(Protocol):
 
     def receive(self, encoded: bytes, source: PeerId) -> Applied | Refused:
         """Take in an entry. Raises BadEntry where it is none."""
+
+    def refuse(self, reason: RefusalReason) -> Refused:
+        """Count what was refused and is no entry."""
 
 
 @dataclass(slots=True)
@@ -232,6 +235,8 @@ class Spread:
         except BadFrame as error:
             return [CutOff(peer, str(error))]
         effects: list[Effect] = []
+        if link.session.owes_answers and self._answers.of(peer, now).left(now) <= 0:
+            effects += self._complain(peer, self._replica.refuse("asks_too_much"))
         for encoded in carried.encoded if carried is not None else ():
             try:
                 outcome = self._replica.receive(encoded, peer)
@@ -244,11 +249,18 @@ class Spread:
                     if is_news and self._news.of(peer, now).take(1, now):
                         effects += self._push(self._few(besides=peer), entry.place)
                 case Refused("bad_signature"):
-                    return [*effects, CutOff(peer, "it passed on an entry that its owner did not sign")]
-                case Refused(reason) if reason not in EVERYDAY and reason not in link.complaints:
-                    link.complaints.add(reason)
-                    effects.append(Complaint(peer, outcome))
+                    cut_off = CutOff(peer, "it passed on an entry that its owner did not sign")
+                    return [*effects, Complaint(peer, outcome), cut_off]
+                case Refused():
+                    effects += self._complain(peer, outcome)
         return [*effects, SendDue(peer)]
+
+    def _complain(self, peer: PeerId, refused: Refused) -> list[Effect]:
+        complaints = self._links[peer].complaints
+        if refused.reason in EVERYDAY or refused.reason in complaints:
+            return []
+        complaints.add(refused.reason)
+        return [Complaint(peer, refused)]
 
     def _on_last_word(self, key: str) -> list[Effect]:
         me = self._replica.me

@@ -44,9 +44,11 @@ RefusalReason: TypeAlias = Literal[
     "invite_full",
     "ledger_full",
     "unknown_format",
+    "asks_too_much",
 ]
 """Why an entry did not enter. `stale` and `below_floor` are everyday: a peer was away, or the entry came
-by two ways. `not_the_owner`: a swarm-wide key, and the writer is no admin."""
+by two ways. `not_the_owner`: a swarm-wide key, and the writer is no admin. `asks_too_much` is no entry but
+a question that waits for its answer."""
 
 EVERYDAY: frozenset[RefusalReason] = frozenset({"stale", "below_floor"})
 """Reasons that are nobody's fault."""

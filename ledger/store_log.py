@@ -2,7 +2,8 @@
 
     wrote      we said it
     took       a peer sent it, and it stands
-    refused    a peer sent it, and it does not stand; the reason says why
+    refused    a peer sent it, and it does not stand; the reason says why. Of one reason the first in each
+               link: all are counted, in /metrics
     dropped    it fell below its owner's floor
 
 Nothing depends on it. The newest rows are kept and each is small, whatever peers send, so

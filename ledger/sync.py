@@ -252,7 +252,7 @@ def answer_size(message: Message) -> int:
         case Owners(_, digests):
             return _OWNER_OVERHEAD * len(digests)
         case Holdings(of):
-            keys = sum(_HELD_OVERHEAD + len(held.key) for theirs in of.values() for held in theirs)
+            keys = sum(_HELD_OVERHEAD + len(held.key.encode()) for theirs in of.values() for held in theirs)
             return _OWNER_OVERHEAD * len(of) + keys
         case Entries(encoded):
             return sum(len(each) for each in encoded)

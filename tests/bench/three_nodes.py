@@ -114,7 +114,7 @@ class _Trio:
         wait_until_equal((*self._others, victim))
         said_by_others = {entry for entry in said(victim) if entry.owner != self._founder.peer_id}
         try:
-            self._strike("frozen: suspect in every view", _is_not_chosen, victim.freeze)
+            self._strike("frozen: suspect in every view", _is_suspect, victim.freeze)
             self._write(victim)
             for other in self._others:
                 other.wait_until(until)
@@ -163,6 +163,10 @@ class _Trio:
 
 def _is_not_chosen(rows: Rows) -> bool:
     return not is_online(rows, VICTIM)
+
+
+def _is_suspect(rows: Rows) -> bool:
+    return VICTIM in rows and rows[VICTIM]["state"] == "suspect"
 
 
 def _is_offline(rows: Rows) -> bool:

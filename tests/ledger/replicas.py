@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from random import Random
 
 import trio
@@ -55,10 +56,10 @@ class EverybodyIsAMember:
 class Replica:
     """One node's ledger and what spreads it."""
 
-    def __init__(self, who: Author, network: MemoryNetwork) -> None:
+    def __init__(self, who: Author, network: MemoryNetwork, path: Path | None = None) -> None:
         self.network = network
         self.peer = who.peer
-        self.ledger = open_ledger(who, boot_id=f"boot of {who.peer}")
+        self.ledger = open_ledger(who, path, boot_id=f"boot of {who.peer}")
         self._members = EverybodyIsAMember(network)
         self.replicator = Replicator(self._members, self.ledger, lambda _: False, Random(self.peer))
 
@@ -74,13 +75,13 @@ class Replica:
 
 
 @asynccontextmanager
-async def replicas(hub: MemoryHub, count: int) -> AsyncIterator[list[Replica]]:
-    """`count` running replicas that do not know each other yet."""
+async def replicas(hub: MemoryHub, count: int, path: Path | None = None) -> AsyncIterator[list[Replica]]:
+    """`count` running replicas that do not know each other yet; the last one keeps its ledger in `path`."""
     async with AsyncExitStack() as stack:
         made = []
-        for who in AUTHORS[:count]:
+        for number, who in enumerate(AUTHORS[:count], start=1):
             network = await stack.enter_async_context(hub.network(who.peer))
-            made.append(Replica(who, network))
+            made.append(Replica(who, network, path if number == count else None))
         nursery = await stack.enter_async_context(trio.open_nursery())
         for replica in made:
             nursery.start_soon(replica.run)

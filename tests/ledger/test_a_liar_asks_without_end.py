@@ -84,6 +84,13 @@ def test_who_asks_without_end_is_answered_at_its_allowance(swarm: HonestSwarm, q
     assert swarm.bytes_to_liar <= at_once + (seconds + 2) * CONFIG.answer_rate + 64 * TIMES
 
 
+def test_who_asks_without_end_is_counted_each_time_and_complained_of_once(swarm: HonestSwarm) -> None:
+    bob = swarm.nodes[BOB.peer]
+    swarm.lie(*(QUESTIONS["wanted"](number) for number in range(TIMES)), to=[BOB])
+    assert bob.replica.refusals["asks_too_much"] > 10
+    assert bob.complaints == {"asks_too_much": 1}
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_who_asks_without_end_and_reads_nothing_is_owed_no_more_than_there_is(
     swarm: HonestSwarm, question: str

@@ -193,7 +193,10 @@ def test_who_passes_on_a_forgery_is_cut_off_and_what_came_before_it_stays(world:
     good, other = write(OTHERS[5], 1), write(OTHERS[6], 1)
     forged = other.encoded[:-1] + bytes([other.encoded[-1] ^ 1])
     effects = world.spread.handle(MessageReceived(PEERS[0], News((good.encoded, forged))), 0.0)
-    assert isinstance(effects[-1], CutOff)
+    complaint, cut_off = effects[-2:]
+    assert isinstance(complaint, Complaint)
+    assert complaint.refused.reason == "bad_signature"
+    assert isinstance(cut_off, CutOff)
     assert world.replica.state.get(OTHERS[5].peer, "node") == good
     assert world.told()
 

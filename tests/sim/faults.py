@@ -27,7 +27,7 @@ class Faults:
     """Linux's smallest retransmission timeout. Dials, addresses and goodbyes, that nobody would say again,
     are always late and never gone."""
     is_reordering: bool = True
-    """Frames of one stream overtake each other. No stream does that; no core may mind."""
+    """Frames of the ledger overtake each other, as probes always do. No stream does so; no core may mind."""
     replay: float = 0.0
     """Share of frames that come once more, up to a second later."""
     is_exact_frames: bool = False

@@ -160,7 +160,7 @@ class Network:
                 pipe.is_waiting = True
                 self.line.at(pipe.free_at, self._line_is_free, pipe)
                 return
-            message = node.spread.next_message(peer, now)
+            message = node.spread.next_message(peer, node.now)
             if message is None:
                 return
             self._send_ledger(pipe, message)

@@ -14,9 +14,6 @@ from p2p.neighbours import NeighboursConfig
 from tests.sim.node import Settings
 from tests.sim.scenarios import Case
 
-SIZES = (10, 30, 100, 300, 1000)
-"""Of what is plotted; the table shows every second one."""
-
 MESH = "full mesh"
 VIEWS: dict[str, NeighboursConfig] = {
     "8": NeighboursConfig(min=6, max=8),

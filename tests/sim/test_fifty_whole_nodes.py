@@ -25,7 +25,7 @@ that does something else besides takes longer."""
 @pytest.mark.parametrize("seed", seeds(1))
 def test_fifty_nodes_see_each_other_write_die_part_and_answer_throughout(seed: int) -> None:
     async def main() -> None:
-        hub = MemoryHub(seed=seed, quality=LinkQuality(latency=0.01))
+        hub = MemoryHub(seed=seed, quality=LinkQuality(latency=0.002, jitter=0.048, loss=0.01))
         async with whole_swarm(hub, SIZE, seed) as swarm:
             await swarm.until(lambda: swarm.all_see("online"), within=30)
             await nobody_keeps_more_links_than_wanted(swarm)

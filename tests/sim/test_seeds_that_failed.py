@@ -20,8 +20,8 @@ def test_after_a_liar_the_honest_notice_a_death_as_soon_as_ever() -> None:
     """Each complaint that a node had to take back made it wait longer before it blamed anybody.
 
     A liar that calls everybody offline, again and again, thus kept all at nine times their patience: a death
-    then took 10 s to be noticed, and not 2. Now one complaint counts in the time that a suspicion takes. Found
-    by comparing swarms with a liar and without, of which every seed shows it.
+    then took 10 s to be noticed, and not 2. Now one complaint counts in the time that a suspicion takes.
+    Found by comparing swarms with a liar and without, of which every seed shows it.
     """
     world = World(7, 1)
     world.run(10)

@@ -44,8 +44,8 @@ def test_the_same_seed_tells_the_same_story_in_every_process() -> None:
 
 
 def test_no_decision_depends_on_what_the_clocks_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time of day is an hour off, and differs; the monotonic clocks began days apart. No core looks at the
-    first, and of the second only differences count."""
+    """No core can read the machine's clocks here, and those that it is told began hours apart: of them only
+    differences count."""
 
     def run(uptime: float) -> list[tuple[float, str, str, Status]]:
         monkeypatch.setattr(World, "clock_ahead", lambda _, number: uptime * number)

@@ -65,7 +65,7 @@ class WholeNode:
             membership,
             Introduction(name, "1.0", boot_id),
             rng=rng,
-            wall_clock=lambda: 1e9 + number,
+            wall_clock=lambda: 1e9 + 3600.0 * (number % 3),
             standing=STANDING,
         )
         author = Author(identity_of(number), membership.credential)

@@ -37,10 +37,6 @@ class Connection:
         self.forth = Pipe(self, dialler, dialled)
         self.back = Pipe(self, dialled, dialler)
 
-    def from_(self, node: Node) -> Pipe:
-        """The direction in which `node` writes."""
-        return self.forth if self.forth.source is node else self.back
-
 
 @dataclass(slots=True, eq=False)
 class Pipe:
