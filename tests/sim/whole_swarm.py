@@ -4,7 +4,8 @@
     Front, and an InferServer around a stub
 
 They hold each other as in `node/parts.py` and run as in `node/runtime.py`. What those two have
-besides is left out: engines, HTTP, mDNS, the control socket, and the files of the home.
+besides is left out: engines and the worker that starts them, HTTP, mDNS, the control socket, and
+the files of the home. All those live in threads and processes, whose time no mock clock keeps.
 
 Under `MockClock` minutes pass in the time that the computing takes. Keys, dice and weather
 come from one seed, and with `mock_time.run(..., seed=seed)` the order of the tasks does: then one seed
