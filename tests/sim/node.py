@@ -9,10 +9,10 @@ do the same wiring between tasks and streams.
 
 One core is imitated: `p2p/admission.py`. Most of it decides about streams and signatures, of which there
 are none here; whole nodes (`whole_swarm.py`) run it. Here a connection is to a member from its first
-moment, and everybody is let in. So there are no control streams and no hellos with their checks and deadlines, no
-dials that cross, no bound on strangers or members, no copied homes, and no requests that keep a
-connection or wait for one. What it does about addresses, news, goodbyes and who is too many is done
-as there, with its own book, neighbours, finder and configuration; its tests are in `tests/p2p`.
+moment, and everybody is let in. So there are no control streams and no hellos with their checks and
+deadlines, no dials that cross, no bound on strangers or members, no copied homes, and no requests that
+keep a connection or wait for one. What it does about addresses, news, goodbyes and who is too many is
+done as there, with its own book, neighbours, finder and configuration; its tests are in `tests/p2p`.
 """
 
 from __future__ import annotations
