@@ -21,7 +21,7 @@
       sync_messages.py   `/localai-node/ledger/1`
     standing_streams.py  one stream per peer, for the prober and for the ledger
 
-Promised: replicas that have seen the same entries are equal, nobody writes another's
+Promised: below the quotas, replicas that have seen the same entries are equal, nobody writes another's
 entry, and a deleted one does not come back. Not promised: when. An entry is a
 statement of its owner, and as old as the owner's last connection to anybody.
 """
