@@ -54,6 +54,7 @@ from ledger.probe import (
 from ledger.probing import Probing
 from ledger.relay import Relay, Relays
 from ledger.rumour import UNKNOWN, Claim, Rumour, Status, complaint
+from p2p.allowance import Allowance
 from p2p.peer import PeerId
 
 
@@ -72,6 +73,10 @@ class FailureDetector:
         self._exchange = ClaimsExchange(self.beliefs, rng, self.config)
         self._credit = Allowances(self.config.news_burst, self.config.news_rate)
         """How much more each peer may make us believe."""
+        self._pushes = Allowance(self.config.push_burst, self.config.push_rate)
+        """How much we still tell unasked."""
+        self._checks = Allowances(self.config.check_burst, self.config.check_rate)
+        """How much each peer may still make us ask others."""
         self._called_slow_at = -math.inf
         """When a complaint about us last counted."""
         self._effects: list[Effect] = []
@@ -112,10 +117,10 @@ class FailureDetector:
                 self._on_timer(now)
         if self.beliefs.incarnation > incarnation:
             self._note_complaint(now)
-        return self._take_effects(sender)
+        return self._take_effects(sender, now)
 
-    def _take_effects(self, heard_from: PeerId | None) -> list[Effect]:
-        self._push_news(heard_from)
+    def _take_effects(self, heard_from: PeerId | None, now: float) -> list[Effect]:
+        self._push_news(heard_from, now)
         changes = [StatusChanged(peer, status) for peer, status in self.beliefs.take_changed()]
         effects, self._effects = self._effects, []
         return [*changes, *effects]
@@ -156,7 +161,7 @@ class FailureDetector:
         for relay in self._relays.expired(now):
             self._send(relay.asker, Nack(relay.asked_sequence, self._riding()))
             # The asker may have no link to it and cannot judge: we have one.
-            if not self._probing.is_asking(relay.target):
+            if self._may_check(relay.target, relay.asker, now):
                 self._check(relay.target, now)
         self._probing.on_deadlines(now)
         self.beliefs.expire(now)
@@ -173,7 +178,7 @@ class FailureDetector:
         health.heard_at = now
         if message.rumours:
             news = self._afford(peer, message.rumours, now)  # Gossip is nothing but these.
-            self._see_for_ourselves(self.beliefs.hear(news, now), now)
+            self._see_for_ourselves(self.beliefs.hear(news, now), peer, now)
         match message:
             case Ping():
                 self._on_ping(peer, message, now)
@@ -222,14 +227,18 @@ class FailureDetector:
                 if self.beliefs.count_unknown(news) > RUMOURS_MAX:
                     # More than any frame could have told us: we are the newcomer, or all are.
                     self._exchange.ask_soon(now)
-                self._see_for_ourselves(self.beliefs.hear(news, now, is_missed=True), now)
+                self._see_for_ourselves(self.beliefs.hear(news, now, is_missed=True), peer, now)
 
-    def _see_for_ourselves(self, complaints: list[Rumour], now: float) -> None:
+    def _see_for_ourselves(self, complaints: list[Rumour], teller: PeerId, now: float) -> None:
         """Tell the accused, for only it can refute, and ask it."""
         for rumour in complaints:
-            self._send(rumour.peer, Gossip((rumour,)))
-            if not self._probing.is_asking(rumour.peer):
+            if self._may_check(rumour.peer, teller, now):
+                self._send(rumour.peer, Gossip((rumour,)))
                 self._probing.ask(rumour.peer, now)
+
+    def _may_check(self, target: PeerId, teller: PeerId, now: float) -> bool:
+        """Whether to ask `target` out of turn because of `teller`. Not if it is being asked already."""
+        return not self._probing.is_asking(target) and self._checks.of(teller, now).take(1, now) == 1
 
     def _hear_itself(self, peer: PeerId, incarnation: int, now: float) -> None:
         """Merge what `peer` says of itself: mostly nothing new, and else pushed at its own expense."""
@@ -262,11 +271,11 @@ class FailureDetector:
                 self.beliefs.suspect(peer, now)
             self._probing.ask(peer, now)
 
-    def _push_news(self, heard_from: PeerId | None) -> None:
+    def _push_news(self, heard_from: PeerId | None, now: float) -> None:
         """Tell a few peers at once what this event taught us, and each whom it accuses.
 
         What we found out ourselves goes to all: who has a link to the accused must look for itself, and
-        passes on only what it saw.
+        passes on only what it saw. What is beyond our allowance rides on probes, as all of it does too.
         """
         news = self.beliefs.take_news()
         if not news:
@@ -275,13 +284,16 @@ class FailureDetector:
         if not linked:
             self.beliefs.forget_rumours()
             return
-        few = set(self._rng.sample(linked, min(self.config.push_fanout, len(linked))))
-        accused = {rumour.peer for rumour, _ in news if complaint(rumour.claim)}
-        for receiver in linked:
-            # Only the accused can refute, so they must hear of it.
-            is_told_all = receiver in few or receiver in accused
-            told = [rumour for rumour, is_found in news if is_told_all or is_found]
+        few = self._rng.sample(linked, min(self.config.push_fanout, len(linked)))
+        accused = [rumour.peer for rumour, _ in news if complaint(rumour.claim)]
+        # Only the accused can refute, so they must hear of it, and first.
+        told_all = dict.fromkeys(peer for peer in (*accused, *few) if self.beliefs.peers[peer].is_linked)
+        others = [peer for peer in linked if peer not in told_all] if any(found for _, found in news) else []
+        for receiver in (*told_all, *self._rng.sample(others, len(others))):
+            told = [rumour for rumour, is_found in news if is_found or receiver in told_all]
             for start in range(0, len(told), RUMOURS_MAX) if receiver != heard_from else ():
+                if self._pushes.take(1, now) == 0:
+                    return
                 self._send(receiver, Gossip(tuple(told[start : start + RUMOURS_MAX])))
 
     def _riding(self) -> tuple[Rumour, ...]:

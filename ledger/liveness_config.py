@@ -37,6 +37,21 @@ class LivenessConfig:
     """Peers that news of others goes to at once. Passed on by each, that reaches 98 % of any swarm; probes
     carry it to the rest. What a node finds out itself goes to all its neighbours."""
 
+    push_burst: float = 256
+    """Pushes at once: eight findings of our own, each told to thirty neighbours."""
+
+    push_rate: float = 16.0
+    """And a second after that; the rest rides on probes. A probe costs six frames and a wrong suspicion two
+    hundred, in all of a swarm of twenty: on machines too busy to answer in time those alone would keep them
+    so for ever. A thousand nodes of which one dies each second push that much."""
+
+    check_burst: float = 16
+    """Times at once that one neighbour makes us ask another: half of all may vanish in one moment."""
+
+    check_rate: float = 0.25
+    """And a second after that, for the same reason. Thirty neighbours make eight, three times our own probes;
+    who is not asked for that is asked in its turn."""
+
     lateness_max: float = 0.1
     """A timer this late means that we stood still, and that answers may be waiting unread."""
 

@@ -47,6 +47,8 @@ class _Question:
     """Those of them we heard nothing from at all."""
     is_confirmed: bool = False
     """A helper asked it too, and heard nothing either."""
+    is_of_round: bool = False
+    """Not asked for a special reason."""
 
 
 class Probing:
@@ -93,12 +95,13 @@ class Probing:
         while self._round:
             target = self._round.pop()
             if target in self._beliefs.peers and target not in self._questions:
-                self.ask(target, now)
+                self.ask(target, now, is_of_round=True)
                 return
 
-    def ask(self, target: PeerId, now: float) -> None:
+    def ask(self, target: PeerId, now: float, *, is_of_round: bool = False) -> None:
         """Ask `target` now, instead of whatever question to it is under way."""
-        question = self._questions[target] = _Question(next(self.sequences), now, now)
+        sequence = next(self.sequences)
+        question = self._questions[target] = _Question(sequence, now, now, is_of_round=is_of_round)
         if self._beliefs.peers[target].is_linked:
             self._ping(target, question, now)
         else:
@@ -206,5 +209,6 @@ class Probing:
             self._beliefs.suspect(target, now)
 
     def _answered(self, target: PeerId) -> None:
-        del self._questions[target]
-        self._local_health.improve()
+        # The more goes wrong, the more is asked out of turn; to count that would make us blame others sooner.
+        if self._questions.pop(target).is_of_round:
+            self._local_health.improve()

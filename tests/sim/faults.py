@@ -38,6 +38,9 @@ class Faults:
     """These and the others do not reach each other."""
     slow: dict[PeerId, float] = field(default_factory=dict)
     """Nodes that do everything so much later."""
+    probe_cost: float = 0.0
+    """Seconds that each probe takes of the one processor that all nodes share. The more they say, the later
+    it is heard."""
 
     def separate(self, sender: PeerId, receiver: PeerId) -> bool:
         """Whether nothing gets from `sender` to `receiver`."""

@@ -59,6 +59,8 @@ class Network:
         """Why ledger streams were ended for breaking the protocol."""
         self.effects: Counter[str] = Counter()
         """How many frames each fault has met."""
+        self.busy_until = 0.0
+        """When the processor that all nodes share has read all probes."""
         self.unread: dict[PeerId, list[tuple[Act, Any, Any]]] = {}
         """What lies at nodes that are paused or read nothing."""
 
@@ -143,7 +145,10 @@ class Network:
         if self.faults.is_exact_frames or pipe.source.is_newer:
             message, _ = from_frame_untrusted(self._extended(pipe, to_frame(message, LOADS)))
         pipe.unread_probes += 1
-        self.line.at(self.line.now + self._delay(pipe), self._probe_arrives, pipe, (message, size))
+        at = self.line.now + self._delay(pipe)
+        if self.faults.probe_cost:
+            at = self.busy_until = max(self.busy_until, at) + self.faults.probe_cost
+        self.line.at(at, self._probe_arrives, pipe, (message, size))
         if self.faults.replay and self._is_replayed():
             pipe.unread_probes += 1
             self.line.at(self.line.now + self.rng.random(), self._probe_arrives, pipe, (message, size))
