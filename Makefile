@@ -41,6 +41,7 @@ bench-swarm: setup
 # shorter, leaves alone. Fails where an aim was missed.
 sim: setup
 	$(BIN)/python tests/sim/run.py
+	PARTING=50 $(BIN)/python -m pytest tests/sim/test_fifty_whole_nodes.py
 
 # A hundred thousand near misses against each decoder. SEED= replays a run, COUNT= makes it shorter.
 fuzz: setup
