@@ -113,6 +113,11 @@ class Beliefs:
         """Whom we can talk to, sorted. Ours: not to be changed."""
         return self._linked
 
+    def is_alive(self, peer: PeerId) -> bool:
+        """Whether we believe so."""
+        health = self.peers.get(peer)
+        return health is not None and health.status is Status.ALIVE
+
     def helpers_for(self, target: PeerId) -> list[PeerId]:
         """Who could ask `target` for us, sorted."""
         return [peer for peer in self._linked if peer != target and self.peers[peer].status is Status.ALIVE]

@@ -103,8 +103,7 @@ class FailureDetector:
             case LinkOpened(peer):
                 self._on_link(peer, now)
             case LinkLost(peer):
-                self.beliefs.unlink(peer)
-                self._check(peer, now)
+                self._on_link_lost(peer, now)
             case ByeSaid(peer):
                 self.beliefs.said_bye(peer, now)
             case FailureReported(peer):
@@ -152,6 +151,11 @@ class FailureDetector:
         self._exchange.link_opened(peer, now)
         self._probing.ask(peer, now)
 
+    def _on_link_lost(self, peer: PeerId, now: float) -> None:
+        self.beliefs.unlink(peer)
+        if self.beliefs.is_alive(peer):
+            self._probing.ask(peer, now)
+
     def _on_peers_known(self, peers: frozenset[PeerId], now: float) -> None:
         if self.beliefs.know(peers, now):
             # What was held against the new ones before was said of strangers, and dropped.
@@ -161,8 +165,8 @@ class FailureDetector:
         for relay in self._relays.expired(now):
             self._send(relay.asker, Nack(relay.asked_sequence, self._riding()))
             # The asker may have no link to it and cannot judge: we have one.
-            if self._may_check(relay.target, relay.asker, now):
-                self._check(relay.target, now)
+            if self.beliefs.is_alive(relay.target) and self._may_check(relay.target, relay.asker, now):
+                self._probing.ask(relay.target, now, is_on_hearsay=True)
         self._probing.on_deadlines(now)
         self.beliefs.expire(now)
         if now >= self._next_probe_at:
@@ -234,7 +238,7 @@ class FailureDetector:
         for rumour in complaints:
             if self._may_check(rumour.peer, teller, now):
                 self._send(rumour.peer, Gossip((rumour,)))
-                self._probing.ask(rumour.peer, now)
+                self._probing.ask(rumour.peer, now, is_on_hearsay=True)
 
     def _may_check(self, target: PeerId, teller: PeerId, now: float) -> bool:
         """Whether to ask `target` out of turn because of `teller`. Not if it is being asked already."""
@@ -257,16 +261,9 @@ class FailureDetector:
         # The asker's complaint goes along as it is: the target takes it back without our believing it.
         self._probing.send_ping(request.target, sequence, max(request.held_against or UNKNOWN, health.claim))
 
-    def _check(self, peer: PeerId, now: float) -> None:
-        """Ask about `peer` out of turn, if we believe it alive."""
-        health = self.beliefs.peers.get(peer)
-        if health is not None and health.status is Status.ALIVE:
-            self._probing.ask(peer, now)
-
     def _accuse(self, peer: PeerId, now: float) -> None:
         """There is evidence against `peer`: suspect it, and ask. After a pause of our own, only ask."""
-        health = self.beliefs.peers.get(peer)
-        if health is not None and health.status is Status.ALIVE:
+        if self.beliefs.is_alive(peer):
             if self._probing.may_blame(now):
                 self.beliefs.suspect(peer, now)
             self._probing.ask(peer, now)
