@@ -73,8 +73,10 @@ class FailureDetector:
         self._exchange = ClaimsExchange(self.beliefs, rng, self.config)
         self._credit = Allowances(self.config.news_burst, self.config.news_rate)
         """How much more each peer may make us believe."""
-        self._pushes = Allowance(self.config.push_burst, self.config.push_rate)
-        """How much we still tell unasked."""
+        self._own_pushes = Allowance(self.config.push_burst, self.config.push_rate)
+        """How much we still tell unasked of what we found out, and of ourselves."""
+        self._passed_on = Allowance(self.config.push_burst, self.config.push_rate)
+        """How much of what others told us: whoever tells much does not make us silent about the rest."""
         self._checks = Allowances(self.config.check_burst, self.config.check_rate)
         """How much each peer may still make us ask others."""
         self._called_slow_at = -math.inf
@@ -131,8 +133,9 @@ class FailureDetector:
             self.local_health.worsen()
 
     def _does_complaint_count(self, now: float) -> bool:
-        """One in the time that a suspicion takes, or a liar could keep us from ever blaming anybody."""
-        return now >= self._called_slow_at + self.config.suspicion_min
+        """One in the time that a suspicion takes, or a liar could keep us from ever blaming anybody. It takes
+        longer the more patient we are, as do the probes that make us less so."""
+        return now >= self._called_slow_at + self.config.suspicion_min * self.local_health.patience
 
     def _forgive_own_lateness(self, now: float) -> None:
         """Give every wait the time back in which we stood still, and some to read what lies there."""
@@ -165,7 +168,8 @@ class FailureDetector:
         for relay in self._relays.expired(now):
             self._send(relay.asker, Nack(relay.asked_sequence, self._riding()))
             # The asker may have no link to it and cannot judge: we have one.
-            if self.beliefs.is_alive(relay.target) and self._may_check(relay.target, relay.asker, now):
+            is_open = self.beliefs.is_alive(relay.target) and not self._probing.is_asking(relay.target)
+            if is_open and self._may_check_for(relay.asker, now):
                 self._probing.ask(relay.target, now, is_on_hearsay=True)
         self._probing.on_deadlines(now)
         self.beliefs.expire(now)
@@ -236,13 +240,13 @@ class FailureDetector:
     def _see_for_ourselves(self, complaints: list[Rumour], teller: PeerId, now: float) -> None:
         """Tell the accused, for only it can refute, and ask it."""
         for rumour in complaints:
-            if self._may_check(rumour.peer, teller, now):
+            if self._may_check_for(teller, now):
                 self._send(rumour.peer, Gossip((rumour,)))
-                self._probing.ask(rumour.peer, now, is_on_hearsay=True)
+                if not self._probing.is_asking(rumour.peer):
+                    self._probing.ask(rumour.peer, now, is_on_hearsay=True)
 
-    def _may_check(self, target: PeerId, teller: PeerId, now: float) -> bool:
-        """Whether to ask `target` out of turn because of `teller`. Not if it is being asked already."""
-        return not self._probing.is_asking(target) and self._checks.of(teller, now).take(1, now) == 1
+    def _may_check_for(self, teller: PeerId, now: float) -> bool:
+        return self._checks.of(teller, now).take(1, now) == 1
 
     def _hear_itself(self, peer: PeerId, incarnation: int, now: float) -> None:
         """Merge what `peer` says of itself: mostly nothing new, and else pushed at its own expense."""
@@ -272,7 +276,7 @@ class FailureDetector:
         """Tell a few peers at once what this event taught us, and each whom it accuses.
 
         What we found out ourselves goes to all: who has a link to the accused must look for itself, and
-        passes on only what it saw. What is beyond our allowance rides on probes, as all of it does too.
+        passes on only what it saw. What is beyond an allowance rides on probes, as all of it does too.
         """
         news = self.beliefs.take_news()
         if not news:
@@ -285,11 +289,13 @@ class FailureDetector:
         accused = [rumour.peer for rumour, _ in news if complaint(rumour.claim)]
         # Only the accused can refute, so they must hear of it, and first.
         told_all = dict.fromkeys(peer for peer in (*accused, *few) if self.beliefs.peers[peer].is_linked)
+        is_own = any(is_found or rumour.peer == self.beliefs.me for rumour, is_found in news)
+        allowance = self._own_pushes if is_own else self._passed_on
         others = [peer for peer in linked if peer not in told_all] if any(found for _, found in news) else []
         for receiver in (*told_all, *self._rng.sample(others, len(others))):
             told = [rumour for rumour, is_found in news if is_found or receiver in told_all]
             for start in range(0, len(told), RUMOURS_MAX) if receiver != heard_from else ():
-                if self._pushes.take(1, now) == 0:
+                if allowance.take(1, now) == 0:
                     return
                 self._send(receiver, Gossip(tuple(told[start : start + RUMOURS_MAX])))
 

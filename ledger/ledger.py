@@ -290,7 +290,10 @@ class Ledger:
                 has_begun_anew = await trio.to_thread.run_sync(store.write, *batch)
         except StoreFull as error:
             logger.warning("%s. Until there is room, what is new is kept in memory only", error)
-            await trio.sleep(_FULL_DISK_PAUSE)
+            with trio.move_on_after(_FULL_DISK_PAUSE):
+                while self._copied is None:
+                    self._is_due = trio.Event()
+                    await self._is_due.wait()
             return
         if has_begun_anew:
             self._backlog.refill(self.state.entries())

@@ -38,7 +38,8 @@ class LivenessConfig:
     carry it to the rest. What a node finds out itself goes to all its neighbours."""
 
     push_burst: float = 256
-    """Pushes at once: eight findings of our own, each told to thirty neighbours."""
+    """Pushes at once: eight findings of our own, each told to thirty neighbours. As many again pass on what
+    others told."""
 
     push_rate: float = 16.0
     """And a second after that; the rest rides on probes. A probe costs six frames and a wrong suspicion two

@@ -77,11 +77,11 @@ class Replicator:
             nursery.cancel_scope.cancel()
 
     async def say_last_word(self, key: str) -> None:
-        """Send what stands at our `key` to every peer, and wait until all have taken it in.
+        """Send what stands at our `key` to every peer, and wait until each has taken it in, or is gone.
 
         Our side of every stream ends after it, and a peer that has read so far ends its own: that
         it was sent would not do, because a goodbye on another stream may overtake it. A peer that
-        reads nothing is waited for, so the caller brings the timeout.
+        reads nothing is waited for, so the caller brings the timeout. Cancelled: our sides end all the same.
         """
         links = list(self._links.values())
         for link in links:

@@ -235,7 +235,8 @@ class Spread:
         except BadFrame as error:
             return [CutOff(peer, str(error))]
         effects: list[Effect] = []
-        if link.session.owes_answers and self._answers.of(peer, now).left(now) <= 0:
+        is_question = carried is None
+        if is_question and link.session.owes_answers and self._answers.of(peer, now).left(now) <= 0:
             effects += self._complain(peer, self._replica.refuse("asks_too_much"))
         for encoded in carried.encoded if carried is not None else ():
             try:

@@ -67,7 +67,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The entry is not in, and nothing changed."""
+    """The entry is not in, or the question not answered yet, and nothing changed."""
 
     reason: RefusalReason
     entry: Entry | None = field(default=None, compare=False, repr=False)

@@ -53,6 +53,8 @@ class Store:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
+        self._has_begun_anew = False
+        """Since the last write that succeeded."""
 
     def load(self) -> list[bytes]:
         """All entries as they travel; none if the file turns out to be damaged.
@@ -88,8 +90,8 @@ class Store:
         except Damaged as error:
             self._begin_anew(error)
             self._write(entries, places, rows)
-            return True
-        return False
+        has_begun_anew, self._has_begun_anew = self._has_begun_anew, False
+        return has_begun_anew
 
     def close(self) -> None:
         """Close the file. Harmless a second time."""
@@ -112,6 +114,7 @@ class Store:
         with suppress(sqlite3.Error):
             self._connection.close()
         self._connection = _replace_damaged(self._path, error)
+        self._has_begun_anew = True
 
 
 def open_store(path: Path) -> Store:

@@ -84,19 +84,24 @@ async def run_node(config: NodeConfig, place: SwarmMembership, on_ready: Callabl
     identity = node_identity(home)
     state = home.load_state()
     hardware = await trio.to_thread.run_sync(describe_machine)
-    async with AsyncExitStack() as stack:
-        network = await _open_network(stack, identity, place, listen_attempts(config.listen, state.listen))
-        boot_id = secrets.token_hex(8)
-        author = Author(identity, place.credential)
-        ledger = Ledger.open(home.ledger_file, author, place.founder_public_key, boot_id)
-        stack.callback(ledger.close)
-        parts = wire(config, place, network, ledger, boot_id=boot_id, hardware=hardware)
-        parts.members.add_addresses(state.peers, Origin.KEPT)
-        running = Node(config, place, network, parts)
-        await running.run(on_ready, known=(*place.bootstrap, *state.peers))
-    if running.has_left and place.invite is None:
-        # The founder and admins keep their place: without it nobody could be invited ever again.
-        home.forget_swarm()
+    running: Node | None = None
+    try:
+        async with AsyncExitStack() as stack:
+            attempts = listen_attempts(config.listen, state.listen)
+            network = await _open_network(stack, identity, place, attempts)
+            boot_id = secrets.token_hex(8)
+            author = Author(identity, place.credential)
+            ledger = Ledger.open(home.ledger_file, author, place.founder_public_key, boot_id)
+            stack.callback(ledger.close)
+            parts = wire(config, place, network, ledger, boot_id=boot_id, hardware=hardware)
+            parts.members.add_addresses(state.peers, Origin.KEPT)
+            running = Node(config, place, network, parts)
+            await running.run(on_ready, known=(*place.bootstrap, *state.peers))
+    finally:
+        # Also if the disk was too full for a last entry: the others have heard it.
+        if running is not None and running.has_said_farewell and place.invite is None:
+            # The founder and admins keep their place: without it nobody could be invited ever again.
+            home.forget_swarm()
 
 
 async def _open_network(
@@ -137,8 +142,13 @@ class Node:
         self._goodbye_said = trio.Event()
         self._http_stop = trio.Event()
         self._http_ended = trio.Event()
-        self.has_left = False
+        self._has_left = False
         """Its place was given up: it will not come back by itself."""
+
+    @property
+    def has_said_farewell(self) -> bool:
+        """It has left, and the others were told."""
+        return self._has_left and self._goodbye_said.is_set()
 
     async def run(self, on_ready: Callable[[Ready], None], known: Sequence[PeerAddress]) -> None:
         """Run until told to stop, then say goodbye. Cancelled: every part ends at once.
@@ -176,7 +186,7 @@ class Node:
         """
         if self._stop.is_set():
             raise NodeError("this node is stopping already")
-        self.has_left = True
+        self._has_left = True
         self._grace = grace
         self._stop.set()
         await self._goodbye_said.wait()
@@ -220,13 +230,13 @@ class Node:
             await self._http_ended.wait()
         if patience.cancelled_caught:
             logger.warning("answers that did not finish within %g s are cut off", self._grace)
-        if self.has_left:
+        if self._has_left:
             self._parts.publisher.leave()
         else:
             self._parts.publisher.set_presence("away")
         with trio.move_on_after(_LAST_WORDS_TIMEOUT):
-            await self._parts.replicator.say_last_word(LEAVE_KEY if self.has_left else NODE_KEY)
-        await self._parts.members.say_bye(LEAVE if self.has_left else AWAY)
+            await self._parts.replicator.say_last_word(LEAVE_KEY if self._has_left else NODE_KEY)
+        await self._parts.members.say_bye(LEAVE if self._has_left else AWAY)
         self._goodbye_said.set()
 
     async def _stop_on_signals(self, everything: trio.CancelScope) -> None:
@@ -248,14 +258,18 @@ class Node:
 
     async def _keep_state(self) -> None:
         """Note where peers are as soon as they are met: after a power cut there is no other way back."""
+        said = ""
         with self._parts.members.subscribe() as events:
             while True:
                 try:
                     # In a thread: it waits for the disk.
                     await trio.to_thread.run_sync(self._config.home.save_state, self._state())
+                    said = ""
                 except NodeError as error:
                     # A full disk, mostly. We serve without, and the swarm holds on to us meanwhile.
-                    logger.warning("%s", error)
+                    if str(error) != said:
+                        said = str(error)
+                        logger.warning("%s", said)
                 await trio.sleep(_STATE_PAUSE)
                 with trio.move_on_after(_STATE_INTERVAL):
                     await events.receive()

@@ -143,7 +143,7 @@ class Admission:
                     yield from self._finder.missed(address.peer)
             case AddressesFound(addresses, origin):
                 self.book.add(addresses, origin, now)
-            case PlaceGivenUp(peer):
+            case PlaceGivenUp(peer) if peer not in self._members:  # One that is here says goodbye itself.
                 self.book.forget(peer)
             case PeerWanted(peer):
                 if self._is_leaving:

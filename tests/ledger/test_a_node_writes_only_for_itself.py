@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from ledger import ledger as ledger_module
 from ledger.entry import Author, Entry, Place, sign_entry
 from ledger.errors import BadEntry, OverQuota, StoreFull
 from ledger.ledger import Ledger
@@ -17,6 +18,7 @@ from ledger.record_fields import encode_value
 from ledger.records import ModelName, ModelRecord, NodeRecord
 from ledger.replica import BOOT_KEY
 from ledger.state import Applied, LedgerLimits, Refused
+from ledger.store import read_ledger_file
 from ledger.version import Version
 from tests.ledger.people import author, open_ledger
 from tests.mock_time import run
@@ -192,10 +194,13 @@ def test_entries_that_rotted_on_the_disk_are_left_out(
 
 
 def test_a_full_disk_is_waited_for_and_nothing_is_lost_meanwhile(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ledger_module, "_FULL_DISK_PAUSE", 0.01)
+    path = tmp_path / "ledger.sqlite"
+
     async def main() -> None:
-        ledger = open_ledger(ME, tmp_path / "ledger.sqlite")
+        ledger = open_ledger(ME, path)
         assert ledger._store is not None
         connection = ledger._store._connection
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
@@ -208,8 +213,10 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost_meanwhile(
                     await trio.lowlevel.checkpoint()
                 ledger.put("b", {"x": 1})
                 connection.execute("PRAGMA max_page_count = 1000000")
+                while len(read_ledger_file(path).entries) < len(ledger.state.entries_of(ME.peer)):
+                    await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
-        reopened = open_ledger(ME, tmp_path / "ledger.sqlite")
+        reopened = open_ledger(ME, path)
         assert said(reopened) == ["a", "b"]
         reopened.close()
 

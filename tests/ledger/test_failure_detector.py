@@ -275,6 +275,24 @@ def test_to_be_called_slow_is_a_sign_of_being_slow_and_answers_are_a_sign_of_rec
     assert bench.detector.local_health.score == 0
 
 
+def test_who_is_called_slow_again_and_again_recovers_all_the_same() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.detector.local_health.worsen(SCORE_MAX)
+    for sequence in range(1, 100):
+        claim = Claim(bench.detector.beliefs.incarnation, SUSPECT)
+        bench.receive(BOB, Ping(sequence, 0, about_you=claim))
+        bench.wait(1.0, BOB, CAROL)
+    assert bench.detector.local_health.score <= 1
+
+
+def test_who_tells_much_does_not_make_us_silent_about_what_we_find() -> None:
+    bench = Bench(BOB, CAROL, DAVE, ERIN)
+    for number in range(1, 400):
+        bench.receive(CAROL, Ping(number, number))
+    assert not sent(bench.receive(CAROL, Ping(400, 400)), Gossip), "it may still tell"
+    assert set(sent(bench.handle(FailureReported(BOB)), Gossip)) == {BOB, CAROL, DAVE, ERIN}
+
+
 def test_a_slow_node_waits_longer_before_it_blames() -> None:
     well, slow = Bench(BOB), Bench(BOB)
     slow.detector.local_health.worsen(SCORE_MAX)

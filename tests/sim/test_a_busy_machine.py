@@ -6,8 +6,11 @@ answer in time again.
 
 from __future__ import annotations
 
+import pytest
+
 from ledger.rumour import Status
 from tests.sim.faults import Faults
+from tests.sim.seeds import seeds
 from tests.sim.world import World
 
 SIZE = 20
@@ -21,10 +24,12 @@ IDLE_SHARE_MAX = 1.25
 """How much more than before they may say after that."""
 
 
-def test_a_swarm_on_a_machine_that_was_busy_recovers() -> None:
-    world = World(SIZE, 1, Faults(delay_max=0.01, probe_cost=PROBE_COST))
+@pytest.mark.parametrize("seed", seeds(2))
+def test_a_swarm_on_a_machine_that_was_busy_recovers(seed: int) -> None:
+    world = World(SIZE, seed, Faults(delay_max=0.01, probe_cost=PROBE_COST))
     world.run(20)
     idle = probe_bytes(world, 10)
+    world.story.clear()
     world.network.busy_until = world.now + HICCUP
     world.run(HICCUP + 1.0)
     assert any(seen.status is Status.SUSPECT for seen in world.story), "nobody noticed"

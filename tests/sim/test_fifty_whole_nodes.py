@@ -1,4 +1,4 @@
-"""Fifty whole nodes in one process: more than any of them keeps connections to.
+"""Fifty whole nodes in one process: more than any of them keeps connections to. And sixteen that part.
 
 A failing run prints its seed; `SEED=<number>` replays it. `PARTING=50`, as `make sim` has it, parts all
 fifty, which takes as long again.
