@@ -75,7 +75,7 @@ class FailureDetector:
         """How much more each peer may make us believe."""
         self._own_pushes = Allowance(self.config.push_burst, self.config.push_rate)
         """How much we still tell unasked of what we found out, and of ourselves."""
-        self._passed_on = Allowance(self.config.push_burst, self.config.push_rate)
+        self._passed_on = Allowance(self.config.pass_on_burst, self.config.push_rate)
         """How much of what others told us: whoever tells much does not make us silent about the rest."""
         self._checks = Allowances(self.config.check_burst, self.config.check_rate)
         """How much each peer may still make us ask others."""
@@ -170,7 +170,7 @@ class FailureDetector:
             # The asker may have no link to it and cannot judge: we have one.
             is_open = self.beliefs.is_alive(relay.target) and not self._probing.is_asking(relay.target)
             if is_open and self._may_check_for(relay.asker, now):
-                self._probing.ask(relay.target, now, is_on_hearsay=True)
+                self._probing.ask(relay.target, now)
         self._probing.on_deadlines(now)
         self.beliefs.expire(now)
         if now >= self._next_probe_at:
@@ -243,7 +243,7 @@ class FailureDetector:
             if self._may_check_for(teller, now):
                 self._send(rumour.peer, Gossip((rumour,)))
                 if not self._probing.is_asking(rumour.peer):
-                    self._probing.ask(rumour.peer, now, is_on_hearsay=True)
+                    self._probing.ask(rumour.peer, now)
 
     def _may_check_for(self, teller: PeerId, now: float) -> bool:
         return self._checks.of(teller, now).take(1, now) == 1

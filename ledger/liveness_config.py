@@ -38,13 +38,15 @@ class LivenessConfig:
     carry it to the rest. What a node finds out itself goes to all its neighbours."""
 
     push_burst: float = 256
-    """Pushes at once: eight findings of our own, each told to thirty neighbours. As many again pass on what
-    others told."""
+    """Pushes at once of what we find out: eight peers at once, each told of to thirty neighbours."""
+
+    pass_on_burst: float = 64
+    """Pushes at once of what others told us: sixteen pieces of news, and more where a frame takes several."""
 
     push_rate: float = 16.0
-    """And a second after that; the rest rides on probes. A probe costs six frames and a wrong suspicion two
-    hundred, in all of a swarm of twenty: on machines too busy to answer in time those alone would keep them
-    so for ever. A thousand nodes of which one dies each second push that much."""
+    """Of each kind a second after that; the rest rides on probes. A probe costs six frames and a wrong
+    suspicion two hundred, in all of a swarm of twenty: on machines too busy to answer in time those alone
+    would keep them so for ever. A thousand nodes of which one dies each second push that much."""
 
     check_burst: float = 16
     """Times at once that one neighbour makes us ask another: half of all may vanish in one moment."""

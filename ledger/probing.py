@@ -47,8 +47,8 @@ class _Question:
     """Those of them we heard nothing from at all."""
     is_confirmed: bool = False
     """A helper asked it too, and heard nothing either."""
-    is_on_hearsay: bool = False
-    """Asked because of what others said of it."""
+    is_of_round: bool = False
+    """Asked in its turn, and not for a special reason."""
 
 
 class Probing:
@@ -95,13 +95,13 @@ class Probing:
         while self._round:
             target = self._round.pop()
             if target in self._beliefs.peers and target not in self._questions:
-                self.ask(target, now)
+                self.ask(target, now, is_of_round=True)
                 return
 
-    def ask(self, target: PeerId, now: float, *, is_on_hearsay: bool = False) -> None:
+    def ask(self, target: PeerId, now: float, *, is_of_round: bool = False) -> None:
         """Ask `target` now, instead of whatever question to it is under way."""
         sequence = next(self.sequences)
-        question = self._questions[target] = _Question(sequence, now, now, is_on_hearsay=is_on_hearsay)
+        question = self._questions[target] = _Question(sequence, now, now, is_of_round=is_of_round)
         if self._beliefs.peers[target].is_linked:
             self._ping(target, question, now)
         else:
@@ -209,6 +209,6 @@ class Probing:
             self._beliefs.suspect(target, now)
 
     def _answered(self, target: PeerId) -> None:
-        # The more others doubt, the more is asked on hearsay; to count that would make us doubt sooner, too.
-        if not self._questions.pop(target).is_on_hearsay:
+        # The more goes wrong, the more is asked out of turn; to count that would make us doubt sooner still.
+        if self._questions.pop(target).is_of_round:
             self._local_health.improve()
