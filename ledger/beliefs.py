@@ -120,7 +120,7 @@ class Beliefs:
 
     def helpers_for(self, target: PeerId) -> list[PeerId]:
         """Who could ask `target` for us, sorted."""
-        return [peer for peer in self._linked if peer != target and self.peers[peer].status is Status.ALIVE]
+        return [peer for peer in self._linked if peer != target and self.is_alive(peer)]
 
     def claims(self) -> list[Rumour]:
         """All we hold, sorted by peer: that on ourselves too, and none that says nothing."""

@@ -289,9 +289,10 @@ class FailureDetector:
         accused = [rumour.peer for rumour, _ in news if complaint(rumour.claim)]
         # Only the accused can refute, so they must hear of it, and first.
         told_all = dict.fromkeys(peer for peer in (*accused, *few) if self.beliefs.peers[peer].is_linked)
-        is_own = any(is_found or rumour.peer == self.beliefs.me for rumour, is_found in news)
+        found_some = any(is_found for _, is_found in news)
+        is_own = found_some or any(rumour.peer == self.beliefs.me for rumour, _ in news)
         allowance = self._own_pushes if is_own else self._passed_on
-        others = [peer for peer in linked if peer not in told_all] if any(found for _, found in news) else []
+        others = [peer for peer in linked if peer not in told_all] if found_some else []
         for receiver in (*told_all, *self._rng.sample(others, len(others))):
             told = [rumour for rumour, is_found in news if is_found or receiver in told_all]
             for start in range(0, len(told), RUMOURS_MAX) if receiver != heard_from else ():

@@ -193,6 +193,14 @@ def test_entries_that_rotted_on_the_disk_are_left_out(
     assert "left out" in caplog.text
 
 
+def limit_disk(ledger: Ledger, pages: int = 0) -> None:
+    """Let its file have so many pages, or those it has and no more."""
+    assert ledger._store is not None
+    connection = ledger._store._connection
+    (has,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {max(pages, has)}")
+
+
 def test_a_full_disk_is_waited_for_and_nothing_is_lost_meanwhile(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,10 +209,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost_meanwhile(
 
     async def main() -> None:
         ledger = open_ledger(ME, path)
-        assert ledger._store is not None
-        connection = ledger._store._connection
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {pages}")
+        limit_disk(ledger)
         ledger.put("a", {"x": bytes(15_000)})
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
@@ -212,7 +217,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost_meanwhile(
                 while not caplog.records:
                     await trio.lowlevel.checkpoint()
                 ledger.put("b", {"x": 1})
-                connection.execute("PRAGMA max_page_count = 1000000")
+                limit_disk(ledger, 1_000_000)
                 while len(read_ledger_file(path).entries) < len(ledger.state.entries_of(ME.peer)):
                     await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
@@ -227,10 +232,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost_meanwhile(
 def test_a_disk_that_is_full_to_the_end_is_a_clear_error(tmp_path: Path) -> None:
     async def main() -> None:
         ledger = open_ledger(ME, tmp_path / "ledger.sqlite")
-        assert ledger._store is not None
-        connection = ledger._store._connection
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {pages}")
+        limit_disk(ledger)
         ledger.put("a", {"x": bytes(15_000)})
         with trio.move_on_after(0):
             await ledger.run()
