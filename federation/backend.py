@@ -27,7 +27,11 @@ RequestId = NewType("RequestId", str)
 RequestKind: TypeAlias = Literal["chat", "completion"]
 """What is asked. Wire values: append only."""
 
-FinishReason: TypeAlias = Literal["stop", "length"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
+"""Why a choice ended. Wire values: append only."""
+
+ConstraintKind: TypeAlias = Literal["json_object", "json_schema", "gbnf"]
+"""What text must be like. Wire values: append only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,47 @@ class Sampling:
     """0: always the likeliest token."""
     top_k: int | None = None
     """0: off."""
+    """Among the `top_k` likeliest tokens."""
     top_p: float | None = None
+    """Among the likeliest that together have this probability. 1: off."""
     min_p: float | None = None
+    """Among those at least this much as likely as the likeliest. 0: off."""
+    typical_p: float | None = None
+    """Among the most typical that together have this probability. 1: off."""
+    repeat_penalty: float | None = None
+    """Divides the score of tokens among the last `repeat_last_n`, prompt included. 1: off."""
+    repeat_last_n: int | None = None
+    """Tokens looked back at. 0: off; -1: all."""
+    presence_penalty: float | None = None
+    """Taken from the score of each token that was generated before."""
+    frequency_penalty: float | None = None
+    """The same for each time it was."""
+    logit_bias: Mapping[int, float] | None = None
+    """Added to the score of a token, by its id."""
     seed: int | None = None
-    """None: drawn by the engine."""
+    """One seed gives one answer twice on a machine that does nothing else. None: drawn by the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What the text of an answer must be like."""
+
+    kind: ConstraintKind
+    text: str = ""
+    """The JSON schema, as JSON; or the grammar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """What was delivered of an answer whose worker is gone: another one goes on after it."""
+
+    prompt_sha256: bytes
+    """Of the prompt's token ids, as in `Answer`. Another prompt is refused."""
+    choices: tuple[tuple[int, ...], ...]
+    """Token ids of each choice."""
+    is_replayed: bool = False
+    """Feed them one by one, as they were made. Slow; alone on one machine, what follows is then the same to
+    the byte. Else they are read like a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +105,21 @@ class InferenceRequest:
     stop: Sequence[str] = ()
     """Generation ends before the first of these; they are not delivered."""
     ignore_eos: bool = False
+    choices: int = 1
+    """How many answers; OpenAI's `n`."""
+    top_logprobs: int | None = None
+    """None: no log probabilities. Else those of the tokens, and of so many likeliest at each place."""
+    constraint: Constraint | None = None
+    suffix: str = ""
+    """Completion only: text that comes after what is generated, for models trained to fill in."""
+    is_echoed: bool = False
+    """Completion only: the answer begins with the prompt."""
+    tools: Sequence[Mapping[str, Any]] = ()
+    """Chat only: OpenAI's function tools, checked."""
+    tool_choice: str = "auto"
+    """"auto", "none", "required", or "function:NAME": that one."""
+    allows_parallel_tool_calls: bool = True
+    resume: Resume | None = None
     timeout: float = 600.0
     """Seconds from now until nobody wants the answer any more. A duration, since clocks differ."""
     priority: int = 0
@@ -93,6 +149,30 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely one token was, as the natural logarithm of its probability before sampling."""
+
+    token: bytes
+    """What it stands for; a character may take several."""
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
+    """The likeliest at its place, likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of one tool call."""
+
+    index: int
+    """Of the call within its choice."""
+    id: str = ""
+    """With the first piece of a call, as is `name`."""
+    name: str = ""
+    arguments: str = ""
+    """What was generated of the arguments' JSON since the piece before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of one choice: what was generated since the chunk before."""
 
@@ -100,6 +180,11 @@ class Chunk:
     token_ids: tuple[int, ...]
     text: str
     """May be empty: a character or a possible stop string is still incomplete."""
+    reasoning: str = ""
+    """What the model thought, and does not count as its answer."""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """One for each of `token_ids`, where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
