@@ -55,7 +55,7 @@ class Sampling:
     repeat_penalty: float | None = None
     """Divides the score of tokens among the last `repeat_last_n`, prompt included. 1: off."""
     repeat_last_n: int | None = None
-    """Tokens looked back at. 0: off; -1: all."""
+    """Tokens looked back at. 0: off; -1: as far as the engine goes."""
     presence_penalty: float | None = None
     """Taken from the score of each token that was generated before."""
     frequency_penalty: float | None = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import queue
+import secrets
 import signal
 import sys
 import threading
@@ -115,7 +116,7 @@ def _load(params: EngineParams, load_model: Callable[[EngineParams], Model], ans
     # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
     decode_seconds = model.self_test(time.perf_counter)
     scheduler = Scheduler(SchedulerConfig(slots=params.slots), prefill_speed=1 / decode_seconds)
-    return StepLoop(model, scheduler, time.perf_counter)
+    return StepLoop(model, scheduler, time.perf_counter, new_seed=lambda: secrets.randbits(64))
 
 
 def _load_llama(params: EngineParams) -> Model:

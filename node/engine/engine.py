@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from node.engine import supervisor
-from node.engine.errors import EngineBusy, EngineUnavailable, PromptTooLong
+from node.engine.errors import EngineBusy, EngineUnavailable, PromptRefused, PromptTooLong
 from node.engine.generation import Generation
 from node.engine.process import Ended, EngineProcess, LifeEvent
 from node.engine.supervisor import EngineState, RestartConfig, StartProcess, Supervisor
@@ -150,14 +150,18 @@ class Engine:
 
         Raises:
           EngineUnavailable: it is not ready.
-          EngineBusy: every slot is taken.
+          EngineBusy: not enough slots are free.
           PromptRefused: this model cannot serve it.
           EngineFailed: the process ended. Later it is raised by `events`.
         """
         if self.state != "ready" or self._process is None:
             raise EngineUnavailable(self.reason or "the model is loading")
-        if self.slots_busy >= self.params.slots:
-            raise EngineBusy(f"all {self.params.slots} slots are taken")
+        if request.choices > self.params.slots:
+            raise PromptRefused(
+                f"{request.choices} choices need as many slots; there are {self.params.slots}", param="n"
+            )
+        if self.slots_busy + request.choices > self.params.slots:
+            raise EngineBusy(f"{self.slots_busy} of {self.params.slots} slots are taken")
         assert self.facts is not None, "an engine that is ready knows its model"
         if len(request.prompt) > self.facts.context_size:
             # Each piece is a token at least. A million of them would hold up the event loop for seconds.

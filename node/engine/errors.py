@@ -2,10 +2,11 @@
 
 EngineError
 +- EngineUnavailable   it does not run now: starting, restarting or failed; the text says why
-+- EngineBusy          every slot is taken: another peer, or later
++- EngineBusy          not enough slots are free: another peer, or later
 +- EngineFailed        it died, or was stopped, while at work on this request: resume elsewhere
 +- PromptRefused       this model can never serve that request; the text says why
 |  +- PromptTooLong       prompt and answer do not fit the context
+|  +- OtherPrompt         what is to be resumed was made of another prompt: try another peer
 +- ModelNotLoadable    (inside the child only) the file cannot become a running model
 """
 
@@ -21,7 +22,7 @@ class EngineUnavailable(EngineError):
 
 
 class EngineBusy(EngineError):
-    """Every slot is taken."""
+    """Not enough slots are free."""
 
 
 class EngineFailed(EngineError):
@@ -31,9 +32,18 @@ class EngineFailed(EngineError):
 class PromptRefused(EngineError):
     """The request cannot be served by this model, now or later."""
 
+    def __init__(self, message: str, *, param: str = "") -> None:
+        """`param`: of the request, if one is to blame."""
+        super().__init__(message)
+        self.param = param
+
 
 class PromptTooLong(PromptRefused):
     """Prompt and answer do not fit the context."""
+
+
+class OtherPrompt(PromptRefused):
+    """The prompt to be resumed reads as other tokens here."""
 
 
 class ModelNotLoadable(EngineError):

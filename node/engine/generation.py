@@ -1,22 +1,39 @@
 """One generation as its reader sees it: accepted, then events, then the end.
 
-The buffer is bounded by credit: the child sends at most `UNREAD_PIECES_MAX` pieces
-that were not read, and pauses. Reading grants more, half a buffer at a time.
+The buffer is bounded by credit: the child sends at most `UNREAD_PIECES_MAX` pieces of each
+choice that were not read, and pauses it. Reading grants more, half a buffer at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import trio
 
 from federation.backend import AnswerEvent, Chunk, Done, Progress, Timings, Usage
-from node.engine.errors import EngineFailed, PromptRefused, PromptTooLong
-from node.engine.wire import UNREAD_PIECES_MAX, Accepted, Finished, Piece, Prefilled, Refused
+from node.engine.errors import EngineFailed, OtherPrompt, PromptRefused, PromptTooLong
+from node.engine.wire import (
+    UNREAD_PIECES_MAX,
+    Accepted,
+    Finished,
+    Piece,
+    Prefilled,
+    Refused,
+    RefusedBecause,
+)
 from p2p.errors import BadFrame
 
-_BUFFER_MAX = UNREAD_PIECES_MAX + 3
-"""All pieces that were granted, one progress, held-back text at the end, and Done."""
+_TEXTS_MAX = 2
+"""Pieces of a choice that cost no credit: the echoed prompt, and held-back text at the end."""
+_OTHERS_MAX = 2
+"""One progress, and Done."""
+
+
+_ERRORS: Mapping[RefusedBecause, type[PromptRefused]] = {
+    "unservable": PromptRefused,
+    "too_long": PromptTooLong,
+    "other_prompt": OtherPrompt,
+}
 
 
 class Generation:
@@ -25,17 +42,23 @@ class Generation:
     The iterator ends after `Done`, and raises EngineFailed if the engine ends before.
     """
 
-    def __init__(self, grant: Callable[[int], None]) -> None:
+    def __init__(self, choices: int, grant: Callable[[int, int], None]) -> None:
+        """`grant(choice, pieces)` lets the child send so many more."""
+        self.choices = choices
         self.prompt_sha256 = b""
         self.prompt_tokens = 0
+        self.resumed: tuple[str, ...] = ()
+        """The text that was delivered of each choice before, where one is resumed."""
         self.has_ended = False
         """Nothing more will come: it is done, refused, or its engine is gone."""
         self._grant = grant
-        self._taken = 0
-        """Pieces read since credit was granted last."""
+        self._taken = [0] * choices
+        """Pieces of each choice read since credit was granted last."""
         self._accepted = trio.Event()
         self._failure: Exception | None = None
-        self._incoming, self._events = trio.open_memory_channel[AnswerEvent](_BUFFER_MAX)
+        self._incoming, self._events = trio.open_memory_channel[AnswerEvent](
+            choices * (UNREAD_PIECES_MAX + _TEXTS_MAX) + _OTHERS_MAX
+        )
 
     @property
     def events(self) -> AsyncIterator[AnswerEvent]:
@@ -52,11 +75,11 @@ class Generation:
             if self._failure is not None:
                 raise self._failure from None
             raise StopAsyncIteration from None
-        if isinstance(event, Chunk):
-            self._taken += 1
-            if self._taken == UNREAD_PIECES_MAX // 2 and not self.has_ended:
-                self._grant(self._taken)
-                self._taken = 0
+        if isinstance(event, Chunk) and event.token_ids:
+            self._taken[event.choice] += 1
+            if self._taken[event.choice] == UNREAD_PIECES_MAX // 2 and not self.has_ended:
+                self._grant(event.choice, self._taken[event.choice])
+                self._taken[event.choice] = 0
         return event
 
     async def wait_accepted(self) -> None:
@@ -86,16 +109,18 @@ class Generation:
             case Accepted():
                 self.prompt_sha256 = message.prompt_sha256
                 self.prompt_tokens = message.prompt_tokens
+                self.resumed = message.resumed
                 self._accepted.set()
             case Refused():
-                error = PromptTooLong if message.is_too_long else PromptRefused
-                self.fail(error(message.reason))
+                self.fail(_ERRORS[message.because](message.reason, param=message.param))
             case Prefilled():
                 # Who has something to read needs no sign of life.
                 if self._events.statistics().current_buffer_used == 0:
                     self._incoming.send_nowait(Progress(message.prefilled, message.total))
             case Piece():
-                self._incoming.send_nowait(Chunk(0, message.token_ids, message.text))
+                self._incoming.send_nowait(
+                    Chunk(message.choice, message.token_ids, message.text, logprobs=message.logprobs)
+                )
             case Finished():
                 self._incoming.send_nowait(_done(message))
                 self._end()
@@ -119,7 +144,7 @@ class Generation:
 
 def _done(finished: Finished) -> Done:
     return Done(
-        finish_reasons=(finished.reason,),
-        usage=Usage(finished.prompt_tokens, finished.completion_tokens),
+        finish_reasons=finished.reasons,
+        usage=Usage(finished.prompt_tokens, finished.completion_tokens, finished.cached_tokens),
         timings=Timings(finished.queue, finished.prefill, finished.decode),
     )

@@ -7,19 +7,21 @@ One thread only: two threads in one context crash.
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import psutil
 from llama_cpp import llama_cpp
 from llama_cpp._ggml import libggml as _ggml
 
-from federation.backend import Sampling
+from node.engine.constraint import Grammars, GrammarState
 from node.engine.errors import ModelNotLoadable
 from node.engine.load_problem import load_problem
+from node.engine.sampling import Scores
 from node.engine.scheduler import BATCH_MAX, Span
+from node.engine.slots import Place
 from node.engine.wire import EngineParams, ModelFacts, PromptPart
 
 CONTEXT_SIZE_DEFAULT = 4096
@@ -41,13 +43,6 @@ _CACHE_TYPES = {
     "q8_0": llama_cpp.GGML_TYPE_Q8_0,
 }
 
-# Defaults of llama.cpp itself (common.h), where neither the request nor the model says otherwise.
-_TEMPERATURE, _TOP_K, _TOP_P, _MIN_P = 0.8, 40, 0.95, 0.05
-_TEMPERATURE_MIN = 1e-6
-"""Scores divided by less leave what a float can hold, and the likeliest token wins long before."""
-_SEED_RANDOM = 0xFFFFFFFF
-"""LLAMA_DEFAULT_SEED: the library draws one."""
-
 
 class _ErrorLog:
     """The first error line of llama.cpp, which is the cause: later ones are its consequences."""
@@ -65,23 +60,6 @@ class _ErrorLog:
     def cause(self, otherwise: str) -> str:
         """Why it failed, for a person; `otherwise` where llama.cpp did not say."""
         return load_problem(self._line, otherwise) if self._line else otherwise
-
-
-class Sampler:
-    """How one sequence chooses its tokens."""
-
-    def __init__(self, context: Any, parts: Sequence[Any]) -> None:  # noqa: ANN401 (a ctypes pointer)
-        self._context = context
-        self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        for part in parts:
-            llama_cpp.llama_sampler_chain_add(self._chain, part)
-
-    def sample(self, row: int) -> int:
-        """The next token, from the output of `row` of the latest batch."""
-        return int(llama_cpp.llama_sampler_sample(self._chain, self._context, row))
-
-    def close(self) -> None:
-        llama_cpp.llama_sampler_free(self._chain)
 
 
 class LlamaModel:
@@ -110,8 +88,19 @@ class LlamaModel:
         self.bos: int | None = bos if bos >= 0 else None
         self.adds_bos = self.bos is not None and bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
         self._special = self._special_tokens()
+        self.ends = self._end_tokens()
+        self.infill = self._infill_tokens()
+        self.can_rewind = not (
+            llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
+        )
         self.token_size_max = self._longest_token_text()
         self.facts = self._facts(context_size)
+        self._grammars = Grammars(
+            lambda: [self.piece(token) for token in range(self._vocab_size)],
+            self._special,
+            sorted(self.ends),
+            lambda text: self.tokenize(PromptPart(text, parse_special=False)),
+        )
 
     def _load(self, params: EngineParams) -> Any:  # noqa: ANN401 (a ctypes pointer)
         options = llama_cpp.llama_model_default_params()
@@ -151,6 +140,21 @@ class LlamaModel:
         found = [token for token in range(self._vocab_size) if attributes(self._vocab, token) & special]
         return found[:_SPECIAL_TOKENS_MAX]
 
+    def _end_tokens(self) -> frozenset[int]:
+        """With which the model ends an answer."""
+        named = {llama_cpp.llama_vocab_eos(self._vocab), llama_cpp.llama_vocab_eot(self._vocab)}
+        candidates = {token for token in (*self._special, *named) if token >= 0}
+        return frozenset(token for token in candidates if llama_cpp.llama_vocab_is_eog(self._vocab, token))
+
+    def _infill_tokens(self) -> tuple[int, int, int] | None:
+        """Before a prefix, before a suffix, and before what comes between."""
+        tokens = (
+            llama_cpp.llama_vocab_fim_pre(self._vocab),
+            llama_cpp.llama_vocab_fim_suf(self._vocab),
+            llama_cpp.llama_vocab_fim_mid(self._vocab),
+        )
+        return tokens if min(tokens) >= 0 else None
+
     def _longest_token_text(self) -> int:
         """Bytes. A token's text is never shorter than the bytes it stands for."""
         text = llama_cpp.llama_vocab_get_text
@@ -182,13 +186,13 @@ class LlamaModel:
           ModelNotLoadable: it computes, but not numbers.
         """
         token = self.bos or 0
-        self.decode([Span(0, slot=0, position=0, tokens=(token,), wants_output=True)])
+        self.decode([Span((0, 0), slot=0, position=0, tokens=(token,), wants_output=True)])
         began = clock()
-        [row] = self.decode([Span(0, slot=0, position=1, tokens=(token,), wants_output=True)])
+        [row] = self.decode([Span((0, 0), slot=0, position=1, tokens=(token,), wants_output=True)])
         seconds = clock() - began
-        logits = llama_cpp.llama_get_logits_ith(self._context, row)[: self._vocab_size]
+        is_broken = bool(np.isnan(self.scores(row)).any())
         self.forget(0)
-        if any(map(math.isnan, logits)):
+        if is_broken:
             raise ModelNotLoadable("the file is damaged: the model computes no numbers")
         return seconds
 
@@ -213,36 +217,9 @@ class LlamaModel:
             count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         return buffer.raw[:count]
 
-    def is_end(self, token: int) -> bool:
-        """Whether the model ends its answer with `token`."""
-        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
-
-    def new_sampler(self, sampling: Sampling, *, ignore_eos: bool) -> Sampler:
-        """A sampler for one sequence; `close` it. The same seed draws the same way."""
-        parts = [self._ban_of_end_tokens()] if ignore_eos else []
-        temperature = _TEMPERATURE if sampling.temperature is None else sampling.temperature
-        if temperature < _TEMPERATURE_MIN:
-            return Sampler(self._context, [*parts, llama_cpp.llama_sampler_init_greedy()])
-        top_k = _TOP_K if sampling.top_k is None else sampling.top_k
-        top_p = _TOP_P if sampling.top_p is None else sampling.top_p
-        min_p = _MIN_P if sampling.min_p is None else sampling.min_p
-        seed = _SEED_RANDOM if sampling.seed is None else sampling.seed % _SEED_RANDOM
-        if top_k > 0:
-            # First, because everything after it sorts what is left.
-            parts.append(llama_cpp.llama_sampler_init_top_k(top_k))
-        parts.append(llama_cpp.llama_sampler_init_top_p(top_p, 1))
-        parts.append(llama_cpp.llama_sampler_init_min_p(min_p, 1))
-        parts.append(llama_cpp.llama_sampler_init_temp(temperature))
-        parts.append(llama_cpp.llama_sampler_init_dist(seed))
-        return Sampler(self._context, parts)
-
-    def _ban_of_end_tokens(self) -> Any:  # noqa: ANN401 (a ctypes pointer)
-        named = {llama_cpp.llama_vocab_eos(self._vocab), llama_cpp.llama_vocab_eot(self._vocab)}
-        ends = [token for token in {*self._special, *named} if token >= 0 and self.is_end(token)]
-        biases = (llama_cpp.llama_logit_bias * len(ends))()
-        for bias, token in zip(biases, ends, strict=True):
-            bias.token, bias.bias = token, -math.inf
-        return llama_cpp.llama_sampler_init_logit_bias(self._vocab_size, len(ends), biases)
+    def compile(self, grammar: str) -> GrammarState:
+        """The beginning of `grammar`; see `constraint.py`."""
+        return self._grammars.compile(grammar)
 
     def decode(self, spans: Sequence[Span]) -> list[int]:
         """Put `spans` into the context. Returns, for each, the row of its last token in this batch.
@@ -268,6 +245,28 @@ class LlamaModel:
         if status != 0:
             raise RuntimeError(f"llama_decode returned {status} for {row} tokens of {len(spans)} sequences")
         return rows
+
+    def scores(self, row: int) -> Scores:
+        """Of the token after `row` of the latest batch, until the next one. Not to be changed."""
+        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
+        assert pointer, "no output was asked for in that row"
+        return np.ctypeslib.as_array(pointer, shape=(self._vocab_size,))
+
+    def prepare(self, place: Place) -> int:
+        """Leave in `place.slot` the beginning it is to keep. Returns how many tokens that is: 0 where the
+        model cannot forget an end."""
+        if place.source is not None:
+            self.copy(place.source, place.slot)
+        if place.kept and llama_cpp.llama_memory_seq_rm(self._memory, place.slot, place.kept, -1):
+            return place.kept
+        self.forget(place.slot)
+        return 0
+
+    def copy(self, source: int, slot: int) -> None:
+        """What is in `source` is in `slot` too, and nothing else."""
+        # Into a sequence that is not empty, parts of both would remain.
+        self.forget(slot)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, slot, -1, -1)
 
     def forget(self, slot: int) -> None:
         """Empty the sequence `slot`."""

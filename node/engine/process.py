@@ -110,8 +110,8 @@ class EngineProcess:
 
     @property
     def slots_busy(self) -> int:
-        """Generations that were not left. The child hears of one that was before it hears of the next."""
-        return len(self._generations)
+        """Of generations that were not left. The child hears of one that was before it hears of the next."""
+        return sum(generation.choices for generation in self._generations.values())
 
     async def run(self) -> None:
         """Run the child to its end. Cancelled: it is killed, and nobody hears of an `Ended`.
@@ -239,7 +239,9 @@ class EngineProcess:
         """
         if self._ending:
             raise EngineFailed(f"the engine {self._ending}")
-        generation = Generation(lambda pieces: self._send(Credit(generation_id, pieces)))
+        generation = Generation(
+            request.choices, lambda choice, pieces: self._send(Credit(generation_id, choice, pieces))
+        )
         generation_id = self._next_id
         self._next_id += 1
         try:

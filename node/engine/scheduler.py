@@ -1,12 +1,15 @@
 """Scheduler: which tokens of which sequences go into the next batch.
 
-    admit -> prefill (the prompt, in chunks) -> decode (a token a step) -> removed
-                                                   ^    |
-                                                   +----+ paused without credit
+    admit --> read (the prompt, in chunks) --> decode (a token a step) --> removed
+                 |                                ^    |
+                 +-- follow: other choices -------+    +--> paused without credit
 
 Every step carries one token of each sequence that is decoding, so that nobody's
 stream stands still, and as much prompt as fits the time a step may take: the speed
 of the steps before says how much that is. Prompts share a step evenly.
+
+Other choices of one prompt follow the first: they wait until it is read, and go on in
+slots of their own from a copy of it.
 
 Knows neither tokens' meaning nor llama.cpp. Time comes in as measured durations.
 """
@@ -15,16 +18,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 BATCH_MAX = 512
 """Tokens in one step. llama.cpp's own size of one pass, past which the speed hardly rises."""
+
+_REPRODUCIBLE_CHUNK_MAX = 64
+"""Tokens of a prompt at a time where the same must come out twice: how many are read together changes the
+rounding, so their number must not follow the speed of the day. Any machine worth it reads 64 in a step."""
+
+SequenceId: TypeAlias = tuple[int, int]
+"""Request and choice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
     """A run of tokens of one sequence in a batch."""
 
-    id: int
+    id: SequenceId
     slot: int
     """The number of its sequence inside the engine: 0 and up, below `slots`."""
     position: int
@@ -32,6 +43,19 @@ class Span:
     tokens: Sequence[int]
     wants_output: bool
     """After its last token, a new one is to be sampled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A prompt is read: another choice of it goes on from a copy."""
+
+    id: SequenceId
+    slot: int
+    leader: SequenceId
+    source: int
+    """Slot of the leader, which holds exactly the prompt."""
+    is_sampled: bool
+    """It begins with what the leader's output says. Else it has tokens of its own to read first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +73,57 @@ class SchedulerConfig:
         assert 0 < self.step_shared <= self.step_alone < 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a sequence is read before anything is sampled."""
+
+    delivered: Sequence[int] = ()
+    """What follows the prompt already."""
+    is_replayed: bool = False
+    """One delivered token at a step, as they were made."""
+    is_reproducible: bool = False
+    """In chunks that do not depend on how fast this machine is now."""
+
+
 @dataclass(slots=True)
 class _Sequence:
-    id: int
+    id: SequenceId
     slot: int
     prompt: Sequence[int]
     credit: int
-    decoded: int = 0
+    reading: Reading
+    decoded: int
     """Tokens that are in the context."""
-    latest: int | None = None
-    """Sampled, and not yet in the context."""
+    leader: SequenceId | None = None
+    """Whose prompt it waits for."""
+    answer: list[int] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Tokens that are known."""
+        return len(self.prompt) + len(self.answer)
 
     @property
     def unread(self) -> int:
-        return max(0, len(self.prompt) - self.decoded)
+        return self.length - self.decoded
+
+    @property
+    def read_end(self) -> int:
+        """How many tokens are read in chunks; those after them come one at a time."""
+        delivered = 0 if self.reading.is_replayed else len(self.reading.delivered)
+        return len(self.prompt) + delivered
+
+    @property
+    def is_reading(self) -> bool:
+        return self.decoded < self.read_end
+
+    def tokens(self, begin: int, end: int) -> Sequence[int]:
+        size = len(self.prompt)
+        if end <= size:
+            return self.prompt[begin:end]
+        if begin >= size:
+            return self.answer[begin - size : end - size]
+        return [*self.prompt[begin:], *self.answer[: end - size]]
 
 
 @dataclass(slots=True)
@@ -72,89 +133,164 @@ class Scheduler:
     config: SchedulerConfig
     prefill_speed: float
     """Tokens per second; at first a careful guess, then what the steps show."""
-    _sequences: dict[int, _Sequence] = field(default_factory=dict)
+    _sequences: dict[SequenceId, _Sequence] = field(default_factory=dict)
+    _read: int = 0
+    """Tokens of prompts in the latest step."""
+    _decoded: int = 0
+    """Others in it."""
 
-    def admit(self, sequence_id: int, prompt: Sequence[int], credit: int) -> int:
-        """Give a sequence a slot, and return its number. There must be a free one."""
-        assert prompt, "there must be something to decode"
-        assert self.has_free_slot
-        taken = {sequence.slot for sequence in self._sequences.values()}
-        slot = next(slot for slot in range(self.config.slots) if slot not in taken)
-        self._sequences[sequence_id] = _Sequence(sequence_id, slot, prompt, credit)
-        return slot
+    def admit(
+        self,
+        sequence_id: SequenceId,
+        slot: int,
+        prompt: Sequence[int],
+        *,
+        credit: int,
+        kept: int = 0,
+        reading: Reading | None = None,
+    ) -> None:
+        """Read `prompt` into `slot`, which holds its first `kept` tokens, and then decode."""
+        assert 0 <= kept < len(prompt), "there must be something to decode"
+        assert all(slot != other.slot for other in self._sequences.values())
+        reading = reading or Reading()
+        self._sequences[sequence_id] = _Sequence(
+            sequence_id, slot, prompt, credit, reading, decoded=kept, answer=list(reading.delivered)
+        )
 
-    def remove(self, sequence_id: int) -> None:
-        """Its slot is free from now on."""
-        del self._sequences[sequence_id]
+    def follow(
+        self,
+        sequence_id: SequenceId,
+        slot: int,
+        leader: SequenceId,
+        *,
+        credit: int,
+        reading: Reading | None = None,
+    ) -> None:
+        """Go on in `slot` from a copy of the prompt of `leader`, which was just admitted."""
+        self.admit(sequence_id, slot, self._sequences[leader].prompt, credit=credit, reading=reading)
+        self._sequences[sequence_id].leader = leader
 
-    def grant(self, sequence_id: int, credit: int) -> None:
+    def remove(self, sequence_id: SequenceId) -> Sequence[int]:
+        """Its slot is free from now on. Returns the tokens it holds."""
+        sequence = self._sequences.pop(sequence_id)
+        return sequence.tokens(0, sequence.decoded)
+
+    def grant(self, sequence_id: SequenceId, credit: int) -> None:
         """Let it produce `credit` more tokens before it pauses."""
         self._sequences[sequence_id].credit += credit
 
     @property
-    def has_free_slot(self) -> bool:
-        return len(self._sequences) < self.config.slots
-
-    @property
     def has_work(self) -> bool:
         """Whether `plan` would plan anything."""
-        return any(sequence.credit > 0 for sequence in self._sequences.values())
+        return bool(self._awake())
+
+    def is_read(self, sequence_id: SequenceId) -> bool:
+        """Whether nothing of it is left to decode: its next token can be sampled."""
+        return self._sequences[sequence_id].unread == 0
+
+    def held(self, sequence_id: SequenceId) -> int:
+        """How many of its tokens are in the context."""
+        return self._sequences[sequence_id].decoded
 
     def plan(self) -> list[Span]:
         """The next batch. Empty if all sequences wait for credit."""
-        awake = [sequence for sequence in self._sequences.values() if sequence.credit > 0]
-        decoding = [
-            Span(sequence.id, sequence.slot, sequence.decoded, (sequence.latest,), wants_output=True)
-            for sequence in awake
-            if sequence.latest is not None
-        ]
-        reading = [sequence for sequence in awake if sequence.unread]
-        return decoding + self._plan_prefill(reading, is_shared=bool(decoding))
+        awake = list(self._awake())
+        decoding = [self._span(each, 1) for each in awake if not each.is_reading]
+        reading = [each for each in awake if each.is_reading]
+        return decoding + self._plan_reading(reading, decoding=len(decoding))
 
-    def _plan_prefill(self, reading: list[_Sequence], *, is_shared: bool) -> list[Span]:
-        budget = self._prefill_budget(is_shared=is_shared)
+    def _awake(self) -> list[_Sequence]:
+        return [
+            each
+            for each in self._sequences.values()
+            if each.leader is None and each.unread and (each.credit > 0 or each.is_reading)
+        ]
+
+    def _span(self, sequence: _Sequence, count: int) -> Span:
+        begin, end = sequence.decoded, sequence.decoded + count
+        wants_output = end == sequence.length or (
+            end == len(sequence.prompt)
+            and any(not follower.answer for follower in self._followers(sequence.id))
+        )
+        return Span(sequence.id, sequence.slot, begin, sequence.tokens(begin, end), wants_output)
+
+    def _plan_reading(self, reading: list[_Sequence], decoding: int) -> list[Span]:
+        budget = self._read_budget(decoding)
         spans = []
         # The shortest first: what it leaves of its share goes to the longer ones.
-        for index, sequence in enumerate(sorted(reading, key=lambda each: each.unread)):
+        for index, sequence in enumerate(sorted(reading, key=self._chunk_max)):
             waiting = len(reading) - index
-            count = min(sequence.unread, -(-budget // waiting))
+            count = min(self._chunk_max(sequence), -(-budget // waiting))
             if count == 0:
                 break
-            begin, end = sequence.decoded, sequence.decoded + count
-            is_last = end == len(sequence.prompt)
-            spans.append(Span(sequence.id, sequence.slot, begin, sequence.prompt[begin:end], is_last))
+            if sequence.reading.is_reproducible:
+                count = _power_of_two(min(count, _REPRODUCIBLE_CHUNK_MAX), of=self._chunk_max(sequence))
+            spans.append(self._span(sequence, count))
             budget -= count
         return spans
 
-    def _prefill_budget(self, *, is_shared: bool) -> int:
-        seconds = self.config.step_shared if is_shared else self.config.step_alone
-        # Room is kept for one decoding token per slot.
-        return max(1, min(int(self.prefill_speed * seconds), BATCH_MAX - self.config.slots))
+    def _chunk_max(self, sequence: _Sequence) -> int:
+        """How many tokens of it could be read at once. A prompt that others wait for ends a chunk."""
+        size = len(sequence.prompt)
+        is_awaited = sequence.decoded < size and bool(self._followers(sequence.id))
+        return (size if is_awaited else sequence.read_end) - sequence.decoded
 
-    def carried_out(self, spans: Sequence[Span], seconds: float) -> None:
-        """`spans`, as planned, are in the context; it took `seconds`."""
-        is_shared = any(self._sequences[span.id].latest is not None for span in spans)
-        prefilled = 0
+    def _followers(self, leader: SequenceId) -> list[_Sequence]:
+        return [each for each in self._sequences.values() if each.leader == leader]
+
+    def _read_budget(self, decoding: int) -> int:
+        seconds = self.config.step_shared if decoding else self.config.step_alone
+        return max(1, min(int(self.prefill_speed * seconds), BATCH_MAX - decoding))
+
+    def carried_out(self, spans: Sequence[Span]) -> list[Fork]:
+        """`spans`, as planned, are in the context. Returns who goes on from them now."""
+        self._read = self._decoded = 0
+        forks: list[Fork] = []
         for span in spans:
             sequence = self._sequences[span.id]
-            prefilled += min(sequence.unread, len(span.tokens))
+            if sequence.is_reading:
+                self._read += len(span.tokens)
+            else:
+                self._decoded += 1
             sequence.decoded += len(span.tokens)
-            sequence.latest = None
-        if prefilled:
-            speed = prefilled / max(seconds, 1e-6)
-            # Part of a step's time is the same however little it carries, so a small
-            # prompt makes the engine look slow: only a full step may lower the speed.
-            was_full = prefilled >= self._prefill_budget(is_shared=is_shared)
-            self.prefill_speed = speed if was_full else max(self.prefill_speed, speed)
+            if sequence.decoded == len(sequence.prompt):
+                forks += self._fork(sequence)
+        return forks
 
-    def sampled(self, sequence_id: int, token: int) -> None:
+    def _fork(self, leader: _Sequence) -> list[Fork]:
+        followers = self._followers(leader.id)
+        for follower in followers:
+            follower.leader, follower.decoded = None, leader.decoded
+        return [
+            Fork(each.id, each.slot, leader.id, leader.slot, is_sampled=not each.answer) for each in followers
+        ]
+
+    def took(self, seconds: float) -> None:
+        """What was carried out last took so long, with all that belongs to it."""
+        if self._read == 0:
+            return
+        speed = self._read / max(seconds, 1e-6)
+        # Part of a step's time is the same however little it carries, so a small
+        # prompt makes the engine look slow: only a full step may lower the speed.
+        was_full = self._read >= self._read_budget(self._decoded)
+        self.prefill_speed = speed if was_full else max(self.prefill_speed, speed)
+
+    def sampled(self, sequence_id: SequenceId, token: int) -> None:
         """`token` follows; it goes into the next batch if there is credit."""
         sequence = self._sequences[sequence_id]
-        assert sequence.latest is None
         assert sequence.unread == 0
-        sequence.latest = token
+        sequence.answer.append(token)
         sequence.credit -= 1
 
-    def prefilled(self) -> list[tuple[int, int, int]]:
-        """(id, tokens read, tokens in all) of each sequence whose prompt is not read to its end."""
-        return [(each.id, each.decoded, len(each.prompt)) for each in self._sequences.values() if each.unread]
+    def unfinished(self) -> list[tuple[SequenceId, int, int]]:
+        """(id, tokens read, tokens in all) of each sequence that has not been read to its end."""
+        return [
+            (each.id, each.decoded, each.read_end)
+            for each in self._sequences.values()
+            if each.is_reading and each.leader is None
+        ]
+
+
+def _power_of_two(count: int, of: int) -> int:
+    """All `of`, if `count` reaches so far, else the largest power of two up to `count`."""
+    return of if count >= of else 1 << (count.bit_length() - 1)

@@ -3,21 +3,23 @@
     handle(message)   Generate, Credit, Cancel      between two steps, so all take effect within one
     step()            plan -> decode -> sample      one batch for all sequences
 
-Owns what belongs to a sequence while it lives: its slot, sampler, text and times.
+Owns what belongs to a request while it lives: its slots, its choices and its times.
 Knows the model by the port below, so it runs as well on one that only pretends.
 """
 
 from __future__ import annotations
 
-import hashlib
-import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from federation.backend import FinishReason, Sampling
-from node.engine.errors import PromptRefused, PromptTooLong
-from node.engine.scheduler import Scheduler, Span
+from node.engine.choice import Choice
+from node.engine.engine_prompt import Tokenizer, echoed, read_prompt
+from node.engine.errors import OtherPrompt, PromptRefused, PromptTooLong
+from node.engine.sampler import Grammar, Sampler
+from node.engine.sampling import Adjustments, Rules, Scores
+from node.engine.scheduler import Fork, Reading, Scheduler, SequenceId, Span
+from node.engine.slots import Place, Slots
 from node.engine.text_stream import TextStream
 from node.engine.wire import (
     UNREAD_PIECES_MAX,
@@ -31,73 +33,85 @@ from node.engine.wire import (
     ModelFacts,
     Piece,
     Prefilled,
-    PromptPart,
     Refused,
+    RefusedBecause,
     ToChild,
 )
 
 PROGRESS_INTERVAL = 0.5
-"""Seconds between two Prefilled of one sequence. With a step of at most 0.4 s, one a second is kept."""
+"""Seconds between two Prefilled of one request. With a step of at most 0.4 s, one a second is kept."""
 
 
-class TokenSampler(Protocol):
-    """Chooses the next token of one sequence."""
-
-    def sample(self, row: int) -> int:
-        """The next token, from the output of `row` of the latest batch."""
-
-    def close(self) -> None:
-        """Free it."""
-
-
-class Model(Protocol):
+class Model(Tokenizer, Protocol):
     """What the loop asks of a model."""
 
     @property
     def facts(self) -> ModelFacts: ...
     @property
-    def bos(self) -> int | None: ...
+    def ends(self) -> Collection[int]:
+        """The tokens that end an answer."""
+
     @property
-    def adds_bos(self) -> bool: ...
-    @property
-    def token_size_max(self) -> int: ...
+    def can_rewind(self) -> bool:
+        """Whether the end of a sequence can be forgotten."""
+
     def self_test(self, clock: Callable[[], float]) -> float: ...
-    def tokenize(self, part: PromptPart) -> list[int]: ...
     def piece(self, token: int) -> bytes: ...
-    def is_end(self, token: int) -> bool: ...
-    def new_sampler(self, sampling: Sampling, *, ignore_eos: bool) -> TokenSampler: ...
-    def decode(self, spans: Sequence[Span]) -> list[int]: ...
-    def forget(self, slot: int) -> None: ...
+    def compile(self, grammar: str) -> Grammar: ...
+    def decode(self, spans: Sequence[Span]) -> list[int]:
+        """Put `spans` into the context. Returns, for each, the row of its last token."""
+
+    def scores(self, row: int) -> Scores:
+        """Of the token after that row, until the next `decode`. Not to be changed."""
+
+    def prepare(self, place: Place) -> int:
+        """Make ready a slot; returns how many tokens it really keeps."""
+
+    def copy(self, source: int, slot: int) -> None:
+        """What is in `source` is in `slot` too, and nothing else."""
 
 
 @dataclass(slots=True)
-class _Generation:
-    """One sequence under way."""
+class _Work:
+    """One request under way."""
 
     id: int
-    slot: int
     prompt_tokens: int
-    answer_max: int
-    """Tokens, by its own limit or by what its context still holds."""
-    sampler: TokenSampler
-    text: TextStream
+    cached_tokens: int
     arrived: float
+    choices: list[Choice] = field(default_factory=list)
+    slots: dict[SequenceId, int] = field(default_factory=dict)
+    """Of the choices that go on."""
     started: float | None = None
     """When its first step began."""
     first_token: float | None = None
     reported: float = 0.0
     """When it last said something."""
-    generated: int = 0
+
+    def spoke(self, now: float) -> None:
+        """Tokens of it were sampled."""
+        self.reported = now
+        if self.first_token is None:
+            self.first_token = now
 
 
 class StepLoop:
     """All sequences of one engine."""
 
-    def __init__(self, model: Model, scheduler: Scheduler, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        scheduler: Scheduler,
+        clock: Callable[[], float],
+        new_seed: Callable[[], int],
+    ) -> None:
+        """`new_seed`: for who does not bring one."""
         self._model = model
         self._scheduler = scheduler
         self._clock = clock
-        self._generations: dict[int, _Generation] = {}
+        self._new_seed = new_seed
+        self._slots = Slots(scheduler.config.slots, can_rewind=model.can_rewind)
+        self._works: dict[int, _Work] = {}
 
     @property
     def has_work(self) -> bool:
@@ -105,153 +119,182 @@ class StepLoop:
         return self._scheduler.has_work
 
     def handle(self, message: ToChild) -> list[FromChild]:
-        """Take in one message. Credit and Cancel for a sequence that has ended only crossed its end."""
+        """Take in one message. Credit and Cancel for what has ended only crossed its end."""
         match message:
-            case Generate(sequence_id, request):
-                return [self._admit(sequence_id, request)]
-            case Credit(sequence_id, pieces) if sequence_id in self._generations:
-                self._scheduler.grant(sequence_id, pieces)
-            case Cancel(sequence_id) if sequence_id in self._generations:
-                self._remove(sequence_id)
+            case Generate(request_id, request):
+                return self._admit(request_id, request)
+            case Credit(request_id, choice, pieces):
+                work = self._works.get(request_id)
+                if work is not None and (request_id, choice) in work.slots:
+                    self._scheduler.grant((request_id, choice), pieces)
+            case Cancel(request_id) if request_id in self._works:
+                work = self._works.pop(request_id)
+                for sequence_id in list(work.slots):
+                    self._leave(work, sequence_id)
             case _:
                 pass
         return []
 
-    def _admit(self, sequence_id: int, request: GenerateRequest) -> Accepted | Refused:
+    def _admit(self, request_id: int, request: GenerateRequest) -> list[FromChild]:
         arrived = self._clock()
         try:
-            prompt = prompt_tokens(self._model, request.prompt)
-            answer_max = _answer_max(len(prompt), request.max_tokens, self._model.facts.context_size)
+            prompt = read_prompt(self._model, request)
+            choices = [
+                self._new_choice((request_id, number), request, prompt.tokens)
+                for number in range(request.choices)
+            ]
+            delivered = request.resume.choices if request.resume else ()
+            resumed = tuple(choice.resume(tokens) for choice, tokens in zip(choices, delivered, strict=False))
         except PromptRefused as error:
-            return Refused(sequence_id, str(error), isinstance(error, PromptTooLong))
-        self._generations[sequence_id] = _Generation(
-            id=sequence_id,
-            slot=self._scheduler.admit(sequence_id, prompt, UNREAD_PIECES_MAX),
-            prompt_tokens=len(prompt),
-            answer_max=answer_max,
-            sampler=self._model.new_sampler(request.sampling, ignore_eos=request.ignore_eos),
-            text=TextStream(tuple(filter(None, request.stop))),
-            arrived=arrived,
-            reported=arrived,
+            return [Refused(request_id, str(error), _because(error), error.param)]
+        work = _Work(request_id, len(prompt.tokens), 0, arrived, choices, reported=arrived)
+        self._works[request_id] = work
+        self._begin(work, request, prompt.tokens)
+        messages: list[FromChild] = [Accepted(request_id, prompt.sha256, len(prompt.tokens), resumed)]
+        if request.is_echoed and not resumed:
+            text = echoed(self._model, request, prompt.tokens)
+            messages += [Piece(*choice.id, (), text) for choice in choices]
+        return messages + self._finish_if_over(work, arrived)
+
+    def _new_choice(self, sequence_id: SequenceId, request: GenerateRequest, prompt: Sequence[int]) -> Choice:
+        banned = self._model.ends if request.ignore_eos else ()
+        seed = request.sampling.seed
+        sampler = Sampler(
+            rules=Rules.of(request.sampling),
+            adjustments=Adjustments(request.sampling, prompt, banned),
+            grammar=self._model.compile(request.grammar) if request.grammar else None,
+            seed=self._new_seed() if seed is None else seed,
+            choice=sequence_id[1],
+            top_logprobs=request.top_logprobs,
+            piece=self._model.piece,
         )
-        return Accepted(sequence_id, prompt_sha256(prompt), len(prompt))
+        room = self._model.facts.context_size - len(prompt)
+        return Choice(
+            sequence_id,
+            sampler,
+            TextStream(tuple(filter(None, request.stop))),
+            length_max=room if request.max_tokens is None else min(request.max_tokens, room),
+            is_end=self._model.ends.__contains__,
+            piece=self._model.piece,
+        )
+
+    def _begin(self, work: _Work, request: GenerateRequest, prompt: Sequence[int]) -> None:
+        """Give a slot to each choice that has not ended: the first reads the prompt, the others follow it."""
+        resume = request.resume
+        is_replayed = resume is not None and resume.is_replayed
+        is_reproducible = is_replayed or request.sampling.seed is not None
+        leader: SequenceId | None = None
+        for choice in work.choices:
+            if choice.reason is not None:
+                continue
+            number = choice.id[1]
+            delivered = resume.choices[number] if resume else ()
+            reading = Reading(delivered, is_replayed, is_reproducible)
+            # A cached prompt was read in other chunks, which rounds differently.
+            place = self._slots.take(prompt, may_reuse=leader is None and not is_reproducible)
+            work.slots[choice.id] = place.slot
+            kept = self._model.prepare(place)
+            self._slots.advance(place.slot, kept)
+            if leader is None:
+                leader = choice.id
+                work.cached_tokens = kept
+                self._scheduler.admit(
+                    choice.id, place.slot, prompt, credit=UNREAD_PIECES_MAX, kept=kept, reading=reading
+                )
+            else:
+                self._scheduler.follow(
+                    choice.id, place.slot, leader, credit=UNREAD_PIECES_MAX, reading=reading
+                )
 
     def step(self) -> list[FromChild]:
         """One batch: what came out of it."""
         spans = self._scheduler.plan()
         began = self._clock()
         for span in spans:
-            generation = self._generations[span.id]
-            if generation.started is None:
-                generation.started = began
+            work = self._works[span.id[0]]
+            if work.started is None:
+                work.started = began
         rows = self._model.decode(spans)
-        # Sampling waits for the batch's results, so it belongs to the time of the step.
-        tokens = [
-            (span.id, self._generations[span.id].sampler.sample(row))
-            for span, row in zip(spans, rows, strict=True)
-            if span.wants_output
-        ]
+        forks = self._scheduler.carried_out(spans)
+        for span in spans:
+            self._slots.advance(span.slot, self._scheduler.held(span.id))
+        due = self._due(spans, rows, forks)
+        messages: list[FromChild] = [piece for each, row in due for piece in self._take(each, row)]
         now = self._clock()
-        self._scheduler.carried_out(spans, now - began)
-        messages: list[FromChild] = []
-        for sequence_id, token in tokens:
-            messages += self._on_token(self._generations[sequence_id], token, now)
+        # Sampling waits for the batch's results, so it belongs to the time of the step.
+        self._scheduler.took(now - began)
+        for request_id in {each[0] for each, _ in due}:
+            self._works[request_id].spoke(now)
+        for work in list(self._works.values()):
+            messages += self._finish_if_over(work, now)
         return messages + self._progress(now)
 
-    def _on_token(self, generation: _Generation, token: int, now: float) -> list[FromChild]:
-        if generation.first_token is None:
-            generation.first_token = now
-        generation.reported = now
-        if self._model.is_end(token):
-            return self._finish(generation, "stop", now)
-        self._scheduler.sampled(generation.id, token)
-        generation.generated += 1
-        text = generation.text.feed(self._model.piece(token))
-        piece = Piece(generation.id, (token,), text)
-        if generation.text.stopped:
-            return [piece, *self._finish(generation, "stop", now)]
-        if generation.generated >= generation.answer_max:
-            return [piece, *self._finish(generation, "length", now)]
-        return [piece]
+    def _due(
+        self, spans: Sequence[Span], rows: Sequence[int], forks: Sequence[Fork]
+    ) -> list[tuple[SequenceId, int]]:
+        """Whose next token can be sampled, and from which row."""
+        row_of = {span.id: row for span, row in zip(spans, rows, strict=True) if span.wants_output}
+        due = [(each, row) for each, row in row_of.items() if self._scheduler.is_read(each)]
+        for fork in forks:
+            self._model.copy(fork.source, fork.slot)
+            self._slots.advance(fork.slot, self._scheduler.held(fork.id))
+            if fork.is_sampled:
+                due.append((fork.id, row_of[fork.leader]))
+        return due
 
-    def _finish(self, generation: _Generation, reason: FinishReason, now: float) -> list[FromChild]:
-        self._remove(generation.id)
-        assert generation.started is not None
-        assert generation.first_token is not None
-        rest = generation.text.finish()
-        finished = Finished(
-            generation.id,
-            reason,
-            prompt_tokens=generation.prompt_tokens,
-            completion_tokens=generation.generated,
-            queue=generation.started - generation.arrived,
-            prefill=generation.first_token - generation.started,
-            decode=now - generation.first_token,
-        )
-        return [Piece(generation.id, (), rest), finished] if rest else [finished]
+    def _take(self, sequence_id: SequenceId, row: int) -> list[Piece]:
+        """The next token of one choice."""
+        request_id, number = sequence_id
+        work = self._works[request_id]
+        choice = work.choices[number]
+        sampled = choice.sampler.sample(self._model.scores(row))
+        pieces = choice.take(sampled)
+        if choice.reason is not None or sampled is None:
+            self._leave(work, sequence_id)
+        else:
+            self._scheduler.sampled(sequence_id, sampled.token)
+        return pieces
+
+    def _leave(self, work: _Work, sequence_id: SequenceId) -> None:
+        """Its slot is free, and keeps what it holds."""
+        self._slots.leave(work.slots.pop(sequence_id), self._scheduler.remove(sequence_id))
+
+    def _finish_if_over(self, work: _Work, now: float) -> list[FromChild]:
+        reasons = tuple(choice.reason for choice in work.choices if choice.reason is not None)
+        if len(reasons) < len(work.choices):
+            return []
+        del self._works[work.id]
+        # Where all was delivered already, nothing is left to do and no time was taken.
+        started = now if work.started is None else work.started
+        first_token = now if work.first_token is None else work.first_token
+        return [
+            Finished(
+                work.id,
+                reasons,
+                prompt_tokens=work.prompt_tokens,
+                completion_tokens=sum(choice.length for choice in work.choices),
+                cached_tokens=work.cached_tokens,
+                queue=started - work.arrived,
+                prefill=first_token - started,
+                decode=now - first_token,
+            )
+        ]
 
     def _progress(self, now: float) -> list[FromChild]:
         messages: list[FromChild] = []
-        for sequence_id, prefilled, total in self._scheduler.prefilled():
-            generation = self._generations[sequence_id]
-            if now - generation.reported >= PROGRESS_INTERVAL:
-                generation.reported = now
-                messages.append(Prefilled(sequence_id, prefilled, total))
+        for (request_id, _), read, total in self._scheduler.unfinished():
+            work = self._works[request_id]
+            if now - work.reported >= PROGRESS_INTERVAL:
+                work.reported = now
+                messages.append(Prefilled(request_id, read, total))
         return messages
 
-    def _remove(self, sequence_id: int) -> None:
-        generation = self._generations.pop(sequence_id)
-        self._scheduler.remove(sequence_id)
-        self._model.forget(generation.slot)
-        generation.sampler.close()
 
-
-def prompt_tokens(model: Model, prompt: Sequence[PromptPart | int]) -> list[int]:
-    """The token ids of `prompt`, at least one.
-
-    Raises:
-      PromptRefused: an id the vocabulary does not have, or nothing to start from.
-    """
-    tokens: list[int] = []
-    is_text = False
-    size = sum(len(part.text.encode()) for part in prompt if isinstance(part, PromptPart))
-    context_size = model.facts.context_size
-    if size > context_size * model.token_size_max:
-        # A megabyte takes a second to tokenize, and everybody would wait for it.
-        raise PromptTooLong(f"{size} bytes of prompt cannot fit the context of {context_size} tokens")
-    for part in prompt:
-        if isinstance(part, PromptPart):
-            is_text = True
-            tokens += model.tokenize(part)
-        elif 0 <= part < model.facts.vocab_size:
-            tokens.append(part)
-        else:
-            raise PromptRefused(f"there is no token {part}; this model has {model.facts.vocab_size}")
-    # A template may have written the first token already.
-    if model.bos is not None and (not tokens or (is_text and model.adds_bos and tokens[0] != model.bos)):
-        tokens.insert(0, model.bos)
-    if not tokens:
-        raise PromptRefused("the prompt is empty, and this model has no token to begin with")
-    return tokens
-
-
-def _answer_max(prompt_length: int, max_tokens: int | None, context_size: int) -> int:
-    """How many tokens may be generated.
-
-    Raises:
-      PromptTooLong: not one, or fewer than were asked for.
-    """
-    room = context_size - prompt_length
-    if max_tokens is not None and max_tokens > room:
-        raise PromptTooLong(
-            f"{prompt_length} tokens of prompt and {max_tokens} of answer "
-            f"do not fit the context of {context_size}"
-        )
-    if room < 1:
-        raise PromptTooLong(f"{prompt_length} tokens of prompt do not fit the context of {context_size}")
-    return room if max_tokens is None else max_tokens
-
-
-def prompt_sha256(tokens: Sequence[int]) -> bytes:
-    """SHA-256 over the ids, 4 bytes little-endian each: equal prompts on two machines have equal ones."""
-    return hashlib.sha256(struct.pack(f"<{len(tokens)}i", *tokens)).digest()
+def _because(error: PromptRefused) -> RefusedBecause:
+    match error:
+        case PromptTooLong():
+            return "too_long"
+        case OtherPrompt():
+            return "other_prompt"
+        case _:
+            return "unservable"

@@ -8,9 +8,9 @@
       | -- Generate(7) ------------------->  |   many at once, told apart by id
       | <--------------------- Accepted(7) - |   or Refused(7)
       | <-------------------- Prefilled(7) - |   now and then while the prompt is read
-      | <------------------------ Piece(7) - |   one token each, while there is credit
-      | -- Credit(7) --------------------->  |   as pieces are read
-      | <--------------------- Finished(7) - |
+      | <------------------------ Piece(7) - |   one token of one choice each, while there is credit
+      | -- Credit(7) --------------------->  |   as pieces of a choice are read
+      | <--------------------- Finished(7) - |   after the last choice
       |
       | -- Cancel(7) --------------------->  |   in place of the rest; what is under way is ignored
       | -- end of stdin ------------------>  |   the node is gone: exit at once
@@ -26,14 +26,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from federation.backend import FinishReason, Sampling
+from federation.backend import FinishReason, Resume, Sampling, TokenLogprob
 from p2p.errors import BadFrame
 
 FRAME_SIZE_MAX = 16 * 1024 * 1024
 """A prompt of a million tokens, as text or as ids, takes about 5 MB."""
 
 UNREAD_PIECES_MAX = 32
-"""Pieces of one generation that its reader has not taken yet; at that many the generation pauses,
+"""Pieces of one choice that its reader has not taken yet; at that many the choice pauses,
 and the others go on. At 100 tokens/s a third of a second: more than any reader that keeps up needs."""
 
 CacheType: TypeAlias = Literal["f16", "f32", "q8_0"]
@@ -91,7 +91,7 @@ class PromptPart:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One sequence to generate."""
+    """One prompt to go on from."""
 
     prompt: tuple[PromptPart | int, ...]
     """Text, which gets the model's own first token where it wants one; or token ids, taken as they are."""
@@ -100,6 +100,18 @@ class GenerateRequest:
     """At least 1. None: until the model stops or its context is full."""
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    choices: int = 1
+    """Answers, each in a slot of its own. At most as many as there are slots."""
+    top_logprobs: int | None = None
+    """Log probabilities of this many likeliest tokens too. None: of none at all."""
+    grammar: str = ""
+    """In the language of llguidance; empty: anything may come."""
+    suffix: str | None = None
+    """What follows the answer, for a model that fills in."""
+    is_echoed: bool = False
+    """The answer's text begins with the prompt."""
+    resume: Resume | None = None
+    """What came of each choice before, on another engine: it is not said again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,7 @@ class Credit:
     """The reader took `pieces` more."""
 
     id: int
+    choice: int
     pieces: int
 
 
@@ -149,13 +162,21 @@ class Accepted:
     prompt_sha256: bytes
     """Of the prompt's token ids, 4 bytes little-endian each."""
     prompt_tokens: int
+    resumed: tuple[str, ...] = ()
+    """The text that was delivered of each choice before, where the request resumes one."""
+
+
+RefusedBecause: TypeAlias = Literal["unservable", "too_long", "other_prompt"]
+"""Never possible; more than the context holds; a prompt that is not the one to be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
     id: int
     reason: str
-    is_too_long: bool
+    because: RefusedBecause = "unservable"
+    param: str = ""
+    """Of the request, if one is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,17 +189,24 @@ class Prefilled:
 @dataclass(frozen=True, slots=True)
 class Piece:
     id: int
+    choice: int
     token_ids: tuple[int, ...]
-    """One token; none when only text that was held back comes out at the end."""
+    """One token; none when only text comes: what was held back, or the echoed prompt."""
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """One for each token, if asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     id: int
-    reason: FinishReason
+    reasons: tuple[FinishReason, ...]
+    """Of each choice."""
     prompt_tokens: int
     completion_tokens: int
+    """Of all choices; also those that were resumed."""
+    cached_tokens: int
+    """Of the prompt, which needed no prefill."""
     queue: float
     """Seconds, as the two below: from the request's arrival to its first step,"""
     prefill: float
@@ -201,7 +229,12 @@ _KINDS: dict[str, type[ToChild | FromChild]] = {
 
 def to_map(message: ToChild | FromChild) -> dict[str, Any]:
     """`message` as a map that msgpack can carry."""
-    return {"kind": type(message).__name__, **asdict(message)}
+    values = {"kind": type(message).__name__, **asdict(message)}
+    if isinstance(message, Generate):
+        # A frame's keys are text.
+        sampling = values["request"]["sampling"]
+        sampling["logit_bias"] = list((sampling["logit_bias"] or {}).items())
+    return values
 
 
 def to_child(message: Mapping[str, Any]) -> ToChild:
@@ -240,8 +273,13 @@ def _parse(message: Mapping[str, Any]) -> ToChild | FromChild:
                 return Loaded(ModelFacts(**{**facts, "special_tokens": tuple(facts["special_tokens"])}))
             case "Generate":
                 return Generate(fields["id"], _request(fields["request"]))
+            case "Accepted":
+                return Accepted(**{**fields, "resumed": tuple(fields["resumed"])})
             case "Piece":
-                return Piece(fields["id"], tuple(fields["token_ids"]), fields["text"])
+                logprobs = tuple(map(_logprob, fields.pop("logprobs")))
+                return Piece(**{**fields, "token_ids": tuple(fields["token_ids"]), "logprobs": logprobs})
+            case "Finished":
+                return Finished(**{**fields, "reasons": tuple(fields["reasons"])})
             case _:
                 return _KINDS[kind](**fields)
     except (KeyError, TypeError) as error:
@@ -250,10 +288,24 @@ def _parse(message: Mapping[str, Any]) -> ToChild | FromChild:
 
 def _request(fields: Mapping[str, Any]) -> GenerateRequest:
     prompt = tuple(part if isinstance(part, int) else PromptPart(**part) for part in fields["prompt"])
+    biases = dict(map(tuple, fields["sampling"]["logit_bias"])) or None
+    sampling, resume = Sampling(**{**fields["sampling"], "logit_bias": biases}), fields["resume"]
     return GenerateRequest(
-        prompt=prompt,
-        sampling=Sampling(**fields["sampling"]),
-        max_tokens=fields["max_tokens"],
-        stop=tuple(fields["stop"]),
-        ignore_eos=fields["ignore_eos"],
+        **{
+            **fields,
+            "prompt": prompt,
+            "sampling": sampling,
+            "stop": tuple(fields["stop"]),
+            "resume": None if resume is None else _resume(resume),
+        }
+    )
+
+
+def _resume(fields: Mapping[str, Any]) -> Resume:
+    return Resume(**{**fields, "choices": tuple(map(tuple, fields["choices"]))})
+
+
+def _logprob(fields: Mapping[str, Any]) -> TokenLogprob:
+    return TokenLogprob(
+        fields["token"], fields["logprob"], tuple((each[0], each[1]) for each in fields["top"])
     )

@@ -7,15 +7,17 @@ a prompt contains (CRASH while it is decoded, HANG for ever).
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from federation.backend import Sampling
+import numpy as np
+
 from node.engine import child
 from node.engine.errors import ModelNotLoadable
+from node.engine.sampling import Scores
 from node.engine.scheduler import Span
+from node.engine.slots import Place
 from node.engine.wire import EngineParams, ModelFacts, PromptPart
 
 END = 256
@@ -31,7 +33,11 @@ class EchoModel:
         self.token_size_max = 8
         self.batches: list[list[Span]] = []
         self.contexts: dict[int, list[int]] = {}
-        self.samplers_open = 0
+        self.prompts: dict[int, list[int]] = {}
+        """What is said again, by slot; where nothing was said yet: what is in the context by then."""
+        self.ends = {END}
+        self.infill: tuple[int, int, int] | None = None
+        self.can_rewind = True
         self._params = params
         if params.path == "crash:load":
             os.abort()
@@ -68,12 +74,8 @@ class EchoModel:
     def piece(self, token: int) -> bytes:
         return bytes([token]) if token < END else b""
 
-    def is_end(self, token: int) -> bool:
-        return token == END
-
-    def new_sampler(self, sampling: Sampling, *, ignore_eos: bool) -> EchoSampler:
-        self.samplers_open += 1
-        return EchoSampler(self, ignore_eos=ignore_eos)
+    def compile(self, grammar: str) -> SpelledOut:
+        return SpelledOut(grammar.encode())
 
     def decode(self, spans: Sequence[Span]) -> list[int]:
         self.batches.append(list(spans))
@@ -87,24 +89,49 @@ class EchoModel:
                 threading.Event().wait()
         return list(range(len(spans)))
 
-    def forget(self, slot: int) -> None:
-        self.contexts.pop(slot, None)
+    def scores(self, row: int) -> Scores:
+        slot = self.batches[-1][row].slot
+        context = self.contexts[slot]
+        said = self.prompts.setdefault(slot, list(context))
+        index = len(context) - len(said)
+        scores = np.full(258, -100.0, np.float32)
+        # If it may not end, it says all of it again.
+        scores[said[index % len(said)]] = 50.0
+        if index >= len(said):
+            scores[END] = 100.0
+        return scores
+
+    def prepare(self, place: Place) -> int:
+        if place.source is not None:
+            self.copy(place.source, place.slot)
+        self.contexts[place.slot] = self.contexts.get(place.slot, [])[: place.kept]
+        self.prompts.pop(place.slot, None)
+        return place.kept
+
+    def copy(self, source: int, slot: int) -> None:
+        self.contexts[slot] = list(self.contexts[source])
+        self.prompts[slot] = list(self.contexts[source])
 
 
-class EchoSampler:
-    def __init__(self, model: EchoModel, *, ignore_eos: bool) -> None:
-        self._model = model
-        self._ignore_eos = ignore_eos
-        self._answer: Iterator[int] | None = None
+class SpelledOut:
+    """A grammar of one text."""
 
-    def sample(self, row: int) -> int:
-        if self._answer is None:
-            said = list(self._model.contexts[self._model.batches[-1][row].slot])
-            self._answer = itertools.cycle(said) if self._ignore_eos else iter([*said, END])
-        return next(self._answer)
+    def __init__(self, text: bytes) -> None:
+        self._rest = text
 
-    def close(self) -> None:
-        self._model.samplers_open -= 1
+    @property
+    def is_over(self) -> bool:
+        return not self._rest
+
+    def restrict(self, scores: Scores) -> bool:
+        allowed = self._rest[0]
+        scores[:allowed] = scores[allowed + 1 :] = -np.inf
+        return bool(np.isfinite(scores[allowed]))
+
+    def accept(self, token: int) -> bool:
+        is_allowed = not self.is_over and token == self._rest[0]
+        self._rest = self._rest[1:]
+        return is_allowed
 
 
 if __name__ == "__main__":

@@ -8,21 +8,21 @@ from node.engine.generation import Generation
 from node.engine.wire import UNREAD_PIECES_MAX, Finished, Piece
 from p2p.errors import BadFrame
 
-PIECE = Piece(1, (7,), "x")
-FINISHED = Finished(1, "stop", 1, 1, 0.0, 0.0, 0.0)
+PIECE = Piece(1, 0, (7,), "x")
+FINISHED = Finished(1, ("stop",), 1, 1, 0, 0.0, 0.0, 0.0)
 
 
 def test_all_that_was_granted_and_the_end_find_room() -> None:
-    generation = Generation(lambda pieces: None)
+    generation = Generation(1, lambda choice, pieces: None)
     for _ in range(UNREAD_PIECES_MAX):
         generation.on_message(PIECE)
-    generation.on_message(Piece(1, (), "held back"))
+    generation.on_message(Piece(1, 0, (), "held back"))
     generation.on_message(FINISHED)
     assert generation.has_ended
 
 
 def test_an_engine_that_says_more_than_it_was_granted_breaks_the_protocol() -> None:
-    generation = Generation(lambda pieces: None)
+    generation = Generation(1, lambda choice, pieces: None)
 
     def flood() -> None:
         for _ in range(2 * UNREAD_PIECES_MAX):
@@ -33,7 +33,7 @@ def test_an_engine_that_says_more_than_it_was_granted_breaks_the_protocol() -> N
 
 
 def test_an_engine_that_goes_on_after_the_end_breaks_the_protocol() -> None:
-    generation = Generation(lambda pieces: None)
+    generation = Generation(1, lambda choice, pieces: None)
     generation.on_message(FINISHED)
     with pytest.raises(BadFrame, match="Piece"):
         generation.on_message(PIECE)

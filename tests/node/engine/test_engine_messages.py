@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from federation.backend import Sampling
+from federation.backend import Resume, Sampling, TokenLogprob
 from node.engine.wire import (
     FRAME_SIZE_MAX,
     Accepted,
@@ -37,10 +37,16 @@ from p2p.framing import FrameDecoder, encode_frame
 FACTS = ModelFacts(4096, 49152, None, "<s>", "</s>", ("<s>", "</s>"))
 REQUEST = GenerateRequest(
     prompt=(PromptPart("<s>", parse_special=True), PromptPart("hi\0🙂", parse_special=False), 7),
-    sampling=Sampling(temperature=0.5, seed=2**40),
+    sampling=Sampling(temperature=0.5, seed=2**40, logit_bias={7: -1.5}),
     max_tokens=5,
     stop=("\n", "🙂"),
     ignore_eos=True,
+    choices=2,
+    top_logprobs=3,
+    grammar="start: /a+/",
+    suffix="",
+    is_echoed=True,
+    resume=Resume(b"\0" * 32, ((1, 2), ()), is_replayed=True),
 )
 
 
@@ -50,7 +56,7 @@ def over_the_wire(message: ToChild | FromChild) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "message", [Load(EngineParams("m.gguf")), Generate(1, REQUEST), Credit(1, 16), Cancel(1)]
+    "message", [Load(EngineParams("m.gguf")), Generate(1, REQUEST), Credit(1, 0, 16), Cancel(1)]
 )
 def test_what_is_said_to_a_child_arrives_unchanged(message: ToChild) -> None:
     assert to_child(over_the_wire(message)) == message
@@ -62,11 +68,12 @@ def test_what_is_said_to_a_child_arrives_unchanged(message: ToChild) -> None:
         Loaded(FACTS),
         Ready(),
         LoadFailed("missing"),
-        Accepted(1, b"\xff" * 32, 9),
-        Refused(1, "too long", is_too_long=True),
+        Accepted(1, b"\xff" * 32, 9, ("as it", "was")),
+        Refused(1, "too long", "too_long"),
         Prefilled(1, 5, 9),
-        Piece(1, (7,), "🙂"),
-        Finished(1, "stop", 9, 3, 0.1, 0.2, 0.3),
+        Piece(1, 2, (7,), "🙂"),
+        Piece(1, 0, (7,), "a", (TokenLogprob(b"a", -0.5, ((b"a", -0.5), (b"\xff", -9.0))),)),
+        Finished(1, ("stop", "length"), 9, 3, 4, 0.1, 0.2, 0.3),
     ],
 )
 def test_what_a_child_says_arrives_unchanged(message: FromChild) -> None:

@@ -1,13 +1,19 @@
-"""The scheduler: every stream moves at each step, and prompts take what time is left."""
+"""The scheduler: every stream moves at each step, and prompts take what time is left.
+
+A sequence is called by the number of its request, and sits in the slot of that number.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.engine.scheduler import BATCH_MAX, Scheduler, SchedulerConfig, Span
+from node.engine.scheduler import BATCH_MAX, Fork, Reading, Scheduler, SchedulerConfig, Span
 
 SPEED = 1000.0
 """Prefill tokens per second of the pretended machine: 400 a step alone, 100 a shared one."""
@@ -20,31 +26,36 @@ def scheduler(slots: int = 4, speed: float = SPEED) -> Scheduler:
 def step(scheduler: Scheduler, speed: float = SPEED) -> list[Span]:
     """One step of a machine that prefills at `speed` and decodes in no time."""
     spans = scheduler.plan()
-    prefilled = sum(len(span.tokens) for span in spans if span.tokens != (7,))
-    scheduler.carried_out(spans, prefilled / speed)
+    prefilled = sum(len(span.tokens) for span in spans if list(span.tokens) != [7])
+    scheduler.carried_out(spans)
+    scheduler.took(prefilled / speed)
     for span in spans:
-        if span.wants_output:
+        if scheduler.is_read(span.id):
             scheduler.sampled(span.id, 7)
     return spans
 
 
 def sizes(spans: list[Span]) -> dict[int, int]:
-    return {span.id: len(span.tokens) for span in spans}
+    return {span.id[0]: len(span.tokens) for span in spans}
+
+
+def admit(subject: Scheduler, number: int, prompt: Sequence[int], *, credit: int = 9, **more: Any) -> None:
+    subject.admit((number, 0), number, prompt, credit=credit, **more)
 
 
 def test_a_prompt_is_read_in_order_and_then_decoded() -> None:
     subject = scheduler()
-    subject.admit(1, range(500), credit=9)
-    assert step(subject) == [Span(1, 0, 0, range(400), wants_output=False)]
-    assert step(subject) == [Span(1, 0, 400, range(400, 500), wants_output=True)]
-    assert step(subject) == [Span(1, 0, 500, (7,), wants_output=True)]
+    admit(subject, 1, range(500))
+    assert step(subject) == [Span((1, 0), 1, 0, range(400), wants_output=False)]
+    assert step(subject) == [Span((1, 0), 1, 400, range(400, 500), wants_output=True)]
+    assert step(subject) == [Span((1, 0), 1, 500, [7], wants_output=True)]
 
 
 def test_a_stream_moves_at_every_step_while_a_long_prompt_is_read() -> None:
     subject = scheduler()
-    subject.admit(1, [0], credit=99)
+    admit(subject, 1, [0], credit=99)
     step(subject)
-    subject.admit(2, range(350), credit=9)
+    admit(subject, 2, range(350))
     assert [sizes(step(subject)) for _ in range(5)] == [
         {1: 1, 2: 100},
         {1: 1, 2: 100},
@@ -56,64 +67,117 @@ def test_a_stream_moves_at_every_step_while_a_long_prompt_is_read() -> None:
 
 def test_a_short_prompt_does_not_wait_behind_a_long_one() -> None:
     subject = scheduler()
-    subject.admit(1, range(4000), credit=9)
-    subject.admit(2, range(30), credit=9)
+    admit(subject, 1, range(4000))
+    admit(subject, 2, range(30))
     assert sizes(step(subject)) == {1: 370, 2: 30}
 
 
 def test_prompts_share_a_step_evenly() -> None:
     subject = scheduler()
-    subject.admit(1, range(4000), credit=9)
-    subject.admit(2, range(4000), credit=9)
+    admit(subject, 1, range(4000))
+    admit(subject, 2, range(4000))
     assert sizes(step(subject)) == {1: 200, 2: 200}
 
 
 def test_a_slow_machine_reads_less_per_step() -> None:
     subject = scheduler()
-    subject.admit(1, range(4000), credit=9)
+    admit(subject, 1, range(4000))
     step(subject, speed=100)
     assert sizes(step(subject, speed=100)) == {1: 40}
 
 
 def test_a_prompt_too_small_to_measure_does_not_make_the_engine_slow() -> None:
     subject = scheduler()
-    subject.admit(1, range(5), credit=9)
-    spans = subject.plan()
-    subject.carried_out(spans, 0.1)
-    subject.admit(2, range(4000), credit=9)
+    admit(subject, 1, range(5))
+    subject.carried_out(subject.plan())
+    subject.took(0.1)
+    admit(subject, 2, range(4000))
     assert sizes(subject.plan()) == {2: 400}
 
 
 def test_a_step_never_carries_more_than_the_engine_can_take() -> None:
     subject = scheduler(speed=1e9)
-    subject.admit(1, range(4000), credit=9)
-    assert sizes(subject.plan()) == {1: BATCH_MAX - 4}
+    admit(subject, 1, range(4000))
+    assert sizes(subject.plan()) == {1: BATCH_MAX}
 
 
 def test_a_sequence_without_credit_pauses_alone() -> None:
     subject = scheduler()
-    subject.admit(1, [0], credit=1)
-    subject.admit(2, [0], credit=9)
+    admit(subject, 1, [0], credit=1)
+    admit(subject, 2, [0])
     step(subject)
     assert sizes(step(subject)) == {2: 1}
-    subject.grant(1, 1)
+    subject.grant((1, 0), 1)
     assert sizes(step(subject)) == {1: 1, 2: 1}
 
 
 def test_without_credit_anywhere_there_is_no_work() -> None:
     subject = scheduler()
-    subject.admit(1, [0], credit=1)
+    admit(subject, 1, [0], credit=1)
     step(subject)
     assert not subject.has_work
     assert subject.plan() == []
 
 
-def test_a_removed_sequence_gives_its_seat_to_the_next() -> None:
-    subject = scheduler(slots=1)
-    subject.admit(1, range(9), credit=9)
-    assert not subject.has_free_slot
-    subject.remove(1)
-    assert subject.admit(2, range(9), credit=9) == 0
+def test_a_removed_sequence_leaves_what_is_in_the_context() -> None:
+    subject = scheduler()
+    admit(subject, 1, [5, 6])
+    step(subject)
+    step(subject)
+    assert subject.remove((1, 0)) == [5, 6, 7]
+    assert not subject.has_work
+
+
+def test_what_the_slot_holds_already_is_not_read_again() -> None:
+    subject = scheduler()
+    admit(subject, 1, range(50), kept=30)
+    assert step(subject) == [Span((1, 0), 1, 30, range(30, 50), wants_output=True)]
+
+
+def test_other_choices_wait_until_the_prompt_is_read_and_go_on_from_a_copy() -> None:
+    subject = scheduler()
+    admit(subject, 1, range(500))
+    subject.follow((1, 1), 2, (1, 0), credit=9)
+    subject.carried_out(subject.plan())
+    [span] = subject.plan()
+    assert span.wants_output
+    assert subject.carried_out([span]) == [Fork((1, 1), 2, (1, 0), 1, is_sampled=True)]
+    for number in (0, 1):
+        subject.sampled((1, number), 7)
+    assert [(each.id, each.position) for each in subject.plan()] == [((1, 0), 500), ((1, 1), 500)]
+
+
+def test_what_was_delivered_is_read_like_a_prompt_after_it() -> None:
+    subject = scheduler()
+    admit(subject, 1, [1, 2], reading=Reading(delivered=[3, 4]))
+    assert step(subject) == [Span((1, 0), 1, 0, [1, 2, 3, 4], wants_output=True)]
+    assert step(subject) == [Span((1, 0), 1, 4, [7], wants_output=True)]
+
+
+def test_what_is_replayed_comes_one_at_a_step() -> None:
+    subject = scheduler()
+    admit(subject, 1, [1, 2], reading=Reading(delivered=[3, 4], is_replayed=True))
+    assert [list(step(subject)[0].tokens) for _ in range(4)] == [[1, 2], [3], [4], [7]]
+
+
+def test_choices_that_were_delivered_differently_share_the_prompt_alone() -> None:
+    subject = scheduler()
+    admit(subject, 1, [1, 2], reading=Reading(delivered=[3]))
+    subject.follow((1, 1), 2, (1, 0), credit=9, reading=Reading(delivered=[4]))
+    subject.follow((1, 2), 3, (1, 0), credit=9)
+    [prompt] = subject.plan()
+    assert (list(prompt.tokens), prompt.wants_output) == ([1, 2], True), "the third begins with its output"
+    forks = subject.carried_out([prompt])
+    assert [(fork.id, fork.is_sampled) for fork in forks] == [((1, 1), False), ((1, 2), True)]
+    assert not subject.is_read((1, 0))
+    assert {span.id: list(span.tokens) for span in subject.plan()} == {(1, 0): [3], (1, 1): [4]}
+
+
+@pytest.mark.parametrize("speed", [200, 500, 3000])
+def test_where_the_same_must_come_out_twice_the_chunks_do_not_follow_the_speed(speed: float) -> None:
+    subject = scheduler(speed=speed)
+    admit(subject, 1, range(150), reading=Reading(is_reproducible=True))
+    assert [sizes(step(subject, speed))[1] for _ in range(3)] == [64, 64, 22]
 
 
 @given(st.integers(0, 2**32))
@@ -124,20 +188,22 @@ def test_every_sequence_gets_each_of_its_tokens_once_and_ends(seed: int) -> None
     read: dict[int, list[int]] = {number: [] for number in prompts}
     decoded = dict.fromkeys(prompts, 0)
     for number, prompt in prompts.items():
-        subject.admit(number, prompt, credit=5)
+        admit(subject, number, prompt, credit=5)
     for _ in range(1000):
         if not subject.has_work:
             break
         spans = subject.plan()
         assert spans, "work, and nothing planned"
         assert len({span.id for span in spans}) == len(spans)
-        subject.carried_out(spans, rng.uniform(0.0, 0.2))
+        subject.carried_out(spans)
+        subject.took(rng.uniform(0.0, 0.2))
         for span in spans:
-            assert span.position == len(read[span.id]) + decoded[span.id]
-            if len(read[span.id]) < len(prompts[span.id]):
-                read[span.id] += span.tokens
+            number = span.id[0]
+            assert span.position == len(read[number]) + decoded[number]
+            if len(read[number]) < len(prompts[number]):
+                read[number] += span.tokens
             else:
-                decoded[span.id] += 1
+                decoded[number] += 1
             if span.wants_output:
                 subject.sampled(span.id, 0)
     assert read == {number: list(prompt) for number, prompt in prompts.items()}

@@ -1,0 +1,78 @@
+"""Choice: one answer to a prompt while it grows, from sampled tokens to text and an end.
+
+    sampled --> the model's own end? --> text --> a stop string? --> grammar complete? --> long enough?
+
+What is said follows from the request and the tokens alone. So a choice that was cut off on
+another machine is the same again once its tokens were taken in here: text held back, grammar,
+penalties and all.
+
+Knows neither slots nor batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from federation.backend import FinishReason
+from node.engine.errors import PromptRefused
+from node.engine.sampler import Sampled, Sampler
+from node.engine.scheduler import SequenceId
+from node.engine.text_stream import TextStream
+from node.engine.wire import Piece
+
+
+@dataclass(slots=True)
+class Choice:
+    """One of a request."""
+
+    id: SequenceId
+    sampler: Sampler
+    text: TextStream
+    length_max: int
+    """Tokens, by the request's own limit or by what the context holds beside the prompt."""
+    is_end: Callable[[int], bool]
+    """Whether the model ends its answer with a token."""
+    piece: Callable[[int], bytes]
+    """The bytes of a token."""
+    length: int = 0
+    reason: FinishReason | None = None
+    """Why it has ended; None while it goes on."""
+
+    def resume(self, delivered: Sequence[int]) -> str:
+        """Take in what was generated of it elsewhere. Returns the text that was shown of that.
+
+        Raises:
+          PromptRefused: that cannot have come of this request.
+        """
+        shown = ""
+        for token in delivered:
+            if self.reason is not None:
+                raise PromptRefused("more was delivered than the request allows")
+            shown += self._take_in(token)
+        return shown
+
+    def take(self, sampled: Sampled | None) -> list[Piece]:
+        """What is to be said of it now. It has ended if there is a `reason` afterwards."""
+        if sampled is None or self.is_end(sampled.token):
+            self.reason = "stop"
+            return self._rest()
+        text = self._take_in(sampled.token)
+        piece = Piece(*self.id, (sampled.token,), text, sampled.logprobs)
+        return [piece, *self._rest()] if self.reason is not None else [piece]
+
+    def _take_in(self, token: int) -> str:
+        self.length += 1
+        if not self.sampler.accept(token):
+            raise PromptRefused("what was delivered does not follow the grammar")
+        text = self.text.feed(self.piece(token))
+        if self.text.stopped or self.sampler.is_over:
+            self.reason = "stop"
+        elif self.length >= self.length_max:
+            self.reason = "length"
+        return text
+
+    def _rest(self) -> list[Piece]:
+        """Text that was held back in vain."""
+        rest = self.text.finish()
+        return [Piece(*self.id, (), rest)] if rest else []
