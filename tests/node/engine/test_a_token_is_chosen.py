@@ -1,0 +1,150 @@
+"""Sampling: which tokens may be drawn, and that the draw follows from seed, choice and place."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from federation.backend import Sampling
+from node.engine.sampling import Adjustments, Rules, Scores, draw, likeliest, log_normaliser
+
+ALL = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
+"""Nothing is cut off."""
+
+
+def scores_of(*probabilities: float) -> Scores:
+    return np.log(np.array(probabilities, np.float32))
+
+
+def random_scores(seed: int, size: int) -> Scores:
+    values: NDArray[np.float64] = np.random.default_rng(seed).normal(0, 3, size)
+    # Of few values, so that some are equal.
+    return np.round(values, 1).astype(np.float32)
+
+
+def drawn(sampling: Sampling, scores: Scores) -> set[int]:
+    """What can be drawn at all."""
+    ids, _ = Rules.of(sampling).candidates(scores)
+    return {int(each) for each in ids}
+
+
+@given(st.integers(0, 2**32), st.sampled_from([5, 700, 5000]), st.sampled_from([1, 3, 40, 1024]))
+def test_the_likeliest_come_in_order_and_of_equal_ones_the_first(seed: int, size: int, count: int) -> None:
+    scores = random_scores(seed, size)
+    expected = np.lexsort((np.arange(size), -scores))[:count]
+    assert list(likeliest(scores, count)) == list(expected)
+
+
+def test_probabilities_add_up_however_high_the_scores_are() -> None:
+    scores = np.array([1000.0, 1000.0, -1000.0], np.float32)
+    assert math.exp(1000.0 - log_normaliser(scores)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(top_k=2, top_p=1.0, min_p=0.0), {0, 1}),
+        (Sampling(top_k=0, top_p=0.7, min_p=0.0), {0, 1}),
+        (Sampling(top_k=0, top_p=1.0, min_p=0.3), {0, 1}),
+        (Sampling(top_k=0, top_p=0.0, min_p=0.0), {0}),
+        (Sampling(top_k=3, top_p=1.0, min_p=0.0, typical_p=0.2), {1}),
+        (Sampling(top_k=0, top_p=1.0, min_p=0.0), {0, 1, 2, 3}),
+    ],
+)
+def test_who_may_be_drawn(sampling: Sampling, expected: set[int]) -> None:
+    assert drawn(sampling, scores_of(0.5, 0.3, 0.15, 0.05)) == expected
+
+
+@given(
+    st.integers(0, 2**32),
+    st.floats(0.0, 1.0),
+    st.floats(0.0, 0.2),
+    st.sampled_from([0, 1, 7, 40, 5000]),
+)
+def test_a_shortlist_changes_nothing(seed: int, top_p: float, min_p: float, top_k: int) -> None:
+    scores = random_scores(seed, 1500)
+    order = [int(each) for each in np.lexsort((np.arange(len(scores)), -scores))]
+    if 0 < top_k < len(order):
+        order = order[:top_k]
+    weights = np.exp(scores[order].astype(np.float64) - float(scores.max()))
+    probabilities = weights / weights.sum()
+    expected = []
+    before = 0.0
+    for token, probability in zip(order, probabilities, strict=True):
+        is_cut = (top_p < 1 and before >= top_p) or probability < min_p * probabilities[0]
+        if expected and is_cut:
+            break
+        expected.append(token)
+        before += probability
+    found = drawn(Sampling(top_k=top_k, top_p=top_p, min_p=min_p), scores)
+    # Sums of thousands of numbers differ in their last digits, and with them who is the last one.
+    assert found ^ set(expected) <= set(expected[-1:]) | (found - set(expected[:-1]))
+    assert abs(len(found) - len(expected)) <= 1
+
+
+def test_draws_follow_the_probabilities() -> None:
+    rules, scores = Rules.of(ALL), scores_of(0.6, 0.3, 0.1)
+    counts = Counter(rules.choose(scores, draw(3, 0, place)) for place in range(20_000))
+    assert [counts[token] / 20_000 for token in range(3)] == pytest.approx([0.6, 0.3, 0.1], abs=0.02)
+
+
+def test_temperature_sharpens_and_flattens() -> None:
+    scores = scores_of(0.8, 0.2)
+    share = {
+        temperature: sum(
+            Rules.of(Sampling(temperature=temperature, top_k=0, top_p=1.0, min_p=0.0)).choose(
+                scores, draw(1, 0, place)
+            )
+            for place in range(5000)
+        )
+        / 5000
+        for temperature in (0.5, 1.0, 2.0)
+    }
+    assert share == pytest.approx({0.5: 1 / 17, 1.0: 0.2, 2.0: 1 / 3}, abs=0.02)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0), Sampling(top_k=1), Sampling(temperature=1e-9)])
+def test_without_temperature_the_likeliest_is_chosen(sampling: Sampling) -> None:
+    rules = Rules.of(sampling)
+    assert {rules.choose(scores_of(0.2, 0.5, 0.3), draw(1, 0, place)) for place in range(50)} == {1}
+
+
+def test_a_draw_follows_from_seed_choice_and_place_alone() -> None:
+    assert draw(7, 1, 2) == draw(7, 1, 2)
+    assert len({draw(7, 1, 2), draw(8, 1, 2), draw(7, 2, 2), draw(7, 1, 3)}) == 4
+    assert draw(-1, 0, 0) == draw(2**64 - 1, 0, 0)
+
+
+def adjusted(sampling: Sampling, *generated: int, prompt: tuple[int, ...] = ()) -> list[float]:
+    adjustments = Adjustments(sampling, prompt)
+    for token in generated:
+        adjustments.accept(token)
+    scores = np.array([1.0, -1.0, 2.0, 0.0], np.float32)
+    adjustments.apply(scores)
+    return [round(float(score), 3) for score in scores]
+
+
+def test_what_was_said_before_is_less_likely_by_presence_and_by_count() -> None:
+    assert adjusted(Sampling(presence_penalty=0.5), 0, 0) == [0.5, -1.0, 2.0, 0.0]
+    assert adjusted(Sampling(frequency_penalty=0.5), 0, 0) == [0.0, -1.0, 2.0, 0.0]
+    assert adjusted(Sampling(presence_penalty=-1.0), 3) == [1.0, -1.0, 2.0, 1.0]
+
+
+def test_only_the_repeat_penalty_looks_at_the_prompt_and_only_so_far_back() -> None:
+    assert adjusted(Sampling(repeat_penalty=2.0), 2, prompt=(1,)) == [1.0, -2.0, 1.0, 0.0]
+    assert adjusted(Sampling(repeat_penalty=2.0, repeat_last_n=1), 2, prompt=(1,)) == [1.0, -1.0, 1.0, 0.0]
+    assert adjusted(Sampling(repeat_penalty=2.0, repeat_last_n=0), 2) == [1.0, -1.0, 2.0, 0.0]
+    assert adjusted(Sampling(presence_penalty=1.0), prompt=(0,)) == [1.0, -1.0, 2.0, 0.0]
+
+
+def test_a_bias_is_added_and_what_is_banned_never_comes() -> None:
+    assert adjusted(Sampling(logit_bias={0: 2.5, 3: -100.0})) == [3.5, -1.0, 2.0, -100.0]
+    scores = np.zeros(3, np.float32)
+    Adjustments(Sampling(logit_bias={0: 100.0}), (), banned={0}).apply(scores)
+    assert list(scores) == [-math.inf, 0.0, 0.0]
