@@ -6,8 +6,8 @@
 What it is given may cost it a lot of time or memory, so only the render child calls this,
 which can be killed. Without the library nothing can be constrained, and another node is asked.
 
-What parses may still be too expensive, or have no answer at all: `multipleOf` a million
-takes 17 s to compile. So a matcher is started here too, over a vocabulary of the single
+Its `validate_grammar` passes what is too expensive, or has no answer at all: `multipleOf`
+a million takes 17 s to compile. So a matcher is started, over a vocabulary of the single
 bytes, and asked for its first token. An engine pays the same again, and no more than
 this process was given.
 """
@@ -45,11 +45,8 @@ def check_grammar(lark: str) -> None:
         from llguidance import LLMatcher  # noqa: PLC0415  (templates are rendered without it)
     except ImportError as error:
         raise RendererUnavailable(_MISSING) from error
-    grammar = LLMatcher.grammar_from_lark(lark)
-    if reason := LLMatcher.validate_grammar(grammar):
-        raise GrammarRefused(_one_line(reason))
-    # The ids of control tokens mean nothing to this vocabulary; any lexeme of their length costs the same.
-    matcher = LLMatcher(_bytes(), LLMatcher.grammar_from_lark(_TOKEN_ID.sub('"."', lark)), log_level=0)
+    # The ids of control tokens mean nothing to this vocabulary; any other lexeme costs the same.
+    matcher = LLMatcher(_bytes(), _TOKEN_ID.sub('"."', lark), log_level=0)
     if not matcher.is_error():
         matcher.compute_bitmask()
     if matcher.is_error():

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
@@ -21,7 +21,7 @@ from node.chat.answer_parser import AnswerParser
 from node.chat.call_ids import call_ids_of
 from node.chat.call_parser import CallParser
 from node.chat.errors import BadConstraint, BadTools, GrammarRefused
-from node.chat.formats.choice import ChosenFormat, choose_format
+from node.chat.formats.choice import FORMATS, ChosenFormat, choose_format
 from node.chat.grammar import AnswerRules, Asked, answer_grammar, schema_grammar
 from node.chat.json_values import Uncarriable, require_carriable
 from node.chat.native_calls import takes_several_calls
@@ -29,6 +29,9 @@ from node.chat.prompt import ChatPrompt, Renders, chat_prompt
 from node.chat.reasoning import THINK, THINK_END, ReasoningSplitter, reasoning_mode
 from node.chat.tools import ToolUse, check_tools
 from node.engine.wire import ModelFacts
+
+MARKER_TEXTS = frozenset({THINK, THINK_END}).union(*(format_.control_texts for format_ in FORMATS.values()))
+"""What may be a token of its own in some vocabulary: what to look up for `ModelTraits.token_ids`."""
 
 _BLAME_TIMEOUT = 5.0
 """Seconds to find out which of many tools is at fault. Without it one request could keep the child busy for
@@ -98,21 +101,27 @@ async def prepare_chat(
     """
     template = traits.template or facts.chat_template or ""
     chosen = choose_format(template, traits.tool_format)
-    tools = check_tools(
-        request.tools, request.tool_choice, allows_parallel=request.allows_parallel_tool_calls
-    )
-    if tools is not None and chosen.is_native and not takes_several_calls(template):
-        tools = replace(tools, calls_max=1)
+    # In threads: megabytes of JSON take up to seconds.
+    tools = await trio.to_thread.run_sync(_tools, request, chosen, template)
     _require_possible(request.constraint, tools, chosen)
     asked = await _asked(request.constraint, renderer)
     prompt = await chat_prompt(
         request.messages, facts, template=template, renderer=renderer, tools=tools, chosen=chosen
     )
     rules = AnswerRules(chosen.format, tools, asked, reasoning_mode(template, prompt.text), traits.token_ids)
-    grammar = answer_grammar(rules)
+    grammar = await trio.to_thread.run_sync(answer_grammar, rules)
     if grammar is not None:
         await _check(grammar, rules, request.constraint, renderer)
     return PreparedChat(prompt, rules, request.request_id, grammar)
+
+
+def _tools(request: InferenceRequest, chosen: ChosenFormat, template: str) -> ToolUse | None:
+    tools = check_tools(
+        request.tools, request.tool_choice, allows_parallel=request.allows_parallel_tool_calls
+    )
+    if tools is not None and chosen.is_native and not takes_several_calls(template):
+        return replace(tools, calls_max=1)
+    return tools
 
 
 def _require_possible(constraint: Constraint | None, tools: ToolUse | None, chosen: ChosenFormat) -> None:
@@ -134,28 +143,36 @@ def _require_possible(constraint: Constraint | None, tools: ToolUse | None, chos
 async def _asked(constraint: Constraint | None, renderer: RendersAndChecks) -> Asked | None:
     if constraint is None:
         return None
-    param = _param(constraint)
     match constraint.kind:
         case "json_object":
             return Asked.schema({"type": "object"})
         case "json_schema":
-            try:
-                schema = json.loads(constraint.text)
-                require_carriable(schema)
-            except RecursionError as error:
-                raise BadConstraint(f"{param}: the schema is nested too deep", param=param) from error
-            except Uncarriable as error:
-                raise BadConstraint(f"{param}: the schema {error}", param=param) from error
-            except ValueError as error:
-                raise BadConstraint(f"{param}: the schema is no JSON: {error}", param=param) from error
-            if not isinstance(schema, dict):
-                raise BadConstraint(f"{param}: the schema must be an object", param=param)
-            return Asked.schema(schema)
+            return Asked.schema(await trio.to_thread.run_sync(_schema, constraint.text))
         case "gbnf":
             try:
                 return Asked.lark(await renderer.lark_of_gbnf(constraint.text))
             except GrammarRefused as error:
-                raise BadConstraint(f"{param}: {error}", param=param) from error
+                raise BadConstraint(f"grammar: {error}", param="grammar") from error
+
+
+def _schema(text: str) -> dict[str, Any]:
+    """The JSON schema that `text` is."""
+    try:
+        schema = json.loads(text)
+        require_carriable(schema)
+    except RecursionError as error:
+        raise _bad_schema("is nested too deep") from error
+    except Uncarriable as error:
+        raise _bad_schema(str(error)) from error
+    except ValueError as error:
+        raise _bad_schema(f"is no JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise _bad_schema("must be an object")
+    return schema
+
+
+def _bad_schema(what: str) -> BadConstraint:
+    return BadConstraint(f"response_format: the schema {what}", param="response_format")
 
 
 def _param(constraint: Constraint) -> str:

@@ -11,7 +11,7 @@ import trio
 
 from node.chat.described_tools import describe_tools
 from node.chat.formats.choice import ChosenFormat, choose_format
-from node.chat.messages import check_messages
+from node.chat.messages import ChatMessage, check_messages
 from node.chat.native_calls import native_messages
 from node.chat.plain_prompt import PLAIN_STOPS, plain_prompt
 from node.chat.template import SpecialTokens
@@ -56,17 +56,13 @@ async def chat_prompt(
     Raises:
       BadMessages, TemplateFailed, RendererUnavailable: as their names say.
     """
-    checked = check_messages(messages)
     template = template or facts.chat_template or ""
     chosen = chosen or choose_format(template)
-    if chosen.is_native:
-        checked = native_messages(checked, chosen.format, template)
-    else:
-        checked = describe_tools(checked, tools, chosen.format, template)
+    # In threads: a large vocabulary, or megabytes of JSON or of tokens in a message, take up to seconds.
+    checked = await trio.to_thread.run_sync(_fitting, messages, tools, chosen, template)
     if not template:
         return ChatPrompt((PromptPart(plain_prompt(checked), parse_special=False),), PLAIN_STOPS)
     shown = [tool.shape for tool in tools.shown] if tools and chosen.is_native else []
-    # In threads: a large vocabulary or a message full of tokens takes up to seconds.
     special_tokens = await trio.to_thread.run_sync(_special_tokens, facts.special_tokens)
     written, marker = await trio.to_thread.run_sync(special_tokens.protect, [*checked, *shown], template)
     rendered = await renderer.render(
@@ -82,6 +78,16 @@ async def chat_prompt(
         },
     )
     return ChatPrompt(await trio.to_thread.run_sync(special_tokens.split, rendered, marker))
+
+
+def _fitting(
+    messages: Sequence[Mapping[str, Any]], tools: ToolUse | None, chosen: ChosenFormat, template: str
+) -> list[ChatMessage]:
+    """`messages`, checked, with tools and calls as the template takes them."""
+    checked = check_messages(messages)
+    if chosen.is_native:
+        return native_messages(checked, chosen.format, template)
+    return describe_tools(checked, tools, chosen.format, template)
 
 
 @lru_cache(maxsize=64)

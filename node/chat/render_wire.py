@@ -18,4 +18,4 @@ RENDER_FRAME_SIZE_MAX = 16 * 2**20
 
 RENDER_TIMEOUT = 2.0
 """Seconds, of either kind. Templates take microseconds, the slowest known 20 ms for a hundred messages;
-grammars a few milliseconds, one of 128 large tools 0.2 s."""
+grammars 1 to 10 ms for each tool."""

@@ -10,6 +10,7 @@ that was killed, or died, is replaced at the next request.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import subprocess
 import sys
@@ -32,6 +33,10 @@ _START_TIMEOUT = 30.0
 _REAP_TIMEOUT = 5.0
 """Seconds for the system to clear away a killed child; it takes longer only where the kernel hangs."""
 
+_PASSED_MAX = 256
+"""Grammars that need no second check, for an agent sends the same tools with every turn. More than there are
+agents; 8 KB of hashes."""
+
 _OUT_OF_MEMORY = "ended its process: it took too much memory"
 
 # -P: a folder called `node` where somebody happens to start us is not ours.
@@ -44,6 +49,8 @@ class ChatRenderer(trio.abc.AsyncResource):
     def __init__(self) -> None:
         self._child: _Child | None = None
         self._turn = trio.Lock()
+        self._passed: dict[bytes, None] = {}
+        """Hashes of grammars that can be run, the one used last at the end."""
 
     async def render(self, template: str, values: Mapping[str, Any]) -> str:
         """What `template` makes of `values`. Cancelled: the child is ended, the next request gets a new one.
@@ -64,7 +71,13 @@ class ChatRenderer(trio.abc.AsyncResource):
           GrammarRefused: it cannot be, or to find out took longer than `RENDER_TIMEOUT` or too much memory.
           RendererUnavailable: as `render`, or grammars cannot be run here at all.
         """
-        await self._ask_of_grammar({"grammar": lark})
+        digest = hashlib.sha256(lark.encode()).digest()
+        if digest not in self._passed:
+            await self._ask_of_grammar({"grammar": lark})
+            if len(self._passed) == _PASSED_MAX:
+                del self._passed[next(iter(self._passed))]
+        self._passed[digest] = self._passed.pop(digest, None)
+        await trio.lowlevel.checkpoint()
 
     async def lark_of_gbnf(self, gbnf: str) -> str:
         """llama.cpp's kind of grammar in Lark. Cancelled, and raises: as `check_grammar`."""

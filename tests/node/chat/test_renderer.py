@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,27 @@ def test_a_grammar_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(GrammarRefused, match="longer than 0"):
             await renderer.check_grammar('start: %json {"type": "integer", "multipleOf": 999983}')
         assert not psutil.pid_exists(pid)
+
+    run(test)
+
+
+def test_a_grammar_that_passed_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llguidance")
+    monkeypatch.setattr("node.chat.renderer._PASSED_MAX", 2)
+
+    async def test(renderer: ChatRenderer) -> None:
+        asked = []
+        ask = renderer._ask
+
+        async def noted(request: Mapping[str, Any]) -> str:
+            asked.append(request["grammar"])
+            return await ask(request)
+
+        monkeypatch.setattr(renderer, "_ask", noted)
+        # "b" is the one used longest ago when "c" comes.
+        for letter in "abacacb":
+            await renderer.check_grammar(f'start: "{letter}"')
+        assert [grammar[-2] for grammar in asked] == list("abcb")
 
     run(test)
 
