@@ -41,19 +41,21 @@ def describe_tools(
 
 def _instructions(use: ToolUse, format_: ToolFormat) -> str:
     tools = "\n".join(json.dumps(tool.shape["function"], ensure_ascii=False) for tool in use.shown)
-    example = format_.written.text([("NAME", '{"PARAMETER": VALUE, ...}')])
-    several = " Several calls look like this:\n\n" + format_.written.text(
-        [("NAME", '{"PARAMETER": VALUE, ...}'), ("OTHER_NAME", "{...}")]
-    )
-    otherwise = (
-        "Now call a function." if use.is_forced else "If you need no function, answer in plain words instead."
-    )
-    return (
-        f"You can call functions. Each is described as JSON:\n\n{tools}\n\n"
-        f"To call one, answer with exactly this and nothing after it:\n\n{example}\n\n"
-        f"{several.lstrip() + chr(10) * 2 if use.calls_max > 1 else ''}"
-        f"You get the result in the next message. {otherwise}"
-    )
+    one, other = ("NAME", '{"PARAMETER": VALUE, ...}'), ("OTHER_NAME", "{...}")
+    paragraphs = [
+        "You can call functions. Each is described as JSON:",
+        tools,
+        "To call one, answer with exactly this and nothing after it:",
+        format_.written.text([one]),
+    ]
+    if use.calls_max > 1:
+        paragraphs += ["Several calls look like this:", format_.written.text([one, other])]
+    paragraphs.append("You get the result in the next message.")
+    if use.is_forced:
+        paragraphs.append("Now call a function.")
+    else:
+        paragraphs.append("If you need no function, answer in plain words instead.")
+    return "\n\n".join(paragraphs)
 
 
 def _in_words(message: ChatMessage, format_: ToolFormat, names: dict[str, str]) -> ChatMessage:

@@ -77,6 +77,11 @@ class AnswerRules:
     token_ids: Mapping[str, int] = field(default_factory=dict)
     """Of texts that are control tokens."""
 
+    @property
+    def may_be_text(self) -> bool:
+        """Nothing forces the answer into a form."""
+        return self.asked is None and (self.tools is None or not self.tools.is_forced)
+
 
 def answer_grammar(rules: AnswerRules) -> str | None:
     """The grammar in Lark, or None: the answer may be any text."""
@@ -91,17 +96,19 @@ def schema_grammar(tool: Tool) -> str:
 
 
 def _start(rules: AnswerRules) -> list[str]:
-    use = rules.tools
     answers = []
-    if use is None or not use.is_forced:
-        answers.append("asked" if rules.asked else "TEXT")
-    if use is not None:
-        answers += ["calls"] if use.is_forced or rules.asked else _calls_after_text(rules)
-    answer = " | ".join(answers)
-    # Where nothing is forced, a model may also run out of what it may say while it thinks.
-    unfinished = "THOUGHT | " if answers[0] == "TEXT" and rules.reasoning != "never" else ""
+    if rules.asked is not None:
+        answers.append("asked")
+    if rules.may_be_text:
+        answers.append("TEXT")
+    if rules.tools is not None:
+        answers += _calls_after_text(rules) if rules.may_be_text else ["calls"]
     first = {"never": "", "possible": "(think GAP?)?", "begun": "think GAP?"}[rules.reasoning]
-    lines = [f"start: {unfinished}{first} ({answer})"]
+    start = f"{first} ({' | '.join(answers)})"
+    if rules.may_be_text and rules.reasoning != "never":
+        # Where nothing is forced, a model may also stop while it thinks.
+        start = f"unfinished | {start}"
+    lines = [f"start: {start}"]
     return [*lines, f"asked: {rules.asked.rule}"] if rules.asked else lines
 
 
@@ -120,22 +127,26 @@ def _head(marker: str, rules: AnswerRules) -> str:
 def _reasoning_rules(rules: AnswerRules) -> list[str]:
     if rules.reasoning == "never":
         return []
-    begin = "" if rules.reasoning == "begun" else rf"{_BLANKS}{re.escape(THINK)}"
-    lines = [r"GAP: /[ \t\r\n]{1,4}/"]
-    if THINK_END in rules.token_ids:
-        opening = "" if rules.reasoning == "begun" else f"{_literal(THINK, rules)} "
-        return [*lines, f"THOUGHT: /{_ANY}/", f"think: {opening}THOUGHT? {_literal(THINK_END, rules)}"]
-    end = _regex_text(THINK_END)
-    return [*lines, f"THOUGHT: /{begin}{_ANY}/", f"think[lazy]: /{begin}{_ANY}{end}/"]
+    is_begun = rules.reasoning == "begun"
+    gap = r"GAP: /[ \t\r\n]{1,4}/"
+    if {THINK, THINK_END} <= rules.token_ids.keys():
+        opening = "" if is_begun else f"{_literal(THINK, rules)} "
+        end = _literal(THINK_END, rules)
+        thought = f"THOUGHT: /{_ANY}/"
+        return [gap, thought, f"unfinished: {opening}THOUGHT", f"think: {opening}THOUGHT? {end}"]
+    thought = _ANY if is_begun else f"{_BLANKS}{THINK}{_ANY}"
+    return [gap, f"unfinished: /{thought}/", f"think[lazy]: /{thought}{_regex_text(THINK_END)}/"]
 
 
 def _text_rules(rules: AnswerRules) -> list[str]:
-    """TEXT: anything in which, or after which, nothing else begins."""
+    """TEXT: anything in which nothing else begins; `head`: the same up to where a call does."""
+    if not rules.may_be_text:
+        return []
     read, start_marker = rules.format.read, rules.format.start_marker
     never = []
-    if rules.reasoning == "possible" and THINK not in rules.token_ids:
-        never.append(f"{_BLANKS}{re.escape(THINK)}{_ANY}")
-    if rules.tools is not None and start_marker:
+    if rules.reasoning == "possible":
+        never.append(f"{_BLANKS}{THINK}{_ANY}")
+    if start_marker:
         never.append(_regex_of_spec(f" {start_marker}") + _ANY)
         if rules.reasoning != "never":
             # Else what stands between reasoning and a call would be read as the beginning of a text.

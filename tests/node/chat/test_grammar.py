@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 from hypothesis import given, settings
@@ -166,6 +166,23 @@ def test_a_model_may_stop_while_it_thinks_where_nothing_is_forced() -> None:
     assert allows(AnswerRules(hermes, uses("auto"), reasoning="begun"), "Hm. <tool_call>")
     assert allows(AnswerRules(hermes, uses("auto"), reasoning="possible"), "<think>Hm. <tool_call>")
     assert not allows(AnswerRules(hermes, uses("required"), reasoning="begun"), "Hm.")
+
+
+@EVERY
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_tags_that_are_tokens_of_their_own_set_reasoning_apart(format_: ToolFormat, choice: str) -> None:
+    ids = {"<think>": CONTROL, "</think>": CONTROL + 1}
+    call, wrong = format_.written.text([F]), format_.written.text([("f", {})])
+    for mode, begin in (("possible", "<think>"), ("begun", "")):
+        rules = AnswerRules(format_, uses(choice), reasoning=cast(ReasoningMode, mode), token_ids=ids)
+        assert allows(rules, f"{begin}I could {wrong}</think>\n\n{call}")
+        assert allows(rules, f"{begin}</think>{call}")
+        assert not allows(rules, f"{begin}Hm.</think>{wrong}")
+        assert allows(rules, f"{begin}I could {wrong}") is (choice == "auto")
+        assert allows(rules, f"{begin}Hm.</think>Hello") is (choice == "auto")
+    rules = AnswerRules(format_, uses(choice), reasoning="possible", token_ids=ids)
+    assert allows(rules, call)
+    assert not allows(rules, wrong)
 
 
 @MODES
