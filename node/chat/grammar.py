@@ -1,9 +1,11 @@
 r"""What an answer may be, as a grammar in llguidance's Lark: reasoning, then text, or calls, or JSON.
 
-    start: (THOUGHT | think GAP? | ) (TEXT | head calls)      auto, in a family with a marker
-    head[lazy]: TEXT "<tool_call>"                            text up to the first marker
-    calls: call ("\n<tool_call>\n" call){0,15}
-    call: "{\"name\": \"f\", \"arguments\": " args_0 "}" ...   args_0: %json {schema}
+    start: unfinished | (think GAP?)? (TEXT | head calls_after_marker)
+    think[lazy]: /\s*<think>(?s:.*)<\/think>/
+    head[lazy]: TEXT "<tool_call>"
+    calls_after_marker: ("\n{\"name\": \"f\", \"arguments\": " args_0 "}\n</tool_call>") (more_0){0,15}
+    more_0: "\n<tool_call>\n{\"name\": \"f\", \"arguments\": " args_0 "}\n</tool_call>"
+    args_0: %json {...}                                       the same for each tool, in alternatives
 
 A lazy lexeme ends where it first can, so once a marker stands there, only a call of a
 tool with arguments that meet its schema goes on. After the calls the answer is over:

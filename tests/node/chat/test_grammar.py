@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 import pytest
@@ -20,11 +19,7 @@ from node.chat.grammar import AnswerRules, Asked, answer_grammar, schema_grammar
 from node.chat.grammar_library import check_grammar, lark_of_gbnf
 from node.chat.reasoning import ReasoningMode
 from node.chat.tools import ToolUse, check_tools
-
-llguidance = pytest.importorskip("llguidance")
-
-CONTROL = 257
-"""The first token that is no byte and no end."""
+from tests.node.chat.matching import CONTROL, matches
 
 ASKED = Asked.schema({"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]})
 Call: TypeAlias = tuple[str, dict[str, Any]]
@@ -41,22 +36,6 @@ THOUGHTS: Mapping[ReasoningMode, str] = {
     "begun": "I <tool_call> [TOOL_CALLS] [{</think>\n\n",
 }
 MODES = pytest.mark.parametrize("mode", list(THOUGHTS))
-
-
-class Vocabulary:
-    eos_token_id = 256
-    bos_token_id = None
-
-    def __init__(self, control: Sequence[str]) -> None:
-        self.tokens = [
-            *(bytes([byte]) for byte in range(256)),
-            b"<eos>",
-            *(text.encode() for text in control),
-        ]
-        self.special_token_ids = list(range(256, len(self.tokens)))
-
-    def __call__(self, text: bytes | str) -> list[int]:
-        return list(text.encode() if isinstance(text, str) else text)
 
 
 def tool(name: str, parameters: dict[str, Any], *, strict: bool | None = None) -> dict[str, Any]:
@@ -79,21 +58,6 @@ def allows(rules: AnswerRules, text: str) -> bool:
     """Whether `text` is a whole answer."""
     grammar = answer_grammar(rules)
     return grammar is None or matches(grammar, text, rules.token_ids)
-
-
-@lru_cache(maxsize=4)
-def matcher_of(grammar: str, control: tuple[str, ...]) -> Any:
-    tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(Vocabulary(control)))
-    matcher = llguidance.LLMatcher(tokenizer, grammar, log_level=0)
-    assert not matcher.is_error(), matcher.get_error()
-    return matcher
-
-
-def matches(grammar: str, text: str, ids: Mapping[str, int]) -> bool:
-    matcher = matcher_of(grammar, tuple(ids)).deep_copy()
-    pieces = re.split(f"({'|'.join(map(re.escape, ids))})", text) if ids else [text]
-    tokens = [token for piece in pieces for token in ([ids[piece]] if piece in ids else piece.encode())]
-    return bool(matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting())
 
 
 def test_nothing_asked_is_nothing_to_hold_to() -> None:
