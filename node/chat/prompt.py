@@ -9,9 +9,13 @@ from typing import Any, Protocol
 
 import trio
 
-from node.chat.messages import check_messages
+from node.chat.described_tools import describe_tools
+from node.chat.formats.choice import ChosenFormat, choose_format
+from node.chat.messages import ChatMessage, check_messages
+from node.chat.native_calls import native_messages
 from node.chat.plain_prompt import PLAIN_STOPS, plain_prompt
 from node.chat.template import SpecialTokens
+from node.chat.tools import ToolUse
 from node.engine.wire import ModelFacts, PromptPart
 
 
@@ -30,6 +34,11 @@ class ChatPrompt:
     stops: tuple[str, ...] = ()
     """Where an answer to this prompt ends, besides the model's own end."""
 
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(part.text for part in self.parts)
+
 
 async def chat_prompt(
     messages: Sequence[Mapping[str, Any]],
@@ -37,32 +46,48 @@ async def chat_prompt(
     *,
     template: str | None,
     renderer: Renders,
+    tools: ToolUse | None = None,
+    chosen: ChosenFormat | None = None,
 ) -> ChatPrompt:
     """The prompt that `messages` are for the model of `facts`; `template` goes before the model's own.
+
+    `tools` are shown as `chosen` says; None: as the template tells.
 
     Raises:
       BadMessages, TemplateFailed, RendererUnavailable: as their names say.
     """
-    checked = check_messages(messages)
-    template = template or facts.chat_template
+    template = template or facts.chat_template or ""
+    chosen = chosen or choose_format(template)
+    # In threads: a large vocabulary, or megabytes of JSON or of tokens in a message, take up to seconds.
+    checked = await trio.to_thread.run_sync(_fitting, messages, tools, chosen, template)
     if not template:
         return ChatPrompt((PromptPart(plain_prompt(checked), parse_special=False),), PLAIN_STOPS)
-    # In threads: a large vocabulary or a message full of tokens takes up to seconds.
+    shown = [tool.shape for tool in tools.shown] if tools and chosen.is_native else []
     special_tokens = await trio.to_thread.run_sync(_special_tokens, facts.special_tokens)
-    protected, marker = await trio.to_thread.run_sync(special_tokens.protect, checked, template)
+    written, marker = await trio.to_thread.run_sync(special_tokens.protect, [*checked, *shown], template)
     rendered = await renderer.render(
         template,
         {
-            "messages": protected,
+            "messages": written[: len(checked)],
             "add_generation_prompt": True,
             "bos_token": facts.bos,
             "eos_token": facts.eos,
             # Templates ask for these without asking first whether they are there.
-            "tools": None,
+            "tools": written[len(checked) :] or None,
             "documents": None,
         },
     )
     return ChatPrompt(await trio.to_thread.run_sync(special_tokens.split, rendered, marker))
+
+
+def _fitting(
+    messages: Sequence[Mapping[str, Any]], tools: ToolUse | None, chosen: ChosenFormat, template: str
+) -> list[ChatMessage]:
+    """`messages`, checked, with tools and calls as the template takes them."""
+    checked = check_messages(messages)
+    if chosen.is_native:
+        return native_messages(checked, chosen.format, template)
+    return describe_tools(checked, tools, chosen.format, template)
 
 
 @lru_cache(maxsize=64)

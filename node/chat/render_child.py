@@ -1,6 +1,6 @@
-"""The process that renders chat templates: `python -m node.chat.render_child`.
+"""The process that renders chat templates and tries grammars: `python -m node.chat.render_child`.
 
-A template may loop or grow as it likes here: the node kills this process when time is
+Either may loop or grow as it likes here: the node kills this process when time is
 over, memory is capped where the system can, and a watchdog ends the process even when
 the node is gone. Speaks `render_wire.py` on stdin and stdout.
 """
@@ -24,6 +24,8 @@ from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from node.chat.errors import GrammarRefused, RendererUnavailable
+from node.chat.grammar_library import check_grammar, lark_of_gbnf
 from node.chat.render_wire import RENDER_FRAME_SIZE_MAX, RENDER_TIMEOUT
 from p2p.errors import FrameTooLarge
 from p2p.framing import FrameDecoder, encode_frame
@@ -99,6 +101,21 @@ def render(compile_template: Callable[[str], Template], request: Mapping[str, An
         return {"error": str(error) or type(error).__name__}
 
 
+def try_grammar(request: Mapping[str, Any]) -> dict[str, str]:
+    """The same for a request about a grammar; `{"unavailable": ...}` where none can be run."""
+    try:
+        if "gbnf" in request:
+            return {"text": lark_of_gbnf(request["gbnf"])}
+        check_grammar(request["grammar"])
+    except MemoryError:
+        return {"error": "it takes too much memory"}
+    except GrammarRefused as error:
+        return {"error": str(error)}
+    except RendererUnavailable as error:
+        return {"unavailable": str(error)}
+    return {"text": ""}
+
+
 def main() -> None:
     # Ctrl-C in a terminal reaches every process in it; the node decides what ends when.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -112,7 +129,7 @@ def main() -> None:
     while data := requests.read1(2**16):
         for request in decoder.feed_untrusted(data):
             faulthandler.dump_traceback_later(_WATCHDOG_TIMEOUT, exit=True)
-            answer = render(compile_template, request)
+            answer = render(compile_template, request) if "template" in request else try_grammar(request)
             faulthandler.cancel_dump_traceback_later()
             _write(answers, answer)
 

@@ -4,6 +4,10 @@
       | <-------------- ready -- |    once: jinja2 is imported
       | -- template, values ---> |
       | <--------------- text -- |    or error: what went wrong, in the template's words
+      | -- grammar ------------> |    in Lark: can it be run?
+      | <--------------- text -- |    empty; or error: why not, in one line; or unavailable: no library
+      | -- gbnf ---------------> |
+      | <--------------- text -- |    the same in Lark; or error
       | -- end of stdin -------> |    exit
 
 One request at a time. Both ends come from one installation: there are no versions.
@@ -13,4 +17,5 @@ RENDER_FRAME_SIZE_MAX = 16 * 2**20
 """Bytes; as much as an engine takes as a prompt."""
 
 RENDER_TIMEOUT = 2.0
-"""Seconds. Templates take microseconds, the slowest known 20 ms for a hundred messages."""
+"""Seconds, of either kind. Templates take microseconds, the slowest known 20 ms for a hundred messages;
+grammars 1 to 10 ms for each tool."""

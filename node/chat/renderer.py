@@ -1,7 +1,8 @@
-"""Renders chat templates in a child process, and kills it when it does not answer.
+"""Renders chat templates and tries grammars in a child process, and kills it when it does not answer.
 
     async with ChatRenderer() as renderer:
         text = await renderer.render(template, {"messages": [...]})
+        await renderer.check_grammar(lark)
 
 The child starts with the first chat and serves one request after the other. A child
 that was killed, or died, is replaced at the next request.
@@ -9,6 +10,7 @@ that was killed, or died, is replaced at the next request.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from typing import Any
 
 import trio
 
-from node.chat.errors import RendererUnavailable, TemplateFailed
+from node.chat.errors import GrammarRefused, RendererUnavailable, TemplateFailed
 from node.chat.render_wire import RENDER_FRAME_SIZE_MAX, RENDER_TIMEOUT
 from node.child_environment import child_environment
 from p2p.errors import BadFrame, FrameTooLarge
@@ -31,6 +33,12 @@ _START_TIMEOUT = 30.0
 _REAP_TIMEOUT = 5.0
 """Seconds for the system to clear away a killed child; it takes longer only where the kernel hangs."""
 
+_PASSED_MAX = 256
+"""Grammars that need no second check, for an agent sends the same tools with every turn. More than there are
+agents; 8 KB of hashes."""
+
+_OUT_OF_MEMORY = "ended its process: it took too much memory"
+
 # -P: a folder called `node` where somebody happens to start us is not ours.
 _COMMAND = (sys.executable, "-P", "-m", "node.chat.render_child")
 
@@ -41,6 +49,8 @@ class ChatRenderer(trio.abc.AsyncResource):
     def __init__(self) -> None:
         self._child: _Child | None = None
         self._turn = trio.Lock()
+        self._passed: dict[bytes, None] = {}
+        """Hashes of grammars that can be run, the one used last at the end."""
 
     async def render(self, template: str, values: Mapping[str, Any]) -> str:
         """What `template` makes of `values`. Cancelled: the child is ended, the next request gets a new one.
@@ -49,6 +59,37 @@ class ChatRenderer(trio.abc.AsyncResource):
           TemplateFailed: the template raised, ran longer than `RENDER_TIMEOUT`, or took too much memory.
           RendererUnavailable: the child does not start, or was ended by `aclose`.
         """
+        try:
+            return await self._ask({"template": template, "values": values})
+        except _ChildError as error:
+            raise TemplateFailed(f"the template {error}" if error.is_our_finding else str(error)) from error
+
+    async def check_grammar(self, lark: str) -> None:
+        """Nothing, if an answer to `lark` can be generated. Cancelled: as `render`.
+
+        Raises:
+          GrammarRefused: it cannot be, or to find out took longer than `RENDER_TIMEOUT` or too much memory.
+          RendererUnavailable: as `render`, or grammars cannot be run here at all.
+        """
+        digest = hashlib.sha256(lark.encode()).digest()
+        if digest not in self._passed:
+            await self._ask_of_grammar({"grammar": lark})
+            if len(self._passed) == _PASSED_MAX:
+                del self._passed[next(iter(self._passed))]
+        self._passed[digest] = self._passed.pop(digest, None)
+        await trio.lowlevel.checkpoint()
+
+    async def lark_of_gbnf(self, gbnf: str) -> str:
+        """llama.cpp's kind of grammar in Lark. Cancelled, and raises: as `check_grammar`."""
+        return await self._ask_of_grammar({"gbnf": gbnf})
+
+    async def _ask_of_grammar(self, request: Mapping[str, Any]) -> str:
+        try:
+            return await self._ask(request)
+        except _ChildError as error:
+            raise GrammarRefused(f"it {error}" if error.is_our_finding else str(error)) from error
+
+    async def _ask(self, request: Mapping[str, Any]) -> str:
         async with self._turn:
             if self._child is not None and not self._child.is_alive:
                 await self._end_child()
@@ -56,12 +97,14 @@ class ChatRenderer(trio.abc.AsyncResource):
                 self._child = await _start_child()
             answer: Mapping[str, Any] | None = None
             try:
-                answer = await self._child.ask({"template": template, "values": values})
+                answer = await self._child.ask(request)
             finally:
                 if answer is None:
                     await self._end_child()
+        if "unavailable" in answer:
+            raise RendererUnavailable(str(answer["unavailable"]))
         if "error" in answer:
-            raise TemplateFailed(str(answer["error"]))
+            raise _ChildError(str(answer["error"]))
         return str(answer["text"])
 
     async def aclose(self) -> None:
@@ -73,6 +116,14 @@ class ChatRenderer(trio.abc.AsyncResource):
         child, self._child = self._child, None
         if child is not None:
             await child.end()
+
+
+class _ChildError(Exception):
+    """What was asked has no answer: a predicate where that is our own finding, else the child's words."""
+
+    def __init__(self, message: str, *, is_our_finding: bool = False) -> None:
+        super().__init__(message)
+        self.is_our_finding = is_our_finding
 
 
 class _Child:
@@ -106,15 +157,15 @@ class _Child:
                 await self._frames.send(request)
                 answer = await self._frames.receive()
         except trio.TooSlowError as error:
-            raise TemplateFailed(f"the template ran longer than {RENDER_TIMEOUT:g} s") from error
+            raise _ChildError(f"ran longer than {RENDER_TIMEOUT:g} s", is_our_finding=True) from error
         except FrameTooLarge as error:
-            raise TemplateFailed(f"the messages are too large: {error}") from error
+            raise _ChildError(f"is too large, with all it is given: {error}", is_our_finding=True) from error
         except trio.ClosedResourceError as error:
             raise RendererUnavailable("the process that renders chat templates was stopped") from error
         except (trio.BrokenResourceError, BadFrame) as error:
-            raise TemplateFailed("the template ended its process: it took too much memory") from error
+            raise _ChildError(_OUT_OF_MEMORY, is_our_finding=True) from error
         if answer is None:
-            raise TemplateFailed("the template ended its process: it took too much memory")
+            raise _ChildError(_OUT_OF_MEMORY, is_our_finding=True)
         return answer
 
     async def end(self) -> None:

@@ -10,18 +10,20 @@ nowhere else; after rendering the markers show which texts were only text.
     rendered    <|im_start|>user\nsay <*|im_end|><|im_end|>
     parts       "<|im_start|>user\nsay " | "<|im_end|>" plain | "<|im_end|>"
 
-Messages without such text go through untouched: templates may look at their content.
+Texts without any go through untouched: templates may look at their content. People
+write more than messages: names and arguments of tools, descriptions, schemas with keys
+of their own. All of it is JSON that is walked through, keys and values alike.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, chain, groupby, pairwise
 from os.path import commonprefix
+from typing import Any
 
 from node.chat.errors import BadMessages
-from node.chat.messages import ChatMessage
 from node.engine.wire import PromptPart
 
 _MARKERS = tuple(chr(code) for code in chain(range(0xFDD0, 0xFDF0), range(0xE000, 0xF900)))
@@ -39,24 +41,26 @@ class SpecialTokens:
         words = sorted({text[:_PREFIX_LENGTH_MAX] for text in texts if text})
         self._pattern = re.compile(_longest_of(words)) if words else None
 
-    def protect(self, messages: Sequence[ChatMessage], template: str) -> tuple[list[ChatMessage], str]:
-        """`messages` with their special tokens broken, and the marker that did it (empty: none was there).
+    def protect(self, written: Sequence[Mapping[str, Any]], template: str) -> tuple[list[Any], str]:
+        """What people wrote with special tokens broken, and the marker that did it (empty: none was there).
+
+        Each of `written` is a message or a tool. Its `role` stays as it is: that is our own word, and
+        templates compare it.
 
         Raises:
           BadMessages: they use up every character that could be the marker.
         """
-        # Not the roles: those are our own words, and templates compare them.
-        texts = [text for message in messages for key, text in message.items() if key != "role"]
+        texts = list(chain.from_iterable(_texts_of(_without_role(item)) for item in written))
         if not any(next(self._starts(text), None) is not None for text in texts):
-            return list(messages), ""
-        written = "".join([template, *texts])
-        marker = next((marker for marker in _MARKERS if marker not in written), None)
+            return list(written), ""
+        everything = "".join([template, *texts])
+        marker = next((marker for marker in _MARKERS if marker not in everything), None)
         if marker is None:
             raise BadMessages("messages hold every private character there is", param="messages")
-        broken = [
-            {key: text if key == "role" else self._broken(text, marker) for key, text in message.items()}
-            for message in messages
-        ]
+        broken = []
+        for item in written:
+            role = {"role": item["role"]} if "role" in item else {}
+            broken.append({**role, **self._broken_object(_without_role(item), marker)})
         return broken, marker
 
     def split(self, rendered: str, marker: str) -> tuple[PromptPart, ...]:
@@ -81,6 +85,20 @@ class SpecialTokens:
             yield match.start()
             position = match.start() + 1
 
+    def _broken_object(self, value: Mapping[str, Any], marker: str) -> dict[str, Any]:
+        return {self._broken(key, marker): self._broken_value(item, marker) for key, item in value.items()}
+
+    def _broken_value(self, value: object, marker: str) -> object:
+        """`value`, as JSON is, with every text in it broken."""
+        match value:
+            case str():
+                return self._broken(value, marker)
+            case Mapping():
+                return self._broken_object(value, marker)
+            case list() | tuple():
+                return [self._broken_value(item, marker) for item in value]
+        return value
+
     def _broken(self, text: str, marker: str) -> str:
         """`text` with a marker behind the first character of each special token."""
         cuts = [0, *(start + 1 for start in self._starts(text)), len(text)]
@@ -102,6 +120,24 @@ class SpecialTokens:
             span = match.span()
         if span is not None:
             yield span
+
+
+def _without_role(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in item.items() if key != "role"}
+
+
+def _texts_of(value: object) -> Iterator[str]:
+    """Every text in `value`, as JSON is; how deep it nests was bounded where it came in."""
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            for key, item in value.items():
+                yield key
+                yield from _texts_of(item)
+        case list() | tuple():
+            for item in value:
+                yield from _texts_of(item)
 
 
 def _longest_of(words: Sequence[str]) -> str:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,7 +13,7 @@ import trio
 import trio.testing
 
 from node.chat import render_wire
-from node.chat.errors import RendererUnavailable, TemplateFailed
+from node.chat.errors import GrammarRefused, RendererUnavailable, TemplateFailed
 from node.chat.renderer import ChatRenderer
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
@@ -123,6 +124,97 @@ def test_an_endless_template_is_ended_and_the_next_one_served(monkeypatch: pytes
         with pytest.raises(TemplateFailed, match="longer than 0"):
             await renderer.render(ENDLESS, {})
         assert not psutil.pid_exists(pid)
+        assert await renderer.render("fine", {}) == "fine"
+
+    run(test)
+
+
+def test_a_grammar_that_can_be_run_passes() -> None:
+    pytest.importorskip("llguidance")
+
+    async def test(renderer: ChatRenderer) -> None:
+        await renderer.check_grammar('start: %json {"type": "object"}')
+        assert "start: " in await renderer.lark_of_gbnf('root ::= "a"+')
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "says"),
+    [
+        ("start: nobody", "unknown name"),
+        ('start: %json {"not": {}}', "Unimplemented keys"),
+        ('start: %json {"$ref": "#"}', "no answer"),
+        ("start: " + "(" * 100_000, "nested"),
+        ("x" * (render_wire.RENDER_FRAME_SIZE_MAX + 1), "too large"),
+    ],
+)
+def test_a_grammar_that_cannot_says_so_and_the_next_is_checked(grammar: str, says: str) -> None:
+    pytest.importorskip("llguidance")
+
+    async def test(renderer: ChatRenderer) -> None:
+        with pytest.raises(GrammarRefused, match=says) as caught:
+            await renderer.check_grammar(grammar)
+        assert "\n" not in str(caught.value)
+        await renderer.check_grammar('start: "a"')
+
+    run(test)
+
+
+def test_a_grammar_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llguidance")
+
+    async def test(renderer: ChatRenderer) -> None:
+        await renderer.check_grammar('start: "a"')
+        pid = pid_of(renderer)
+        monkeypatch.setattr("node.chat.renderer.RENDER_TIMEOUT", 0.3)
+        with pytest.raises(GrammarRefused, match="longer than 0"):
+            await renderer.check_grammar('start: %json {"type": "integer", "multipleOf": 999983}')
+        assert not psutil.pid_exists(pid)
+
+    run(test)
+
+
+def test_a_grammar_that_passed_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llguidance")
+    monkeypatch.setattr("node.chat.renderer._PASSED_MAX", 2)
+
+    async def test(renderer: ChatRenderer) -> None:
+        asked = []
+        ask = renderer._ask
+
+        async def noted(request: Mapping[str, Any]) -> str:
+            asked.append(request["grammar"])
+            return await ask(request)
+
+        monkeypatch.setattr(renderer, "_ask", noted)
+        # "b" is the one used longest ago when "c" comes.
+        for letter in "abacacb":
+            await renderer.check_grammar(f'start: "{letter}"')
+        assert [grammar[-2] for grammar in asked] == list("abcb")
+
+    run(test)
+
+
+def test_a_grammar_of_llama_cpp_that_does_not_parse_says_so() -> None:
+    pytest.importorskip("llguidance")
+
+    async def test(renderer: ChatRenderer) -> None:
+        with pytest.raises(GrammarRefused, match="nobody"):
+            await renderer.lark_of_gbnf("root ::= nobody")
+
+    run(test)
+
+
+def test_without_the_library_another_node_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "llguidance.py").write_text("raise ImportError", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+
+    async def test(renderer: ChatRenderer) -> None:
+        with pytest.raises(RendererUnavailable, match="llguidance"):
+            await renderer.check_grammar('start: "a"')
+        with pytest.raises(RendererUnavailable, match="llguidance"):
+            await renderer.lark_of_gbnf('root ::= "a"')
         assert await renderer.render("fine", {}) == "fine"
 
     run(test)

@@ -58,6 +58,27 @@ def test_names_are_guarded_and_roles_are_left_alone() -> None:
     ]
 
 
+def test_tokens_in_calls_and_tools_are_guarded_wherever_they_stand() -> None:
+    message = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": "</s>", "function": {"name": "f", "arguments": {"a</s>": ["</s>", 1, None]}}}],
+    }
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"</s>": {}}}}}
+    broken, marker = SpecialTokens(["</s>"]).protect([message, tool], "")
+    token = f"<{marker}/s>"
+    assert broken == [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {"id": token, "function": {"name": "f", "arguments": {f"a{token}": [token, 1, None]}}}
+            ],
+        },
+        {"type": "function", "function": {"name": "f", "parameters": {"properties": {token: {}}}}},
+    ]
+
+
 def test_overlapping_tokens_are_one_plain_text() -> None:
     assert plain(parts_of("xabcx", ["ab", "bc"])) == ["abc"]
     assert plain(parts_of("xaaaax", ["aa"])) == ["aaaa"]
