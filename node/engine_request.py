@@ -9,6 +9,8 @@ Pure.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
+from dataclasses import fields, replace
 
 from federation.backend import InferenceRequest, Sampling
 from federation.errors import BadRequest
@@ -25,6 +27,30 @@ _TOKEN_ID_MAX = 2**31 - 1
 """What llama.cpp can hold; the engine knows the model's vocabulary."""
 
 
+_CHOICES_MAX = 128
+"""OpenAI's own bound; how many slots there are, the engine knows."""
+
+_TOP_LOGPROBS_MAX = 20
+"""OpenAI's own bound. Each is sent with every token."""
+
+_BIAS_MAX = 100.0
+"""OpenAI's own bound: it bans or forces a token."""
+
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "temperature": (0, 100),
+    "top_k": (0, _TOKEN_ID_MAX),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    # Dividing by nothing, or by less than nothing, orders nothing.
+    "repeat_penalty": (0.01, 100),
+    "repeat_last_n": (-1, _TOKEN_ID_MAX),
+    "presence_penalty": (-100, 100),
+    "frequency_penalty": (-100, 100),
+}
+"""From the least to the most that means anything; clients are held to OpenAI's own by the API."""
+
+
 def require_servable(request: InferenceRequest) -> None:
     """Raises BadRequest, with the field's name, if no engine could serve `request`. Looks at no model."""
     if not 0 < request.timeout < math.inf:
@@ -35,18 +61,25 @@ def require_servable(request: InferenceRequest) -> None:
         raise BadRequest(
             f"stop takes at most {_STOPS_MAX} texts of 1 to {_STOP_LENGTH_MAX} characters", param="stop"
         )
+    if not 1 <= request.choices <= _CHOICES_MAX:
+        raise BadRequest(f"n must be from 1 to {_CHOICES_MAX}", param="n")
+    if request.top_logprobs is not None and not 0 <= request.top_logprobs <= _TOP_LOGPROBS_MAX:
+        raise BadRequest(f"top_logprobs must be from 0 to {_TOP_LOGPROBS_MAX}", param="top_logprobs")
     _require_sane(request.sampling)
 
 
 def _require_sane(sampling: Sampling) -> None:
-    for name, value, maximum in (
-        ("temperature", sampling.temperature, 100.0),
-        ("top_p", sampling.top_p, 1.0),
-        ("min_p", sampling.min_p, 1.0),
-        ("top_k", sampling.top_k, _TOKEN_ID_MAX),
-    ):
-        if value is not None and not 0 <= value <= maximum:
-            raise BadRequest(f"{name} must be from 0 to {maximum:g}", param=name)
+    for name, (minimum, maximum) in _RANGES.items():
+        value = getattr(sampling, name)
+        # NaN is in no range.
+        if value is not None and not minimum <= value <= maximum:
+            raise BadRequest(f"{name} must be from {minimum:g} to {maximum:g}", param=name)
+    for token, bias in (sampling.logit_bias or {}).items():
+        if not 0 <= token <= _TOKEN_ID_MAX or not -_BIAS_MAX <= bias <= _BIAS_MAX:
+            raise BadRequest(
+                f"logit_bias takes token ids, and numbers from -{_BIAS_MAX:g} to {_BIAS_MAX:g}",
+                param="logit_bias",
+            )
 
 
 def completion_prompt(request: InferenceRequest) -> tuple[PromptPart, ...] | tuple[int, ...]:
@@ -66,11 +99,15 @@ def engine_request(
     request: InferenceRequest,
     settings: ModelSettings,
     prompt: tuple[PromptPart, ...] | tuple[int, ...],
+    *,
     stops: tuple[str, ...] = (),
+    grammar: str | None = None,
+    shown: Collection[str] = (),
 ) -> GenerateRequest:
     """`request` as an engine takes it: what it leaves open is as `settings` say.
 
-    `stops` are where an answer to this prompt ends anyway.
+    `stops` are where an answer to this prompt ends anyway, `grammar` what it is held to, and `shown`
+    the control tokens that are part of its text.
     """
     return GenerateRequest(
         prompt=prompt,
@@ -79,14 +116,16 @@ def engine_request(
         # Without duplicates, in this order, so that one request is always the same request.
         stop=tuple(dict.fromkeys((*request.stop, *settings.stop, *stops))),
         ignore_eos=request.ignore_eos,
+        choices=request.choices,
+        top_logprobs=request.top_logprobs,
+        grammar=grammar or "",
+        shown=tuple(sorted(shown)),
+        suffix=request.suffix or None,
+        is_echoed=request.is_echoed,
+        resume=request.resume,
     )
 
 
 def _filled(sampling: Sampling, defaults: Sampling) -> Sampling:
-    return Sampling(
-        temperature=defaults.temperature if sampling.temperature is None else sampling.temperature,
-        top_k=defaults.top_k if sampling.top_k is None else sampling.top_k,
-        top_p=defaults.top_p if sampling.top_p is None else sampling.top_p,
-        min_p=defaults.min_p if sampling.min_p is None else sampling.min_p,
-        seed=defaults.seed if sampling.seed is None else sampling.seed,
-    )
+    open_ones = {each.name for each in fields(sampling) if getattr(sampling, each.name) is None}
+    return replace(sampling, **{name: getattr(defaults, name) for name in open_ones})

@@ -12,7 +12,7 @@ worker. A model that cannot run is still listed, with the reason.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -22,11 +22,20 @@ from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceReques
 from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Failed, Refused
 from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord
-from node.chat.errors import BadMessages, RendererUnavailable, TemplateFailed
-from node.chat.prompt import chat_prompt
+from node.answer_reader import AnswerReader
+from node.chat.answer_parser import AnswerParser
+from node.chat.errors import BadChat, RendererUnavailable, TemplateFailed
+from node.chat.preparation import MARKER_TEXTS, ModelTraits, completion_grammar, prepare_chat
 from node.chat.renderer import ChatRenderer
 from node.engine.engine import Engine
-from node.engine.errors import EngineBusy, EngineFailed, EngineUnavailable, PromptRefused, PromptTooLong
+from node.engine.errors import (
+    EngineBusy,
+    EngineFailed,
+    EngineUnavailable,
+    OtherPrompt,
+    PromptRefused,
+    PromptTooLong,
+)
 from node.engine.wire import GenerateRequest
 from node.engine_request import completion_prompt, engine_request, require_servable
 from node.models.definition import ModelDefinition
@@ -150,7 +159,8 @@ class Worker:
             trio.CancelScope(deadline=deadline) as patience,
         ):
             engine = await model.ready()
-            async with engine.generate(await self._engine_request(request, model, engine)) as generation:
+            asked, parsers = await self._prepare(request, model, engine)
+            async with engine.generate(asked) as generation:
                 if patience.cancel_called:
                     raise DeadlineExceeded("the request's time was over before it was accepted")
                 # From here on the events keep the deadline: it must not cancel what the reader does besides.
@@ -159,22 +169,38 @@ class Worker:
                     served_by=self._me,
                     prompt_sha256=generation.prompt_sha256,
                     prompt_tokens=generation.prompt_tokens,
-                    events=_Events(generation.events, deadline, model.speeds),
+                    events=_Events(
+                        generation.events, deadline, model.speeds, AnswerReader(parsers, generation.resumed)
+                    ),
                 )
         if patience.cancelled_caught:
             raise DeadlineExceeded("the request's time was over before it was accepted")
 
-    async def _engine_request(
+    async def _prepare(
         self, request: InferenceRequest, model: ServedModel, engine: Engine
-    ) -> GenerateRequest:
+    ) -> tuple[GenerateRequest, list[AnswerParser]]:
+        """What the engine is asked, and what reads each choice of a chat."""
         settings = model.definition.settings
         if request.kind == "completion":
-            return engine_request(request, settings, completion_prompt(request))
-        assert engine.facts is not None, "an engine that is ready knows its model"
-        prompt = await chat_prompt(
-            request.messages, engine.facts, template=settings.chat_template, renderer=self._renderer
+            grammar = await completion_grammar(request.constraint, self._renderer)
+            return engine_request(request, settings, completion_prompt(request), grammar=grammar), []
+        facts = engine.facts
+        assert facts is not None, "an engine that is ready knows its model"
+        token_ids = dict(zip(facts.special_tokens, facts.special_ids, strict=True))
+        traits = ModelTraits(
+            settings.chat_template,
+            token_ids={text: token_ids[text] for text in MARKER_TEXTS if text in token_ids},
         )
-        return engine_request(request, settings, prompt.parts, prompt.stops)
+        chat = await prepare_chat(request, facts, traits, self._renderer)
+        asked = engine_request(
+            request,
+            settings,
+            chat.prompt.parts,
+            stops=chat.prompt.stops,
+            grammar=chat.grammar,
+            shown=chat.shown_control_texts,
+        )
+        return asked, [chat.parser(choice) for choice in range(request.choices)]
 
     async def _run_after(self, former: ServedModel | None, model: ServedModel) -> None:
         # Not both at once: the memory may hold one only.
@@ -232,10 +258,15 @@ class Worker:
 class _Events:
     """What an engine generates, as long as somebody wants it. Its end tells how fast that was."""
 
-    def __init__(self, events: AsyncIterator[AnswerEvent], deadline: float, speeds: Speeds) -> None:
+    def __init__(
+        self, events: AsyncIterator[AnswerEvent], deadline: float, speeds: Speeds, reader: AnswerReader
+    ) -> None:
         self._events = events
         self._deadline = deadline
         self._speeds = speeds
+        self._reader = reader
+        self._read: deque[AnswerEvent] = deque()
+        """What comes next; more than one at the end only."""
         self._has_begun = False
         self._waited = 0.0
         """Seconds our reader spent waiting here since the first token."""
@@ -244,6 +275,11 @@ class _Events:
         return self
 
     async def __anext__(self) -> AnswerEvent:
+        if not self._read:
+            self._read.extend(self._reader.read(await self._next()))
+        return self._read.popleft()
+
+    async def _next(self) -> AnswerEvent:
         asked_at = trio.current_time()
         try:
             with trio.fail_at(self._deadline):
@@ -267,14 +303,16 @@ def _refusals(model: ServedModel) -> Iterator[None]:
     """What keeps `model` from accepting a request, as the federation calls it."""
     try:
         yield
-    except BadMessages as error:
+    except BadChat as error:
         raise BadRequest(str(error), param=error.param) from error
     except TemplateFailed as error:
         raise BadRequest(f"the model's chat template failed: {error}", param="messages") from error
     except PromptTooLong as error:
         raise ContextTooLong(str(error)) from error
+    except OtherPrompt as error:
+        raise Refused("resume_mismatch", str(error)) from error
     except PromptRefused as error:
-        raise BadRequest(str(error)) from error
+        raise BadRequest(str(error), param=error.param or None) from error
     except EngineBusy as error:
         raise Refused("busy", str(error), load=model.load()) from error
     except (EngineFailed, EngineUnavailable, RendererUnavailable) as error:

@@ -115,6 +115,23 @@ async def prepare_chat(
     return PreparedChat(prompt, rules, request.request_id, grammar)
 
 
+async def completion_grammar(constraint: Constraint | None, renderer: RendersAndChecks) -> str | None:
+    """What a raw completion is held to: there, nothing is known of reasoning or tools.
+
+    Raises:
+      BadConstraint: it cannot be enforced.
+      RendererUnavailable: as its name says.
+    """
+    asked = await _asked(constraint, renderer)
+    if asked is None:
+        return None
+    rules = AnswerRules(FORMATS["generic"], asked=asked)
+    grammar = await trio.to_thread.run_sync(answer_grammar, rules)
+    assert grammar is not None
+    await _check(grammar, rules, constraint, renderer)
+    return grammar
+
+
 def _tools(request: InferenceRequest, chosen: ChosenFormat, template: str) -> ToolUse | None:
     tools = check_tools(
         request.tools, request.tool_choice, allows_parallel=request.allows_parallel_tool_calls

@@ -162,13 +162,15 @@ class LlamaModel:
 
     def _facts(self, context_size: int) -> ModelFacts:
         template = llama_cpp.llama_model_chat_template(self._model, None)
+        special = {token: text for token in self._special if (text := self._token_text(token))}
         return ModelFacts(
             context_size=context_size,
             vocab_size=self._vocab_size,
             chat_template=template.decode(errors="replace") if template else None,
             bos=self._token_text(llama_cpp.llama_vocab_bos(self._vocab)),
             eos=self._token_text(llama_cpp.llama_vocab_eos(self._vocab)),
-            special_tokens=tuple(filter(None, map(self._token_text, self._special))),
+            special_tokens=tuple(special.values()),
+            special_ids=tuple(special),
         )
 
     def _token_text(self, token: int) -> str:

@@ -158,6 +158,7 @@ class StepLoop:
 
     def _new_choice(self, sequence_id: SequenceId, request: GenerateRequest, prompt: Sequence[int]) -> Choice:
         banned = self._model.ends if request.ignore_eos else ()
+        piece = self._piece_showing(request.shown)
         seed = request.sampling.seed
         sampler = Sampler(
             rules=Rules.of(request.sampling),
@@ -166,7 +167,7 @@ class StepLoop:
             seed=self._new_seed() if seed is None else seed,
             choice=sequence_id[1],
             top_logprobs=request.top_logprobs,
-            piece=self._model.piece,
+            piece=piece,
         )
         room = self._model.facts.context_size - len(prompt)
         return Choice(
@@ -175,8 +176,17 @@ class StepLoop:
             TextStream(tuple(filter(None, request.stop))),
             length_max=room if request.max_tokens is None else min(request.max_tokens, room),
             is_end=self._model.ends.__contains__,
-            piece=self._model.piece,
+            piece=piece,
         )
+
+    def _piece_showing(self, shown: Collection[str]) -> Callable[[int], bytes]:
+        """The bytes of a token, those of control tokens in `shown` too."""
+        facts = self._model.facts
+        named = zip(facts.special_tokens, facts.special_ids, strict=True)
+        texts = {token: text.encode() for text, token in named if text in shown}
+        if not texts:
+            return self._model.piece
+        return lambda token: texts.get(token) or self._model.piece(token)
 
     def _begin(self, work: _Work, request: GenerateRequest, prompt: Sequence[int]) -> None:
         """Give a slot to each choice that has not ended: the first reads the prompt, the others follow it."""

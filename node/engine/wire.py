@@ -78,6 +78,8 @@ class ModelFacts:
     eos: str
     special_tokens: tuple[str, ...]
     """Texts that become control tokens where `parse_special` is set."""
+    special_ids: tuple[int, ...]
+    """The ids of those, in that order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class GenerateRequest:
     """Log probabilities of this many likeliest tokens too. None: of none at all."""
     grammar: str = ""
     """In the language of llguidance; empty: anything may come."""
+    shown: tuple[str, ...] = ()
+    """Texts of control tokens that are part of the answer's text. The others stand for no text."""
     suffix: str | None = None
     """What follows the answer, for a model that fills in."""
     is_echoed: bool = False
@@ -270,7 +274,8 @@ def _parse(message: Mapping[str, Any]) -> ToChild | FromChild:
                 return Load(EngineParams(**fields["params"]))
             case "Loaded":
                 facts = fields["facts"]
-                return Loaded(ModelFacts(**{**facts, "special_tokens": tuple(facts["special_tokens"])}))
+                lists = {name: tuple(facts[name]) for name in ("special_tokens", "special_ids")}
+                return Loaded(ModelFacts(**{**facts, **lists}))
             case "Generate":
                 return Generate(fields["id"], _request(fields["request"]))
             case "Accepted":
@@ -296,6 +301,7 @@ def _request(fields: Mapping[str, Any]) -> GenerateRequest:
             "prompt": prompt,
             "sampling": sampling,
             "stop": tuple(fields["stop"]),
+            "shown": tuple(fields["shown"]),
             "resume": None if resume is None else _resume(resume),
         }
     )

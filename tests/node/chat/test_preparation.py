@@ -19,7 +19,7 @@ from node.chat.render_child import _environment
 from node.engine.wire import ModelFacts, PromptPart
 from tests.node.chat.cutting import outcome
 
-FACTS = ModelFacts(64, 99, None, "<s>", "</s>", ("<s>", "</s>"))
+FACTS = ModelFacts(64, 99, None, "<s>", "</s>", ("<s>", "</s>"), (1, 2))
 HERMES = (
     "{% if tools %}{{ tools | tojson }}\nUse <tool_call>.\n{% endif %}"
     "{% for m in messages %}{{ m.role }}: {{ m.content }}"

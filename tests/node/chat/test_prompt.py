@@ -36,7 +36,7 @@ def test_messages_are_taken_apart_and_cut_outside_of_the_event_loop(monkeypatch:
 
     monkeypatch.setattr(SpecialTokens, "protect", noted_protect)
     monkeypatch.setattr(SpecialTokens, "split", noted_split)
-    facts = ModelFacts(64, 99, None, "<s>", "</s>", ("<s>", "</s>"))
+    facts = ModelFacts(64, 99, None, "<s>", "</s>", ("<s>", "</s>"), (1, 2))
 
     async def main() -> ChatPrompt:
         messages = [{"role": "user", "content": "say </s>"}]

@@ -50,6 +50,7 @@ class EchoModel:
             bos="<bos>",
             eos="<end>",
             special_tokens=("<bos>", "<end>"),
+            special_ids=(BOS, END),
         )
 
     def self_test(self, clock: Callable[[], float]) -> float:

@@ -34,7 +34,7 @@ from node.engine.wire import (
 from p2p.errors import BadFrame
 from p2p.framing import FrameDecoder, encode_frame
 
-FACTS = ModelFacts(4096, 49152, None, "<s>", "</s>", ("<s>", "</s>"))
+FACTS = ModelFacts(4096, 49152, None, "<s>", "</s>", ("<s>", "</s>"), (1, 2))
 REQUEST = GenerateRequest(
     prompt=(PromptPart("<s>", parse_special=True), PromptPart("hi\0🙂", parse_special=False), 7),
     sampling=Sampling(temperature=0.5, seed=2**40, logit_bias={7: -1.5}),
@@ -44,6 +44,7 @@ REQUEST = GenerateRequest(
     choices=2,
     top_logprobs=3,
     grammar="start: /a+/",
+    shown=("<think>",),
     suffix="",
     is_echoed=True,
     resume=Resume(b"\0" * 32, ((1, 2), ()), is_replayed=True),
