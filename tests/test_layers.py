@@ -101,6 +101,9 @@ CORES = (
     "federation/attempts.py",
     "federation/infer_codec.py",
     "federation/request_codec.py",
+    "federation/request_limits.py",
+    "federation/chunk_codec.py",
+    "federation/chunk_sizing.py",
     "node/engine/load_problem.py",
     "node/engine/step_loop.py",
     "node/engine/wire.py",
@@ -155,7 +158,7 @@ def test_folders_import_only_to_the_left() -> None:
 
 
 def test_api_sees_only_the_backend_port() -> None:
-    allowed = ("federation.backend", "federation.errors", "ledger.records")
+    allowed = ("federation.backend", "federation.request_limits", "federation.errors", "ledger.records")
     beyond = [
         f"{name_of(path)}:{line} imports {module}"
         for path in sources()

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from federation.backend import Chunk, Done, Progress, Timings, Usage
 from federation.infer import (
-    CHUNK_MERGED_LENGTH_MAX,
-    CHUNK_MERGED_TOKENS_MAX,
     CREDIT_MAX,
     Accepted,
     AnswerOrder,
     Failure,
     Refusal,
     WorkerMessage,
-    merged,
 )
 from p2p.errors import BadFrame
 
@@ -85,26 +80,3 @@ def test_credit_comes_back_as_chunks_are_read() -> None:
         granted += order.grant()
         assert order.credit >= CREDIT_MAX // 2
     assert granted == 10 * CREDIT_MAX
-
-
-chunks = st.builds(
-    Chunk,
-    choice=st.integers(0, 1),
-    token_ids=st.lists(st.integers(0, 9), max_size=CHUNK_MERGED_TOKENS_MAX).map(tuple),
-    text=st.text("ab🙂", max_size=8) | st.just("x" * (CHUNK_MERGED_LENGTH_MAX - 4)),
-)
-
-
-@given(chunks, chunks)
-def test_merging_two_chunks_loses_nothing_and_stays_small(first: Chunk, second: Chunk) -> None:
-    both = merged(first, second)
-    if both is None:
-        return
-    assert both == Chunk(first.choice, first.token_ids + second.token_ids, first.text + second.text)
-    assert second.choice == first.choice
-    assert len(both.token_ids) <= CHUNK_MERGED_TOKENS_MAX
-    assert len(both.text) <= CHUNK_MERGED_LENGTH_MAX
-
-
-def test_chunks_of_two_choices_are_never_merged() -> None:
-    assert merged(Chunk(0, (1,), "a"), Chunk(1, (2,), "b")) is None
