@@ -180,7 +180,7 @@ def _sampling_map(sampling: Sampling) -> dict[str, Any]:
     said = {name: value for name, value in asdict(sampling).items() if value is not None}
     if sampling.logit_bias is not None:
         # As a list, because keys of a map are text.
-        said["logit_bias"] = list(sampling.logit_bias.items())
+        said["logit_bias"] = [[token, bias] for token, bias in sampling.logit_bias.items()]
     return said
 
 

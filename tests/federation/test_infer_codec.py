@@ -133,6 +133,11 @@ def test_what_a_front_says_arrives_unchanged(message: FrontMessage) -> None:
     assert decode_from_front_untrusted(over_the_wire(message)) == message
 
 
+@pytest.mark.parametrize("message", FROM_FRONT)
+def test_what_a_front_would_say_can_be_checked_before_it_is_sent(message: FrontMessage) -> None:
+    assert decode_from_front_untrusted(encode(message)) == message
+
+
 @pytest.mark.parametrize("message", FROM_WORKER)
 def test_what_a_worker_says_arrives_unchanged(message: WorkerMessage) -> None:
     assert decode_from_worker_untrusted(over_the_wire(message)) == message
