@@ -383,3 +383,15 @@ def test_no_body_breaks_the_server(bench: Bench, near_miss: dict[str, Any]) -> N
         200,
         400,
     )
+
+
+@given(
+    path=st.sampled_from(["embeddings", "rerank", "tokenize", "detokenize"]),
+    near_miss=st.dictionaries(
+        st.sampled_from(["input", "dimensions", "query", "documents", "top_n", "content", "tokens"]), JSON
+    ),
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_question_breaks_the_server(bench: Bench, path: str, near_miss: dict[str, Any]) -> None:
+    # 502: the stub's answer has no vectors.
+    assert bench.call("POST", f"/v1/{path}", {"model": "stub", **near_miss}).status in (200, 400, 502)
