@@ -112,18 +112,32 @@ WorkerMessage: TypeAlias = Accepted | Chunk | Progress | Done | Refusal | Failur
 
 @dataclass(slots=True)
 class AnswerOrder:
-    """What a worker may say next, and what it may send before we grant more."""
+    """What a worker may say next, of which choices, and what it may send before we grant more."""
 
+    choices: int = 1
+    is_generated: bool = True
+    """Each choice ends for a reason of its own."""
     credit: int = CREDIT_MAX
     is_accepted: bool = False
     is_over: bool = False
     _unacknowledged: int = 0
 
+    @classmethod
+    def of(cls, request: InferenceRequest) -> AnswerOrder:
+        """Of what answers `request`."""
+        match request.kind:
+            case "chat" | "completion":
+                return cls(request.choices)
+            case "embeddings" | "rerank":
+                return cls(len(request.inputs), is_generated=False)
+            case "tokenize" | "detokenize":
+                return cls(1, is_generated=False)
+
     def check(self, message: WorkerMessage) -> None:
         """Take note of `message`.
 
         Raises:
-          BadFrame: it may not come now.
+          BadFrame: it may not come now, or is about something that was not asked for.
         """
         match message:
             case _ if self.is_over:
@@ -134,8 +148,12 @@ class AnswerOrder:
                 self.is_accepted = True
             case Refusal() if not self.is_accepted:
                 self.is_over = True
+            case Chunk(choice) if choice >= self.choices:
+                raise BadFrame(f"a chunk of choice {choice}, and {self.choices} were asked for")
             case Chunk() if self.is_accepted:
                 self._spend()
+            case Done(reasons) if self.is_generated and len(reasons) != self.choices:
+                raise BadFrame(f"{len(reasons)} choices have ended, and {self.choices} were asked for")
             case Done() | Failure() if self.is_accepted:
                 self.is_over = True
             case _:

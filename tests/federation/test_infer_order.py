@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from federation.backend import Chunk, Done, Progress, Timings, Usage
+from federation.backend import (
+    Chunk,
+    Done,
+    FinishReason,
+    InferenceRequest,
+    Progress,
+    RequestId,
+    RequestKind,
+    Timings,
+    Usage,
+)
 from federation.infer import (
     CREDIT_MAX,
     Accepted,
@@ -13,6 +25,7 @@ from federation.infer import (
     Refusal,
     WorkerMessage,
 )
+from ledger.records import ModelName
 from p2p.errors import BadFrame
 
 ACCEPTED = Accepted(bytes(32), 3)
@@ -80,3 +93,39 @@ def test_credit_comes_back_as_chunks_are_read() -> None:
         granted += order.grant()
         assert order.credit >= CREDIT_MAX // 2
     assert granted == 10 * CREDIT_MAX
+
+
+def ask(kind: RequestKind, **changes: Any) -> InferenceRequest:
+    return InferenceRequest(kind, RequestId("r"), ModelName("tiny"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("request_", "choices", "done"),
+    [
+        (ask("chat"), 1, ("stop",)),
+        (ask("completion", choices=3), 3, ("stop", "length", "stop")),
+        (ask("embeddings", inputs=("a", (1, 2))), 2, ()),
+        (ask("rerank", prompt="q", inputs=("a", "b", "c")), 3, ()),
+        (ask("tokenize", prompt="text"), 1, ()),
+        (ask("detokenize", prompt=(1, 2)), 1, ()),
+    ],
+)
+def test_chunks_are_of_what_was_asked_for_and_of_nothing_else(
+    request_: InferenceRequest, choices: int, done: tuple[FinishReason, ...]
+) -> None:
+    order = AnswerOrder.of(request_)
+    order.check(ACCEPTED)
+    for choice in range(choices):
+        order.check(Chunk(choice, (), ""))
+    with pytest.raises(BadFrame, match="asked for"):
+        order.check(Chunk(choices, (), ""))
+    order.check(Done(done, Usage(1, 1), Timings()))
+    assert order.is_over
+
+
+@pytest.mark.parametrize("reasons", [(), ("stop",), ("stop", "stop", "stop")])
+def test_every_choice_ends_for_one_reason(reasons: tuple[FinishReason, ...]) -> None:
+    order = AnswerOrder.of(ask("chat", choices=2))
+    order.check(ACCEPTED)
+    with pytest.raises(BadFrame, match="asked for"):
+        order.check(Done(reasons, Usage(1, 1), Timings()))
