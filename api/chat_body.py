@@ -44,7 +44,7 @@ class ChatBody(InferenceBody, ToolBody):
         if self.top_logprobs and not self.logprobs:
             raise HttpError(400, "`top_logprobs` needs `logprobs: true`", param="top_logprobs")
         tools = self.tool_fields()
-        self._check_tools_with_grammar(has_tools=bool(tools["tools"]))
+        self._check_grammar(may_call=bool(tools["tools"]) and tools["tool_choice"] != "none")
         return InferenceRequest(
             kind="chat",
             messages=self._plain_messages(),
@@ -61,8 +61,8 @@ class ChatBody(InferenceBody, ToolBody):
             raise HttpError(400, f"`messages`: {error}", param="messages") from None
         return messages
 
-    def _check_tools_with_grammar(self, *, has_tools: bool) -> None:
+    def _check_grammar(self, *, may_call: bool) -> None:
         """A call is text as well, in a form of the model's own that no grammar of a client knows."""
-        for name, value in (("grammar", self.grammar), ("json_schema", self.json_schema)):
-            if has_tools and value:
+        for name, is_given in (("grammar", self.grammar), ("json_schema", self.json_schema is not None)):
+            if may_call and is_given:
                 raise HttpError(400, f"`{name}` cannot be combined with `tools`", param=name)

@@ -66,6 +66,21 @@ def test_what_asks_for_no_tools_is_no_fault(bench: Bench, said: dict[str, Any]) 
     assert bench.backend.requests[0].tools == ()
 
 
+def test_a_form_is_no_obstacle_where_nothing_is_called_or_the_form_is_openais(bench: Bench) -> None:
+    assert bench.chat(tools=[TOOL], tool_choice="none", grammar='root ::= "x"').status == 200
+    assert bench.chat(tools=[TOOL], response_format={"type": "json_object"}).status == 200
+    assert [request.constraint is not None for request in bench.backend.requests] == [True, True]
+
+
+def test_a_schema_of_arguments_arrives_as_it_was_written(bench: Bench) -> None:
+    parameters = {
+        "properties": {"x": {"default": None, "enum": [None, 1.5, True]}},
+        "additionalProperties": False,
+    }
+    bench.chat(tools=[tool(parameters=parameters)])
+    assert bench.backend.requests[0].tools[0]["function"]["parameters"] == parameters
+
+
 def nested(depth: int) -> Any:
     value: Any = {}
     for _ in range(depth):
@@ -110,7 +125,8 @@ def tool(**function: Any) -> dict[str, Any]:
         ({"function_call": {"name": "f"}}, "function_call"),
         ({"tools": [TOOL], "parallel_tool_calls": 1}, "parallel_tool_calls"),
         ({"tools": [TOOL], "grammar": "root ::= x"}, "grammar"),
-        ({"tools": [TOOL], "json_schema": {"type": "object"}}, "json_schema"),
+        ({"tools": [TOOL], "json_schema": {}}, "json_schema"),
+        ({"functions": [FUNCTION], "json_schema": {"type": "object"}}, "json_schema"),
     ],
 )
 def test_a_wrong_tool_is_named_with_its_place(bench: Bench, said: dict[str, Any], param: str) -> None:
