@@ -2,7 +2,7 @@
 
 Each prompt is a request of its own and may be served by another peer. All are asked at once;
 one that finds every slot taken waits until another one ends, so a list may be longer than the
-swarm has slots. Only if none of them gets one is the list refused.
+swarm has slots. Only a list of which nothing gets a slot is refused.
 
     prompt 0, choices 0..n-1  ->  choices 0..n-1
     prompt 1, choices 0..n-1  ->  choices n..2n-1        and so on
@@ -31,6 +31,9 @@ from federation.backend import (
     Usage,
 )
 from federation.errors import Busy, DeadlineExceeded, FederationError, Misbehaved
+
+_RETRY_AFTER = 1.0
+"""Seconds until another try where none of ours runs any more, and others took the slots it had."""
 
 _News: TypeAlias = tuple[int, Answer | AnswerEvent | FederationError]
 """Of the request with that number."""
@@ -68,6 +71,8 @@ class _Batch:
     backend: Infers
     news: trio.MemorySendChannel[_News]
     started_at: float = field(default_factory=trio.current_time)
+    _has_begun: bool = False
+    """One of them was accepted."""
     _working: int = 0
     """Requests that are served, or about to be."""
     _ended: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
@@ -76,14 +81,17 @@ class _Batch:
         """Report all that comes of one request, its end when its slot is free again."""
         try:
             while (done := await self._attempt(number, request)) is None:
-                await self._ended.park()
+                if self._working:
+                    await self._ended.park()
+                else:
+                    await trio.sleep(_RETRY_AFTER)
         except FederationError as error:
             await self.news.send((number, error))
         else:
             await self.news.send((number, done))
 
     async def _attempt(self, number: int, request: InferenceRequest) -> Done | None:
-        """The end of the answer, or None if another one of ours must end first."""
+        """The end of the answer, or None if it must wait for a slot."""
         left = request.timeout - (trio.current_time() - self.started_at)
         if left <= 0:
             raise DeadlineExceeded("the request's time is over")
@@ -91,6 +99,7 @@ class _Batch:
         self._working += 1
         try:
             async with self.backend.infer(replace(request, timeout=left)) as answer:
+                self._has_begun = True
                 await self.news.send((number, answer))
                 async for event in answer.events:
                     if isinstance(event, Done):
@@ -98,7 +107,7 @@ class _Batch:
                     else:
                         await self.news.send((number, event))
         except Busy:
-            if self._working == 1:
+            if self._working == 1 and not self._has_begun:
                 raise
             return None
         finally:

@@ -32,6 +32,8 @@ RequestKind: TypeAlias = Literal["chat", "completion", "embeddings", "rerank", "
     rerank              the same: one number, how well the document of `inputs` answers `prompt`
     tokenize            chunks with the `token_ids` of `prompt`, choice 0
     detokenize          chunks with the `text` of the ids in `prompt`, choice 0
+
+`Done` of these has no finish reasons, and counts the tokens of all inputs as the prompt's.
 """
 
 SLOTLESS_KINDS: frozenset[RequestKind] = frozenset({"tokenize", "detokenize"})
@@ -233,7 +235,8 @@ class Answer:
 
     served_by: PeerId
     prompt_sha256: bytes
-    """Of the prompt's token ids, 4 bytes little-endian each: what resuming elsewhere is checked against."""
+    """Of the prompt's token ids, 4 bytes little-endian each: what resuming elsewhere is checked against.
+    Zeros where no text is generated."""
     prompt_tokens: int
     events: AsyncIterator[AnswerEvent]
     """Ends after `Done`. Raises Failed when the worker cannot go on, DeadlineExceeded."""

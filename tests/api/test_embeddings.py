@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 from openai.types import CreateEmbeddingResponse
 
 from api.openapi import EmbeddingList
@@ -170,3 +171,29 @@ def test_as_many_as_are_taken_can_be_sent_on_to_a_peer(new_bench: Callable[..., 
     asked = encode(Request(bench.backend.requests[0]))
     encode_frame(asked, FRAME_SIZE_MAX)
     decode_from_front_untrusted(asked)
+
+
+def test_others_go_on_while_many_vectors_are_worded(
+    new_bench: Callable[..., Bench], run_mocked: Callable[..., Any]
+) -> None:
+    count = 200
+    bench = new_bench(script=answer(*[packed(1)] * count))
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async def main() -> None:
+        body = {"model": "stub", "input": ["x"] * count}
+        async with trio.open_nursery() as nursery:
+            async with bench.open("POST", "/v1/embeddings", json_body=body) as exchange:
+                # The stub gives others a turn for each of its chunks too, of which there are two per vector.
+                nursery.start_soon(take_turns)
+                assert len((await exchange.reply()).json()["data"]) == count
+            nursery.cancel_scope.cancel()
+
+    run_mocked(main)
+    assert turns > 2.5 * count

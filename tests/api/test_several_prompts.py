@@ -56,7 +56,7 @@ class Slots:
     async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
         self.asked.append(request)
         await trio.lowlevel.checkpoint()
-        if self.running == self.count:
+        if self.running >= self.count:
             raise Busy("every slot is taken")
         self.running += 1
         self.most = max(self.most, self.running)
@@ -132,6 +132,26 @@ def test_a_list_that_gets_no_slot_at_all_is_refused() -> None:
         backend = Slots(count=0)
         with pytest.raises(Busy):
             await read(backend, requests("a", "b", "c"))
+
+    run(main)
+
+
+def test_a_list_that_has_begun_waits_for_slots_that_others_take() -> None:
+    async def main() -> None:
+        backend = Slots(count=1)
+
+        async def take_the_slot() -> None:
+            await trio.sleep(1.5)
+            backend.count = 0  # As soon as the first prompt is done: nothing is left for the second.
+            await trio.sleep(60)
+            backend.count = 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_the_slot)
+            _, texts, _ = await read(backend, requests("aaa", "bbb"))
+            assert len(texts) == 2
+            assert 61.5 < trio.current_time() < 70
+            assert len(backend.asked) < 80
 
     run(main)
 
