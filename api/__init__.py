@@ -7,10 +7,16 @@
 
 Deviations from OpenAI, all on purpose:
 
-- parameters that would change the answer and are not supported yet are refused by
+- parameters that would change the answer and are not supported are refused by
   name (`schema.py`); those that change nothing, or that nobody knows, are ignored;
-- `top_k`, `min_p` and `ignore_eos` are accepted besides OpenAI's own;
+- what llama.cpp, LocalAI and vLLM have besides is accepted: `top_k`, `min_p`, `typical_p`,
+  `repeat_penalty`, `repeat_last_n`, `ignore_eos`, `grammar`, `json_schema`;
+- a `json_schema` is met whether it is `strict` or not;
+- `functions` are answered with `tool_calls`, as `tools` are;
+- what a model thought is `reasoning_content`, as DeepSeek calls it;
+- `logprobs` cannot be had with `echo`: those of a prompt are not known;
 - `stop` takes 16 strings instead of 4; empty ones are ignored;
-- the ids of answers carry the request id, and `x-localai-*` headers say who answered;
+- the ids of answers carry the request id, and `x-localai-*` headers say who answered
+  (of several prompts: the first that was accepted);
 - a stream in which nothing comes for long carries SSE comments.
 """

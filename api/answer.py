@@ -12,53 +12,44 @@ the slot is free again: a client that does not read it holds up nobody.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TypeAlias
 
 import trio
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from api import sse
+from api.collected import CollectedAnswer
 from api.metrics import Metrics
-from federation.backend import Answer, AnswerEvent, Backend, Chunk, Done, InferenceRequest, Progress
+from api.shapes import AnswerShape, StreamShape
+from federation.backend import Answer, AnswerEvent, Chunk, Done, Progress
 from federation.errors import FederationError, Misbehaved
+from ledger.records import ModelName
 
 _SILENCE_MAX = 10.0
 """Seconds without a byte until a comment is sent; the shortest read timeouts in the wild are 30."""
 
 
-class AnswerShape(Protocol):
-    """How one endpoint words its answers."""
-
-    def opening(self) -> bytes:
-        """Events before the first token."""
-
-    def chunk(self, chunk: Chunk) -> bytes:
-        """The event of one piece of text."""
-
-    def closing(self, done: Done) -> bytes:
-        """Events after the last token."""
-
-    def whole(self, texts: Sequence[str], done: Done) -> dict[str, Any]:
-        """The body of an answer that is not streamed; one text per choice."""
+OpenAnswer: TypeAlias = Callable[[], AbstractAsyncContextManager[Answer]]
+"""Has somebody serve the request; as `Infers.infer`."""
 
 
 class InferenceResponse(Response):
-    """Runs `request` when it is called, and cancels it when the client hangs up.
+    """Opens an answer when it is called, and cancels it when the client hangs up.
 
     Raises what the backend raises; `Boundary` words it.
     """
 
     def __init__(
-        self, backend: Backend, request: InferenceRequest, shape: AnswerShape, metrics: Metrics
+        self, open_answer: OpenAnswer, model: ModelName, shape: AnswerShape, metrics: Metrics
     ) -> None:
         self.background = None
         """FastAPI looks at this; nothing runs after an answer."""
-        self._backend = backend
-        self._request = request
+        self._open_answer = open_answer
+        self._model = model
         self._shape = shape
         self._metrics = metrics
 
@@ -77,13 +68,10 @@ class InferenceResponse(Response):
     async def _answer(self, send: Send) -> None:
         asked_at = trio.current_time()
         async with (
-            self._backend.infer(self._request) as answer,
+            self._open_answer() as answer,
             aclosing(self._events(answer, asked_at)) as events,
         ):
-            if self._request.is_streamed:
-                end = await self._send_stream(answer, events, asked_at, send)
-            else:
-                end = await self._whole(answer, events)
+            end = await self._deliver(answer, events, asked_at, send)
         for message in end:
             await send(message)
 
@@ -92,20 +80,56 @@ class InferenceResponse(Response):
         is_first = True
         is_done = False
         async for event in answer.events:
-            if self._request.is_streamed and is_first and isinstance(event, Chunk):
+            if is_first and isinstance(event, Chunk):
                 is_first = False
-                self._metrics.first_token(self._request.model, trio.current_time() - asked_at)
+                self._note_first(trio.current_time() - asked_at)
             if isinstance(event, Done):
                 is_done = True
-                self._metrics.finished(self._request.model, event.usage)
+                self._metrics.finished(self._model, event.usage)
             yield event
         if not is_done:
             raise Misbehaved("the answer stopped before its end")
 
-    async def _send_stream(
+    def _note_first(self, seconds: float) -> None:
+        """Only of streams: what comes of an answer before its end says nothing of when it was made."""
+
+    async def _deliver(
         self, answer: Answer, events: AsyncGenerator[AnswerEvent], asked_at: float, send: Send
     ) -> list[Message]:
-        """Send all but the end, which is returned."""
+        """Send nothing until the slot is free: all is returned."""
+        end: list[Message] = []
+        collected = CollectedAnswer()
+        async for event in events:
+            match event:
+                case Chunk():
+                    collected.add(event)
+                case Done():
+                    body = await _joined(self._shape.whole(collected, event))
+                    headers = [
+                        (b"content-type", b"application/json"),
+                        (b"content-length", b"%d" % len(body)),
+                        *_routing_headers(answer, asdict(event.timings)),
+                    ]
+                    end = [_head(headers), _body(body, is_last=True)]
+        return end
+
+
+class StreamResponse(InferenceResponse):
+    """The same, piece by piece as it comes."""
+
+    def __init__(
+        self, open_answer: OpenAnswer, model: ModelName, shape: StreamShape, metrics: Metrics
+    ) -> None:
+        super().__init__(open_answer, model, shape, metrics)
+        self._stream_shape = shape
+
+    def _note_first(self, seconds: float) -> None:
+        self._metrics.first_token(self._model, seconds)
+
+    async def _deliver(
+        self, answer: Answer, events: AsyncGenerator[AnswerEvent], asked_at: float, send: Send
+    ) -> list[Message]:
+        """Send all but the end, which is returned: it goes out when the slot is free."""
         end: list[Message] = []
         last_sent_at = trio.current_time()
         is_started = False
@@ -117,7 +141,7 @@ class InferenceResponse(Response):
             if not is_started:
                 is_started = True
                 await send(_head([*sse.HEADERS, *_routing_headers(answer, {"wait": now - asked_at})]))
-                body = self._shape.opening() + body
+                body = self._stream_shape.opening() + body
             if isinstance(event, Done):
                 end = [_body(body, is_last=True)]
             else:
@@ -129,30 +153,21 @@ class InferenceResponse(Response):
         """What a stream says of `event`, after `silence` seconds; nothing if it is not worth a write."""
         match event:
             case Chunk():
-                return self._shape.chunk(event) if event.text else b""
+                return self._stream_shape.chunk(event)
             case Progress():
                 is_due = silence >= _SILENCE_MAX
                 return sse.comment(f"prefill {event.prefilled}/{event.total}") if is_due else b""
             case Done():
-                return self._shape.closing(event)
+                return self._stream_shape.closing(event)
 
-    async def _whole(self, answer: Answer, events: AsyncGenerator[AnswerEvent]) -> list[Message]:
-        end: list[Message] = []
-        texts: dict[int, list[str]] = {}
-        async for event in events:
-            match event:
-                case Chunk():
-                    texts.setdefault(event.choice, []).append(event.text)
-                case Done():
-                    joined = ["".join(texts.get(choice, ())) for choice in range(len(event.finish_reasons))]
-                    body = sse.dumps(self._shape.whole(joined, event)).encode()
-                    headers = [
-                        (b"content-type", b"application/json"),
-                        (b"content-length", b"%d" % len(body)),
-                        *_routing_headers(answer, asdict(event.timings)),
-                    ]
-                    end = [_head(headers), _body(body, is_last=True)]
-        return end
+
+async def _joined(pieces: Iterable[str]) -> bytes:
+    """All pieces. Two thousand vectors take seconds to word, in which others want to go on."""
+    encoded = []
+    for piece in pieces:
+        encoded.append(piece.encode())
+        await trio.lowlevel.checkpoint()
+    return b"".join(encoded)
 
 
 def _head(headers: Sequence[tuple[bytes, bytes]]) -> Message:

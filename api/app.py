@@ -19,6 +19,7 @@ from api.metrics import Metrics
 from api.model_routes import model_routes
 from api.node_routes import node_routes
 from api.node_status import NodeStatus
+from api.question_routes import question_routes
 from api.settings import ApiSettings
 from federation.backend import Backend
 
@@ -45,6 +46,7 @@ def create_app(backend: Backend, settings: ApiSettings, status: NodeStatus) -> F
         },
     )
     app.include_router(inference_routes(backend, metrics, settings.version))
+    app.include_router(question_routes(backend, metrics))
     app.include_router(model_routes(backend))
     app.include_router(node_routes(status, metrics, settings.version))
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.answer import InferenceResponse
+from api.answer import InferenceResponse, StreamResponse
+from api.chat_body import ChatBody
+from api.chat_shape import ChatShape
+from api.completion_body import CompletionBody
+from api.completion_shape import CompletionShape
 from api.metrics import Metrics
 from api.openapi import ANSWER_RESPONSES
-from api.schema import ChatBody, CompletionBody
-from api.shapes import ChatShape, CompletionShape
-from federation.backend import Backend, RequestId
+from api.several import infer_several
+from federation.backend import Backend, InferenceRequest, RequestId
 
 
 def inference_routes(backend: Backend, metrics: Metrics, version: str) -> APIRouter:
@@ -20,27 +25,37 @@ def inference_routes(backend: Backend, metrics: Metrics, version: str) -> APIRou
     router = APIRouter(tags=["inference"])
 
     def respond(
-        body: ChatBody | CompletionBody, request: Request, shape: type[ChatShape | CompletionShape]
+        body: ChatBody | CompletionBody,
+        requests: Sequence[InferenceRequest],
+        request_id: RequestId,
+        shape: type[ChatShape | CompletionShape],
     ) -> Response:
-        # The id that `Boundary` gave to this request.
-        inference = body.inference_request(RequestId(request.state.request_id))
+        first = requests[0]
         wording = shape(
-            inference.request_id,
-            inference.model,
+            request_id,
+            first.model,
             created=int(time.time()),
             version=version,
+            choices=len(requests) * first.choices,
             include_usage=body.include_usage,
         )
-        return InferenceResponse(backend, inference, wording, metrics)
+        open_answer = (
+            partial(backend.infer, first) if len(requests) == 1 else partial(infer_several, backend, requests)
+        )
+        response = StreamResponse if first.is_streamed else InferenceResponse
+        return response(open_answer, first.model, wording, metrics)
 
     @router.post("/v1/chat/completions", responses=ANSWER_RESPONSES)
     async def chat_completions(body: ChatBody, request: Request) -> Response:
         """The next turn of a conversation; with `stream`, token by token as server-sent events."""
-        return respond(body, request, ChatShape)
+        # The id that `Boundary` gave to this request.
+        request_id = RequestId(request.state.request_id)
+        return respond(body, [body.inference_request(request_id)], request_id, ChatShape)
 
     @router.post("/v1/completions", responses=ANSWER_RESPONSES)
     async def completions(body: CompletionBody, request: Request) -> Response:
         """What follows a prompt, without a chat template; with `stream`, token by token."""
-        return respond(body, request, CompletionShape)
+        request_id = RequestId(request.state.request_id)
+        return respond(body, body.inference_requests(request_id), request_id, CompletionShape)
 
     return router

@@ -36,3 +36,68 @@ ANSWER_RESPONSES: Responses = {
     },
     **ERROR_RESPONSES,
 }
+
+
+class EmbeddingObject(BaseModel):
+    """The vector of one input; with `encoding_format: base64`, its 32-bit floats, little-endian."""
+
+    object: str
+    index: int
+    embedding: list[float] | str
+
+
+class TokenCounts(BaseModel):
+    """Of a question without generated text."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(BaseModel):
+    """OpenAI's list of vectors, in the order of the inputs."""
+
+    object: str
+    model: str
+    data: list[EmbeddingObject]
+    usage: TokenCounts
+
+
+class RankedText(BaseModel):
+    """A document as it came."""
+
+    text: str
+
+
+class RankedDocument(BaseModel):
+    """One document, by its place in the request."""
+
+    index: int
+    relevance_score: float
+    document: RankedText | None = None
+
+
+class RankedList(BaseModel):
+    """Jina's list of documents, the best first."""
+
+    object: str
+    model: str
+    results: list[RankedDocument]
+    usage: TokenCounts
+
+
+class TokenList(BaseModel):
+    """Token ids of one model."""
+
+    tokens: list[int]
+
+
+class TokenText(BaseModel):
+    """What token ids stand for."""
+
+    content: str
+
+
+EMBEDDINGS_RESPONSES: Responses = {200: {"model": EmbeddingList}, **ERROR_RESPONSES}
+RERANK_RESPONSES: Responses = {200: {"model": RankedList}, **ERROR_RESPONSES}
+TOKENS_RESPONSES: Responses = {200: {"model": TokenList}, **ERROR_RESPONSES}
+TEXT_RESPONSES: Responses = {200: {"model": TokenText}, **ERROR_RESPONSES}

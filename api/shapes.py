@@ -1,4 +1,4 @@
-"""How OpenAI words an answer: the JSON of chat completions and of completions.
+"""How OpenAI words an answer of text: what chat completions and completions have in common.
 
 A streamed piece is one short JSON object per token. What all pieces of an answer
 share is encoded once, so a token costs little more than the encoding of its text.
@@ -6,16 +6,41 @@ share is encoded once, so a token costs little more than the encoding of its tex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from api import sse
+from api.collected import CollectedAnswer
 from federation.backend import Chunk, Done, RequestId, Usage
 from ledger.records import ModelName
 
 
-class _Shape:
-    """What both kinds have in common: the fields around the choices."""
+class AnswerShape(Protocol):
+    """How one endpoint words its answers."""
+
+    def whole(self, collected: CollectedAnswer, done: Done) -> Iterable[str]:
+        """The body of an answer that is not streamed, in pieces of JSON that are made one by one.
+
+        Raises:
+          FederationError: the answer is none.
+        """
+
+
+class StreamShape(AnswerShape, Protocol):
+    """How one endpoint words its answers, streamed or not."""
+
+    def opening(self) -> bytes:
+        """Events before the first token."""
+
+    def chunk(self, chunk: Chunk) -> bytes:
+        """The event of one chunk; nothing, if a client would see nothing of it."""
+
+    def closing(self, done: Done) -> bytes:
+        """Events after the last token."""
+
+
+class TextShape:
+    """The fields around the choices."""
 
     id_prefix: str
     object_whole: str
@@ -28,8 +53,10 @@ class _Shape:
         *,
         created: int,
         version: str,
+        choices: int = 1,
         include_usage: bool = False,
     ) -> None:
+        self._choices = choices
         self._include_usage = include_usage
         self._head = {
             "id": f"{self.id_prefix}-{request_id}",
@@ -42,8 +69,8 @@ class _Shape:
             shared["usage"] = None  # OpenAI: null on every piece but the last.
         self._piece_head = sse.dumps(shared).removesuffix("}")
 
-    def _piece(self, choices: str) -> bytes:
-        return f'data: {self._piece_head},"choices":[{choices}]}}\n\n'.encode()
+    def _piece(self, choice: str) -> bytes:
+        return f'data: {self._piece_head},"choices":[{choice}]}}\n\n'.encode()
 
     def _closing(self, last_pieces: Sequence[str], done: Done) -> bytes:
         body = b"".join(self._piece(piece) for piece in last_pieces)
@@ -53,85 +80,9 @@ class _Shape:
             )
         return body + sse.DONE
 
-    def _whole(self, choices: Sequence[dict[str, Any]], done: Done) -> dict[str, Any]:
-        return {**self._head, "object": self.object_whole, "choices": choices, "usage": _usage(done.usage)}
-
-
-class ChatShape(_Shape):
-    """`/v1/chat/completions`."""
-
-    id_prefix = "chatcmpl"
-    object_whole = "chat.completion"
-    object_piece = "chat.completion.chunk"
-
-    def opening(self) -> bytes:
-        """The piece that says who speaks."""
-        return self._piece('{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}')
-
-    def chunk(self, chunk: Chunk) -> bytes:
-        """One piece of text."""
-        text = sse.dumps(chunk.text)
-        return self._piece(f'{{"index":{chunk.choice},"delta":{{"content":{text}}},"finish_reason":null}}')
-
-    def closing(self, done: Done) -> bytes:
-        """Why each choice ended, the token counts if wanted, and the end."""
-        reasons = enumerate(done.finish_reasons)
-        return self._closing(
-            [f'{{"index":{index},"delta":{{}},"finish_reason":"{reason}"}}' for index, reason in reasons],
-            done,
-        )
-
-    def whole(self, texts: Sequence[str], done: Done) -> dict[str, Any]:
-        """The body of an answer that is not streamed."""
-        return self._whole(
-            [
-                {
-                    "index": index,
-                    "message": {"role": "assistant", "content": text, "refusal": None},
-                    "logprobs": None,
-                    "finish_reason": reason,
-                }
-                for index, (text, reason) in enumerate(zip(texts, done.finish_reasons, strict=True))
-            ],
-            done,
-        )
-
-
-class CompletionShape(_Shape):
-    """`/v1/completions`."""
-
-    id_prefix = "cmpl"
-    object_whole = "text_completion"
-    object_piece = "text_completion"
-
-    def opening(self) -> bytes:
-        """Nothing: a completion has no role."""
-        return b""
-
-    def chunk(self, chunk: Chunk) -> bytes:
-        """One piece of text."""
-        text = sse.dumps(chunk.text)
-        return self._piece(f'{{"index":{chunk.choice},"text":{text},"logprobs":null,"finish_reason":null}}')
-
-    def closing(self, done: Done) -> bytes:
-        """Why each choice ended, the token counts if wanted, and the end."""
-        reasons = enumerate(done.finish_reasons)
-        return self._closing(
-            [
-                f'{{"index":{index},"text":"","logprobs":null,"finish_reason":"{reason}"}}'
-                for index, reason in reasons
-            ],
-            done,
-        )
-
-    def whole(self, texts: Sequence[str], done: Done) -> dict[str, Any]:
-        """The body of an answer that is not streamed."""
-        return self._whole(
-            [
-                {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
-                for index, (text, reason) in enumerate(zip(texts, done.finish_reasons, strict=True))
-            ],
-            done,
+    def _whole(self, choices: Sequence[dict[str, Any]], done: Done) -> Iterable[str]:
+        yield sse.dumps(
+            {**self._head, "object": self.object_whole, "choices": choices, "usage": _usage(done.usage)}
         )
 
 

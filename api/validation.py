@@ -21,7 +21,8 @@ def describe_validation(error: RequestValidationError) -> tuple[str | None, str]
     param = _path_in(error.body, worst["loc"][1:], is_missing=worst["type"] == "missing")
     if param is None:
         return None, "the body must be a JSON object"
-    return param, f"`{param}`: {worst['msg']}"
+    # What pydantic writes in front of our own words.
+    return param, f"`{param}`: {worst['msg'].removeprefix('Value error, ')}"
 
 
 def _path_in(body: Any, location: Sequence[str | int], *, is_missing: bool) -> str | None:  # noqa: ANN401 (any JSON)

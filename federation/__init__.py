@@ -10,7 +10,8 @@ The path of a request, left to right on the front's node:
               |
               +--> RemoteBackend ~~~ infer/1 ~~~> InferServer --> worker of a peer
                    infer_client      infer        infer_server
-                                     infer_codec, request_codec, fields
+                                     infer_codec, request_codec, chunk_codec, chunk_sizing
 
-Everything that serves requests looks the same from above: `backend.py` is the port.
+Everything that serves requests looks the same from above: `backend.py` is the port, with
+`request_limits.py`. Embeddings, ranks and token ids take the same path as text.
 """

@@ -24,8 +24,20 @@ from p2p.peer import PeerId
 
 RequestId = NewType("RequestId", str)
 
-RequestKind: TypeAlias = Literal["chat", "completion"]
-"""What is asked. Wire values: append only."""
+RequestKind: TypeAlias = Literal["chat", "completion", "embeddings", "rerank", "tokenize", "detokenize"]
+"""What is asked. The last four have one answer that nobody streams. Wire values: append only.
+
+    chat, completion    text, as chunks of each choice
+    embeddings          chunks with the `vector` of each of `inputs`; the choice is the number of the input
+    rerank              the same: one number, how well the document of `inputs` answers `prompt`
+    tokenize            chunks with the `token_ids` of `prompt`, choice 0
+    detokenize          chunks with the `text` of the ids in `prompt`, choice 0
+
+`Done` of these has no finish reasons, and counts the tokens of all inputs as the prompt's.
+"""
+
+SLOTLESS_KINDS: frozenset[RequestKind] = frozenset({"tokenize", "detokenize"})
+"""What takes no slot: a vocabulary is looked up, and nothing is computed."""
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 """Why a choice ended. Wire values: append only."""
@@ -44,8 +56,7 @@ class Sampling:
     temperature: float | None = None
     """0: always the likeliest token."""
     top_k: int | None = None
-    """0: off."""
-    """Among the `top_k` likeliest tokens."""
+    """Among the `top_k` likeliest tokens. 0: off."""
     top_p: float | None = None
     """Among the likeliest that together have this probability. 1: off."""
     min_p: float | None = None
@@ -98,7 +109,11 @@ class InferenceRequest:
     messages: Sequence[Mapping[str, Any]] = ()
     """Chat only: OpenAI messages, `content` already text."""
     prompt: str | Sequence[int] = ""
-    """Completion only: text, or token ids of that model."""
+    """All but chat and embeddings: text, or token ids of that model."""
+    inputs: Sequence[str | Sequence[int]] = ()
+    """Embeddings and rerank only: texts, or token ids of that model."""
+    adds_special: bool = False
+    """Tokenize only: with the tokens that begin and end a sequence."""
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     """Tokens to generate; None: until the model stops or its context is full."""
@@ -174,7 +189,10 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of one choice: what was generated since the chunk before."""
+    """A piece of one choice: what was generated since the chunk before.
+
+    Where one has reasoning, text and calls, they were generated in that order.
+    """
 
     choice: int
     token_ids: tuple[int, ...]
@@ -185,6 +203,8 @@ class Chunk:
     tool_calls: tuple[ToolCallDelta, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     """One for each of `token_ids`, where they were asked for."""
+    vector: bytes = b""
+    """32-bit floats, little-endian: the numbers that follow those in the chunk before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +220,7 @@ class Done:
     """The end of an answer."""
 
     finish_reasons: tuple[FinishReason, ...]
-    """One per choice."""
+    """One per choice; none where nothing was generated."""
     usage: Usage
     timings: Timings
     load: Load | None = None
@@ -215,7 +235,8 @@ class Answer:
 
     served_by: PeerId
     prompt_sha256: bytes
-    """Of the prompt's token ids, 4 bytes little-endian each: what resuming elsewhere is checked against."""
+    """Of the prompt's token ids, 4 bytes little-endian each: what resuming elsewhere is checked against.
+    Zeros where no text is generated."""
     prompt_tokens: int
     events: AsyncIterator[AnswerEvent]
     """Ends after `Done`. Raises Failed when the worker cannot go on, DeadlineExceeded."""

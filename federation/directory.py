@@ -8,14 +8,14 @@ come first; in a large swarm any other is connected when it is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
-from federation.backend import ModelInfo
+from federation.backend import ModelInfo, RequestKind
 from federation.balancer import Candidate
 from federation.lease import Leases
 from federation.model_reference import ModelReference
-from ledger.records import ModelName, ModelRecord, ModelState
+from ledger.records import Capability, ModelName, ModelRecord, ModelState
 from ledger.view import NodeView
 from p2p.peer import PeerId
 
@@ -26,8 +26,15 @@ _SERVABLE: frozenset[ModelState] = frozenset({"loaded", "loading", "cold"})
 """A worker loads a cold model when it is asked for it, and lets a request wait while it does."""
 
 
-def candidates(nodes: Iterable[NodeView], model: ModelName, leases: Leases, me: PeerId) -> list[Candidate]:
-    """Who could serve `model`, which may name one file by its hash, now.
+_CAPABILITIES: Mapping[RequestKind, Capability] = {"embeddings": "embeddings", "rerank": "rerank"}
+"""What a model must be able to do for a request. A worker knows best whether it has a chat template, and
+says so; a model that gives no vectors must not be loaded to find that out."""
+
+
+def candidates(
+    nodes: Iterable[NodeView], model: ModelName, leases: Leases, me: PeerId, kind: RequestKind = "chat"
+) -> list[Candidate]:
+    """Who could serve a request of `kind` for `model`, which may name one file by its hash, now.
 
     Of nodes that are not connected it is not known how busy they are, and asking one takes a dial:
     they are candidates where no other is.
@@ -35,7 +42,7 @@ def candidates(nodes: Iterable[NodeView], model: ModelName, leases: Leases, me: 
     able = [
         (node, record)
         for node, record in _holders(nodes, model)
-        if node.state == "online" and record.state in _SERVABLE
+        if node.state == "online" and record.state in _SERVABLE and _is_fit(record, kind)
     ]
     near = [(node, record) for node, record in able if node.is_connected]
     return [_candidate(node, record, leases, me) for node, record in near or able]
@@ -49,6 +56,12 @@ def obstacles(nodes: Iterable[NodeView], model: ModelName) -> list[str]:
         for node, record in _holders(there_first, model)
         if node.state != "online" or record.state not in _SERVABLE
     ]
+
+
+def is_unfit(nodes: Iterable[NodeView], model: ModelName, kind: RequestKind) -> bool:
+    """Whether `model` is there, and of no use for a request of `kind` anywhere."""
+    records = [record for _, record in _holders(nodes, model)]
+    return bool(records) and not any(_is_fit(record, kind) for record in records)
 
 
 def models(nodes: Iterable[NodeView]) -> list[ModelInfo]:
@@ -65,6 +78,11 @@ def _holders(nodes: Iterable[NodeView], model: ModelName) -> Iterator[tuple[Node
         for record in node.models:
             if wanted.is_met_by(record.name, record.sha256):
                 yield node, record
+
+
+def _is_fit(record: ModelRecord, kind: RequestKind) -> bool:
+    needed = _CAPABILITIES.get(kind)
+    return needed is None or needed in record.capabilities
 
 
 def _candidate(node: NodeView, record: ModelRecord, leases: Leases, me: PeerId) -> Candidate:

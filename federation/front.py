@@ -26,6 +26,7 @@ import trio
 from federation import directory
 from federation.attempts import Attempts
 from federation.backend import (
+    SLOTLESS_KINDS,
     Answer,
     AnswerEvent,
     Chunk,
@@ -34,9 +35,11 @@ from federation.backend import (
     Infers,
     ModelInfo,
     Progress,
+    RequestKind,
 )
 from federation.balancer import Candidate, Policy, least_used, pick
 from federation.errors import (
+    BadRequest,
     Busy,
     DeadlineExceeded,
     Failed,
@@ -55,12 +58,13 @@ from p2p.peer import PeerId
 logger = logging.getLogger(__name__)
 
 _UNSEEN_MAX = 64
-"""Chunks without text that are held back: a character takes a few tokens, a stop string some dozens, and a
-peer that sends nothing else must not fill our memory."""
+"""Chunks without content that are held back: a character takes a few tokens, a stop string some dozens, and
+a peer that sends nothing else must not fill our memory."""
 
 _HELD_SIZE_MAX = 2**23
-"""Tokens and characters that are held back, each chunk as one more: a context of a million tokens takes
-seven million. A peer that sends without end must not fill our memory where a client waits for all of it."""
+"""Of what is held back, as `_size` counts it: a context of a million tokens takes seven million, and so do
+two thousand vectors of six thousand numbers. A peer that sends without end must not fill our memory where
+a client waits for all of it."""
 
 
 class View(Protocol):
@@ -104,9 +108,12 @@ class Front:
         """Every model that some node can be asked for, once each, sorted by name."""
         return directory.models(self._view.nodes())
 
-    def candidates(self, model: ModelName) -> Sequence[Candidate]:
-        """Who could serve `model` now: what `pick` chooses from."""
-        found = directory.candidates(self._view.nodes(), model, self.leases, self._me)
+    def candidates(self, model: ModelName, kind: RequestKind = "chat") -> Sequence[Candidate]:
+        """Who could serve a request of `kind` for `model` now: what `pick` chooses from."""
+        found = directory.candidates(self._view.nodes(), model, self.leases, self._me, kind)
+        if kind in SLOTLESS_KINDS:
+            # Nobody is too full for it.
+            found = [replace(candidate, leases=0) for candidate in found]
         return [candidate for candidate in found if self._local or not candidate.is_local]
 
     @asynccontextmanager
@@ -122,9 +129,10 @@ class Front:
         # By name alone, which is what loads are reported by: two references may mean the same slots.
         name = ModelReference.parse(request.model).name
         while True:
-            candidate = self._choose(attempts)
+            candidate = self._choose(attempts, request.kind)
             async with AsyncExitStack() as held:
-                held.enter_context(self.leases.hold(candidate.peer, name))
+                if request.kind not in SLOTLESS_KINDS:
+                    held.enter_context(self.leases.hold(candidate.peer, name))
                 try:
                     backend = self._backend(candidate)
                     asked = replace(request, timeout=_time_left(deadline))
@@ -143,15 +151,18 @@ class Front:
                 yield replace(answer, events=events, attempts=attempts.count + 1)
                 return
 
-    def _choose(self, attempts: Attempts) -> Candidate:
+    def _choose(self, attempts: Attempts, kind: RequestKind) -> Candidate:
         """The peer to ask next, from the view as it is now.
 
         Raises:
+          BadRequest: the model is not one for requests of this kind.
           ModelNotFound, ModelUnavailable, Busy: there is none, for the reasons `attempts` knows.
         """
-        remaining = attempts.remaining(self.candidates(attempts.model))
+        remaining = attempts.remaining(self.candidates(attempts.model, kind))
         chosen = pick(remaining, self._policy, self._rng)
         if chosen is None:
+            if directory.is_unfit(self._view.nodes(), attempts.model, kind):
+                raise BadRequest(f"{attempts.model} is not a model for {kind}", param="model")
             obstacles = directory.obstacles(self._view.nodes(), attempts.model)
             models = [model.name for model in self.models() if model.state != "failed"]
             raise attempts.verdict(remaining, obstacles, models)
@@ -199,12 +210,22 @@ async def _undelivered(events: AsyncIterator[AnswerEvent], *, is_streamed: bool)
         begun.append(event)
         if isinstance(event, Done):
             return begun
-        size += 1 + len(event.token_ids) + len(event.text)
+        size += _size(event)
         if size > _HELD_SIZE_MAX:
-            raise Misbehaved("the answer is longer than the context of any model")
-        if is_streamed and (event.text or len(begun) >= _UNSEEN_MAX):
+            raise Misbehaved("the answer is longer than any that is held back for a client")
+        has_content = event.text or event.reasoning or event.tool_calls
+        if is_streamed and (has_content or len(begun) >= _UNSEEN_MAX):
             return begun
     raise Failed("the answer ended before it was complete" if begun else "the answer ended before it began")
+
+
+def _size(chunk: Chunk) -> int:
+    """What it takes to hold `chunk`, in tokens and characters, itself as one more."""
+    arguments = sum(1 + len(call.arguments) for call in chunk.tool_calls)
+    # A probability takes as much memory as four tokens do, and eight bytes of a vector less than one.
+    likelihoods = sum(4 * (1 + len(each.top)) for each in chunk.logprobs)
+    texts = len(chunk.text) + len(chunk.reasoning) + arguments
+    return 1 + len(chunk.token_ids) + texts + likelihoods + len(chunk.vector) // 8
 
 
 def _time_left(deadline: float) -> float:

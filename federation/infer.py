@@ -19,12 +19,12 @@ Credit keeps a slow reader harmless: chunks under way always fit the stream's wi
 a worker's write never waits for whoever reads, and memory stays small on both sides.
 
 This module has the messages, their limits and their order; `infer_codec.py` turns them
-into maps and back.
+into maps and back. What is asked may be something else than text (`RequestKind`): the flow is the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from federation.backend import Chunk, Done, InferenceRequest, Progress
@@ -38,14 +38,8 @@ FRAME_SIZE_MAX = 4 * 1024 * 1024
 """Bytes. A prompt of 128k tokens is below 1 MiB, as text and as token ids."""
 
 CREDIT_MAX = 32
-"""Chunks under way: at 4 KiB each (below) half of yamux's first window, 256 KiB.
+"""Chunks under way: at 4 KiB each (`chunk_sizing.py`) half of yamux's first window, 256 KiB.
 More would only lengthen what a client still gets after it stopped reading."""
-
-CHUNK_MERGED_LENGTH_MAX = 1024
-"""Characters in one chunk when several are sent as one; at most 4 bytes each in UTF-8."""
-
-CHUNK_MERGED_TOKENS_MAX = 128
-"""Tokens in one chunk when several are sent as one: seconds of output, and small beside the text."""
 
 PROGRESS_INTERVAL = 1.0
 """Seconds of silence after which a worker says that it is still at it."""
@@ -118,18 +112,32 @@ WorkerMessage: TypeAlias = Accepted | Chunk | Progress | Done | Refusal | Failur
 
 @dataclass(slots=True)
 class AnswerOrder:
-    """What a worker may say next, and what it may send before we grant more."""
+    """What a worker may say next, of which choices, and what it may send before we grant more."""
 
+    choices: int = 1
+    is_generated: bool = True
+    """Each choice ends for a reason of its own."""
     credit: int = CREDIT_MAX
     is_accepted: bool = False
     is_over: bool = False
     _unacknowledged: int = 0
 
+    @classmethod
+    def of(cls, request: InferenceRequest) -> AnswerOrder:
+        """Of what answers `request`."""
+        match request.kind:
+            case "chat" | "completion":
+                return cls(request.choices)
+            case "embeddings" | "rerank":
+                return cls(len(request.inputs), is_generated=False)
+            case "tokenize" | "detokenize":
+                return cls(1, is_generated=False)
+
     def check(self, message: WorkerMessage) -> None:
         """Take note of `message`.
 
         Raises:
-          BadFrame: it may not come now.
+          BadFrame: it may not come now, or is about something that was not asked for.
         """
         match message:
             case _ if self.is_over:
@@ -140,8 +148,12 @@ class AnswerOrder:
                 self.is_accepted = True
             case Refusal() if not self.is_accepted:
                 self.is_over = True
+            case Chunk(choice) if choice >= self.choices:
+                raise BadFrame(f"a chunk of choice {choice}, and {self.choices} were asked for")
             case Chunk() if self.is_accepted:
                 self._spend()
+            case Done(reasons) if self.is_generated and len(reasons) != self.choices:
+                raise BadFrame(f"{len(reasons)} choices have ended, and {self.choices} were asked for")
             case Done() | Failure() if self.is_accepted:
                 self.is_over = True
             case _:
@@ -163,14 +175,3 @@ class AnswerOrder:
         if self.credit == 0:
             raise BadFrame("a chunk without credit")
         self.credit -= 1
-
-
-def merged(first: Chunk, second: Chunk) -> Chunk | None:
-    """Both as one chunk, or None if they belong to different choices or become too much for one frame."""
-    if first.choice != second.choice:
-        return None
-    if len(first.token_ids) + len(second.token_ids) > CHUNK_MERGED_TOKENS_MAX:
-        return None
-    if len(first.text) + len(second.text) > CHUNK_MERGED_LENGTH_MAX:
-        return None
-    return replace(first, token_ids=first.token_ids + second.token_ids, text=first.text + second.text)

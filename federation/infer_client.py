@@ -78,7 +78,7 @@ class RemoteBackend:
         """
         asked = _encoded(request)
         deadline = trio.current_time() + request.timeout
-        exchange, accepted = await self._begin(asked, deadline)
+        exchange, accepted = await self._begin(asked, AnswerOrder.of(request), deadline)
         try:
             async with aclosing(exchange.events()) as events:
                 yield Answer(
@@ -90,10 +90,12 @@ class RemoteBackend:
         finally:
             await self._leave(exchange)
 
-    async def _begin(self, asked: dict[str, Any], deadline: float) -> tuple[_Exchange, Accepted]:
+    async def _begin(
+        self, asked: dict[str, Any], order: AnswerOrder, deadline: float
+    ) -> tuple[_Exchange, Accepted]:
         """An accepted request, on a kept stream if there is one that still works."""
         if (kept := self._take_kept()) is not None:
-            exchange = _Exchange(self._peer, kept, deadline)
+            exchange = _Exchange(self._peer, kept, order, deadline)
             try:
                 return exchange, await self._ask(exchange, asked)
             except _StreamEnded:
@@ -101,7 +103,7 @@ class RemoteBackend:
                     raise
         with _wire_errors(self._peer, deadline):
             stream = await self._streams.open_stream(self._peer, PROTOCOL_ID)
-        exchange = _Exchange(self._peer, FrameStream(stream, FRAME_SIZE_MAX), deadline)
+        exchange = _Exchange(self._peer, FrameStream(stream, FRAME_SIZE_MAX), order, deadline)
         return exchange, await self._ask(exchange, asked)
 
     async def _ask(self, exchange: _Exchange, asked: dict[str, Any]) -> Accepted:
@@ -134,9 +136,9 @@ class RemoteBackend:
 class _Exchange:
     """One request and its answer on one stream."""
 
-    def __init__(self, peer: PeerId, frames: FrameStream, deadline: float) -> None:
+    def __init__(self, peer: PeerId, frames: FrameStream, order: AnswerOrder, deadline: float) -> None:
         self.frames = frames
-        self.order = AnswerOrder()
+        self.order = order
         self._peer = peer
         self._deadline = deadline
         self.was_heard = False

@@ -1,6 +1,7 @@
 """The messages of `infer.py` as maps, and back.
 
 Every map has `kind`; the numbers are append-only. An absent field and a nil one are the same.
+Fields that the first version did not have are said where they differ from their default, and may be absent.
 Decoding takes anything and raises `BadFrame` only.
 """
 
@@ -12,13 +13,13 @@ from enum import IntEnum
 from typing import Any, get_args
 
 from federation.backend import Chunk, Done, FinishReason, Progress, Timings, Usage
+from federation.chunk_codec import decode_chunk_untrusted, encode_chunk
 from federation.errors import RefusalReason
 from federation.infer import (
     COUNT_MAX,
     CREDIT_MAX,
     NAME_LENGTH_MAX,
     TIMEOUT_MAX,
-    TOKEN_ID_MAX,
     TOKENS_MAX,
     Accepted,
     Credit,
@@ -29,6 +30,7 @@ from federation.infer import (
     WorkerMessage,
 )
 from federation.request_codec import decode_request_untrusted, encode_request
+from federation.request_limits import CHOICES_MAX
 from ledger.probe import SPEED_MAX
 from ledger.records import Load
 from p2p.errors import BadFrame
@@ -36,12 +38,6 @@ from p2p.fields import Fields
 
 _MESSAGE_LENGTH_MAX = 4096
 """Characters of a text for a person."""
-_CHUNK_LENGTH_MAX = 64 * 1024
-"""Characters of a chunk; the longest token has 256 bytes, the longest text held back 1024 characters."""
-_CHUNK_TOKENS_MAX = 4096
-"""Token ids of a chunk, likewise far above what an honest worker sends."""
-_CHOICES_MAX = 128
-"""OpenAI's limit on `n`."""
 _SECONDS_MAX = 10 * TIMEOUT_MAX
 """Of a timing."""
 
@@ -63,8 +59,8 @@ class _Kind(IntEnum):
 def encode(message: FrontMessage | WorkerMessage) -> dict[str, Any]:
     """`message` as a map for one frame."""
     match message:
-        case Chunk(choice, token_ids, text):
-            return {"kind": _Kind.CHUNK.value, "choice": choice, "token_ids": token_ids, "text": text}
+        case Chunk():
+            return {"kind": _Kind.CHUNK.value, **encode_chunk(message)}
         case Credit(count):
             return {"kind": _Kind.CREDIT.value, "count": count}
         case Progress(prefilled, total):
@@ -132,14 +128,6 @@ def _accepted(fields: Fields) -> Accepted:
     return Accepted(fields.data("prompt_sha256", 32), fields.whole("prompt_tokens", 0, TOKENS_MAX))
 
 
-def _chunk(fields: Fields) -> Chunk:
-    return Chunk(
-        choice=fields.whole("choice", 0, _CHOICES_MAX - 1),
-        token_ids=fields.wholes("token_ids", _CHUNK_TOKENS_MAX, TOKEN_ID_MAX),
-        text=fields.text("text", _CHUNK_LENGTH_MAX),
-    )
-
-
 def _progress(fields: Fields) -> Progress:
     return Progress(fields.whole("prefilled", 0, TOKENS_MAX), fields.whole("total", 0, TOKENS_MAX))
 
@@ -147,7 +135,9 @@ def _progress(fields: Fields) -> Progress:
 def _done(fields: Fields) -> Done:
     usage, timings = fields.fields("usage"), fields.fields("timings")
     return Done(
-        finish_reasons=fields.words("finish_reasons", _FINISH_REASONS, _CHOICES_MAX),
+        finish_reasons=tuple(
+            map(_finish_reason, fields.texts("finish_reasons", CHOICES_MAX, NAME_LENGTH_MAX))
+        ),
         usage=Usage(
             prompt_tokens=usage.whole("prompt_tokens", 0, TOKENS_MAX),
             completion_tokens=usage.whole("completion_tokens", 0, TOKENS_MAX),
@@ -160,6 +150,12 @@ def _done(fields: Fields) -> Done:
         ),
         load=_load(fields),
     )
+
+
+def _finish_reason(word: str) -> FinishReason:
+    """One that only newer workers know is a "stop": all of the answer is here, and its client must be told
+    one of the words there are."""
+    return next((known for known in _FINISH_REASONS if known == word), "stop")
 
 
 def _refusal(fields: Fields) -> Refusal:
@@ -196,7 +192,7 @@ def _load(fields: Fields) -> Load | None:
 
 _FROM_WORKER: dict[int, Callable[[Fields], WorkerMessage]] = {
     _Kind.ACCEPTED: _accepted,
-    _Kind.CHUNK: _chunk,
+    _Kind.CHUNK: decode_chunk_untrusted,
     _Kind.PROGRESS: _progress,
     _Kind.DONE: _done,
     _Kind.REFUSED: _refusal,

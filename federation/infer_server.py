@@ -22,6 +22,7 @@ from dataclasses import replace
 import trio
 
 from federation.backend import Chunk, Done, InferenceRequest, Infers, Progress
+from federation.chunk_sizing import merged, pieces
 from federation.errors import BadRequest, FederationError, refusal_of
 from federation.infer import (
     CREDIT_MAX,
@@ -34,7 +35,6 @@ from federation.infer import (
     Refusal,
     Request,
     WorkerMessage,
-    merged,
 )
 from federation.infer_codec import decode_from_front_untrusted, encode
 from ledger.records import Load, ModelName
@@ -159,10 +159,14 @@ class _Conversation:
                 await events.send(Accepted(answer.prompt_sha256, answer.prompt_tokens))
                 is_accepted = True
                 async for event in answer.events:
-                    if isinstance(event, Done):
-                        done = event
-                    else:
-                        await events.send(event)
+                    match event:
+                        case Done():
+                            done = event
+                        case Chunk():
+                            for piece in pieces(event):
+                                await events.send(piece)
+                        case Progress():
+                            await events.send(event)
         except FederationError as error:
             load = self._load(request.model)
             if is_accepted:

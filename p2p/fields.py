@@ -28,6 +28,11 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None
 
+    def over(self, defaults: Mapping[str, Any]) -> Fields:
+        """These fields, and `defaults` where they are absent: our own values, as a sender would say them."""
+        said = {name: value for name, value in self._values.items() if value is not None}
+        return Fields({**defaults, **said})
+
     def whole(self, name: str, low: int, high: int) -> int:
         """A whole number from `low` to `high`."""
         value = self._of_type(name, int)
@@ -61,6 +66,13 @@ class Fields:
             raise BadFrame(f"{name} has {len(value)} bytes, not {size}")
         return value
 
+    def data_up_to(self, name: str, size_max: int) -> bytes:
+        """At most `size_max` bytes."""
+        value = self._of_type(name, bytes)
+        if len(value) > size_max:
+            raise BadFrame(f"{name} has {len(value)} bytes, {size_max} are allowed")
+        return value
+
     def fields(self, name: str) -> Fields:
         """The fields of a map within this one."""
         value = self._of_type(name, dict)
@@ -81,9 +93,11 @@ class Fields:
         """
         return _row(name, self._of_type(name, list), columns, later)
 
-    def rows(self, name: str, count_max: int, columns: Sequence[str]) -> Iterator[Fields]:
-        """At most `count_max` lists, the first items of each called `columns`."""
-        return (_row(name, items, columns) for items in self._list_of(name, list, count_max))
+    def rows(
+        self, name: str, count_max: int, columns: Sequence[str], later: Sequence[str] = ()
+    ) -> Iterator[Fields]:
+        """At most `count_max` lists, the items of each called as in `row`."""
+        return (_row(name, items, columns, later) for items in self._list_of(name, list, count_max))
 
     def texts(self, name: str, count_max: int, length_max: int) -> tuple[str, ...]:
         """At most `count_max` texts of at most `length_max` characters."""

@@ -101,6 +101,9 @@ CORES = (
     "federation/attempts.py",
     "federation/infer_codec.py",
     "federation/request_codec.py",
+    "federation/request_limits.py",
+    "federation/chunk_codec.py",
+    "federation/chunk_sizing.py",
     "node/engine/load_problem.py",
     "node/engine/step_loop.py",
     "node/engine/wire.py",
@@ -121,8 +124,23 @@ CORES = (
     "node/ledger_inspection.py",
     "node/ledger_report.py",
     "api/access.py",
+    "api/body_types.py",
+    "api/sampling_body.py",
+    "api/constraint_body.py",
+    "api/tool_body.py",
+    "api/message_body.py",
     "api/schema.py",
+    "api/chat_body.py",
+    "api/completion_body.py",
+    "api/vectors.py",
+    "api/embeddings.py",
+    "api/rerank.py",
+    "api/tokens.py",
+    "api/collected.py",
+    "api/logprob_shapes.py",
     "api/shapes.py",
+    "api/chat_shape.py",
+    "api/completion_shape.py",
     "api/sse.py",
 )
 
@@ -155,7 +173,7 @@ def test_folders_import_only_to_the_left() -> None:
 
 
 def test_api_sees_only_the_backend_port() -> None:
-    allowed = ("federation.backend", "federation.errors", "ledger.records")
+    allowed = ("federation.backend", "federation.request_limits", "federation.errors", "ledger.records")
     beyond = [
         f"{name_of(path)}:{line} imports {module}"
         for path in sources()

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 KEYS = {"api_keys": ("first-key", "second-key")}
 EVERYTHING_WITH_A_KEY = [
     "/v1/models",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/tokenize",
+    "/v1/detokenize",
     "/version",
     "/metrics",
     "/api/swarm",

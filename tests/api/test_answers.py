@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from federation.backend import Chunk, Done, Progress, Timings, Usage
 from tests.api.stub_backend import SERVED_BY, Hang, words
@@ -149,14 +151,42 @@ def test_a_streams_head_comes_with_the_first_token_and_tells_how_long_that_took(
     run_mocked(main)
 
 
-def test_several_choices_are_told_apart(new_bench: Callable[..., Bench]) -> None:
-    script = [
-        Chunk(0, (1,), "a"),
-        Chunk(1, (2,), "b"),
-        Chunk(0, (3,), "c"),
-        Done(("stop", "length"), Usage(1, 3), Timings()),
+TWO_CHOICES = [
+    Chunk(0, (1,), "a"),
+    Chunk(1, (2,), "b"),
+    Chunk(0, (3,), "c"),
+    Done(("stop", "length"), Usage(1, 3), Timings()),
+]
+
+
+def test_the_choices_of_a_stream_begin_and_end_each_by_itself(new_bench: Callable[..., Bench]) -> None:
+    events = new_bench(script=TWO_CHOICES).chat(n=2, stream=True).events()[:-1]
+    choices = [event["choices"][0] for event in events]
+    said = [(choice["index"], choice["delta"], choice["finish_reason"]) for choice in choices]
+    begun = {"role": "assistant", "content": ""}
+    assert said == [
+        (0, begun, None),
+        (1, begun, None),
+        (0, {"content": "a"}, None),
+        (1, {"content": "b"}, None),
+        (0, {"content": "c"}, None),
+        (0, {}, "stop"),
+        (1, {}, "length"),
     ]
-    choices = new_bench(script=script).chat().json()["choices"]
+
+
+def test_every_shape_is_one_that_openais_own_client_knows(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench(script=TWO_CHOICES)
+    ChatCompletion.model_validate(bench.chat(n=2).json(), strict=True)
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    for event in bench.chat(n=2, **options).events()[:-1]:
+        ChatCompletionChunk.model_validate(event, strict=True)
+    completion = {"model": "stub", "prompt": "x", "n": 2}
+    Completion.model_validate(bench.call("POST", "/v1/completions", completion).json(), strict=True)
+
+
+def test_several_choices_are_told_apart(new_bench: Callable[..., Bench]) -> None:
+    choices = new_bench(script=TWO_CHOICES).chat(n=2).json()["choices"]
     assert [(each["message"]["content"], each["finish_reason"]) for each in choices] == [
         ("ac", "stop"),
         ("b", "length"),

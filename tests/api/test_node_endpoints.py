@@ -80,6 +80,10 @@ def test_openapi_names_every_endpoint_and_the_docs_page_shows_them(bench: Bench)
         "/v1/models",
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v1/tokenize",
+        "/v1/detokenize",
         "/healthz",
         "/readyz",
         "/version",
@@ -90,6 +94,27 @@ def test_openapi_names_every_endpoint_and_the_docs_page_shows_them(bench: Bench)
     )
     page = bench.call("GET", "/docs").body.decode()
     assert all(path in page for path in paths)
+
+
+def test_openapi_knows_every_parameter_by_the_name_it_is_sent_by(bench: Bench) -> None:
+    schemas = bench.call("GET", "/openapi.json").json()["components"]["schemas"]
+    both = {
+        "temperature",
+        "logit_bias",
+        "n",
+        "best_of",
+        "response_format",
+        "grammar",
+        "json_schema",
+        "logprobs",
+    }
+    assert both | {"messages", "tools", "tool_choice", "functions", "top_logprobs"} <= set(
+        schemas["ChatBody"]["properties"]
+    )
+    assert both | {"prompt", "echo", "suffix"} <= set(schemas["CompletionBody"]["properties"])
+    assert "schema" in schemas["JsonSchemaFormat"]["properties"]
+    assert schemas["EmbeddingsBody"]["required"] == ["model", "input"]
+    assert {"EmbeddingList", "RankedList", "TokenList", "TokenText"} <= set(schemas)
 
 
 def test_the_docs_page_needs_no_internet(bench: Bench) -> None:

@@ -9,15 +9,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from api.schema import MESSAGES_MAX, NOT_YET, STOP_LENGTH_MAX, STOP_MAX, TOKENS_MAX, ChatBody, CompletionBody
+from api.body_types import TOKENS_MAX
+from api.chat_body import MESSAGES_MAX, ChatBody
+from api.completion_body import CompletionBody
+from api.schema import NOT_YET, STOP_LENGTH_MAX, STOP_MAX
+from federation.backend import InferenceRequest, Sampling
 from federation.infer import FRAME_SIZE_MAX, Request
 from federation.infer_codec import decode_from_front_untrusted, encode
+from federation.request_limits import LOGIT_BIAS_MAX
+from ledger.records import ModelName
 from p2p.framing import encode_frame
 
 if TYPE_CHECKING:
     from tests.api.conftest import Bench
+    from tests.asgi import Reply
 
 CHAT = "/v1/chat/completions"
+
+
+def complete(bench: Bench, **body: Any) -> Reply:
+    return bench.call("POST", "/v1/completions", {"model": "stub", "prompt": "x", **body})
 
 
 def test_every_supported_parameter_reaches_the_backend(bench: Bench) -> None:
@@ -27,23 +38,86 @@ def test_every_supported_parameter_reaches_the_backend(bench: Bench) -> None:
         top_k=40,
         top_p=0.9,
         min_p=0.05,
+        typical_p=0.8,
+        repeat_penalty=1.1,
+        repeat_last_n=-1,
+        presence_penalty=-2,
+        frequency_penalty=1.5,
+        logit_bias={"7": -100, "50256": 0.5},
         seed=7,
         stop=["a", "b"],
         ignore_eos=True,
+        n=3,
+        best_of=3,
+        logprobs=True,
+        top_logprobs=20,
     )
     assert reply.status == 200
     [request] = bench.backend.requests
-    assert request.kind == "chat"
-    assert request.messages == ({"role": "user", "content": "Hi"},)
-    assert (request.max_tokens, request.stop, request.ignore_eos) == (10, ("a", "b"), True)
-    sampling = request.sampling
-    assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p, sampling.seed) == (
-        0.5,
-        40,
-        0.9,
-        0.05,
-        7,
+    assert request == InferenceRequest(
+        kind="chat",
+        request_id=request.request_id,
+        model=ModelName("stub"),
+        messages=({"role": "user", "content": "Hi"},),
+        sampling=Sampling(
+            temperature=0.5,
+            top_k=40,
+            top_p=0.9,
+            min_p=0.05,
+            typical_p=0.8,
+            repeat_penalty=1.1,
+            repeat_last_n=-1,
+            presence_penalty=-2,
+            frequency_penalty=1.5,
+            logit_bias={7: -100, 50256: 0.5},
+            seed=7,
+        ),
+        max_tokens=10,
+        stop=("a", "b"),
+        ignore_eos=True,
+        choices=3,
+        top_logprobs=20,
+        is_streamed=False,
     )
+
+
+def test_every_parameter_of_completions_reaches_the_backend(bench: Bench) -> None:
+    assert complete(bench, prompt="a", suffix="z", logprobs=5, n=2).status == 200
+    assert complete(bench, prompt="a", echo=True, logprobs=None).status == 200
+    with_suffix, echoed = bench.backend.requests
+    assert (with_suffix.suffix, with_suffix.top_logprobs, with_suffix.choices) == ("z", 5, 2)
+    assert (echoed.is_echoed, echoed.top_logprobs) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "top_logprobs"),
+    [
+        ({}, None),
+        ({"logprobs": False}, None),
+        ({"logprobs": False, "top_logprobs": 0}, None),
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 3}, 3),
+    ],
+)
+def test_logprobs_of_a_chat_are_a_switch_and_a_number(
+    bench: Bench, said: dict[str, Any], top_logprobs: int | None
+) -> None:
+    bench.chat(**said)
+    assert bench.backend.requests[0].top_logprobs == top_logprobs
+
+
+def test_the_repeat_penalty_has_two_names(bench: Bench) -> None:
+    bench.chat(repetition_penalty=1.2)
+    bench.chat(repetition_penalty=1.2, repeat_penalty=1.2)
+    assert [request.sampling.repeat_penalty for request in bench.backend.requests] == [1.2, 1.2]
+    assert bench.chat(repetition_penalty=1.2, repeat_penalty=1.3).json()["error"]["param"] == (
+        "repetition_penalty"
+    )
+
+
+def test_no_bias_is_none(bench: Bench) -> None:
+    bench.chat(logit_bias={})
+    assert bench.backend.requests[0].sampling.logit_bias is None
 
 
 def test_what_is_left_open_stays_open(bench: Bench) -> None:
@@ -134,6 +208,37 @@ def test_their_neutral_values_pass(bench: Bench, parameter: str) -> None:
         ("messages", "Hi"),
         ("messages", None),
         ("stream_options", {"include_usage": True}),
+        ("n", 0),
+        ("n", 129),
+        ("n", True),
+        ("n", "2"),
+        ("best_of", 2),
+        ("typical_p", 1.1),
+        ("repeat_penalty", 0),
+        ("repeat_penalty", 11),
+        ("repetition_penalty", -1),
+        ("repeat_last_n", -2),
+        ("presence_penalty", 2.1),
+        ("frequency_penalty", -2.1),
+        ("frequency_penalty", float("nan")),
+        ("logit_bias", [1]),
+        ("logit_bias", {"Paris": 1}),
+        ("logit_bias", {"-1": 1}),
+        ("logit_bias", {"²": 1}),
+        ("logit_bias", {"2147483648": 1}),
+        ("logit_bias", {"1" * 5000: 1}),
+        ("logit_bias", {"7": 101}),
+        ("logit_bias", {"7": True}),
+        ("logit_bias", {"7": "1"}),
+        ("logit_bias", {"7": float("nan")}),
+        ("logit_bias", {f"{token}": 1 for token in range(LOGIT_BIAS_MAX + 1)}),
+        ("logprobs", 3),
+        ("logprobs", "yes"),
+        ("top_logprobs", 3),
+        ("top_logprobs", 21),
+        ("top_logprobs", True),
+        ("echo", True),
+        ("suffix", "the end"),
     ],
 )
 def test_a_parameter_out_of_range_or_of_the_wrong_type_is_named(
@@ -143,6 +248,31 @@ def test_a_parameter_out_of_range_or_of_the_wrong_type_is_named(
     assert reply.status == 400
     assert reply.json()["error"]["param"] == parameter
     assert parameter in reply.json()["error"]["message"]
+    assert bench.backend.requests == []
+
+
+@pytest.mark.parametrize(
+    ("said", "param"),
+    [
+        ({"logprobs": True}, "logprobs"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"logprobs": -1}, "logprobs"),
+        ({"logprobs": 0, "echo": True}, "logprobs"),
+        ({"echo": True, "suffix": "z"}, "echo"),
+        ({"echo": "yes"}, "echo"),
+        ({"suffix": 3}, "suffix"),
+        ({"suffix": "\ud800"}, "suffix"),
+        ({"best_of": 3, "n": 2}, "best_of"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"prompt": ["a"] * 65, "n": 2}, "prompt"),
+        ({"stream_options": {}}, "stream_options"),
+    ],
+)
+def test_a_wrong_parameter_of_completions_is_named(bench: Bench, said: dict[str, Any], param: str) -> None:
+    reply = complete(bench, **said)
+    assert reply.status == 400
+    assert reply.json()["error"]["param"] == param
+    assert param in reply.json()["error"]["message"]
     assert bench.backend.requests == []
 
 
@@ -158,8 +288,9 @@ def test_a_parameter_out_of_range_or_of_the_wrong_type_is_named(
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
             "messages[0].content[0].type",
         ),
-        ({"role": "assistant", "content": "", "tool_calls": [{}]}, "messages[0].tool_calls"),
+        ({"role": "assistant", "content": "", "tool_calls": [{}]}, "messages[0].tool_calls[0].id"),
         ({"role": "user", "content": {"str": 1}}, "messages[0].content"),
+        ({"role": "user", "content": "", "name": ""}, "messages[0].name"),
         ("Hi", "messages[0]"),
     ],
 )
@@ -170,7 +301,7 @@ def test_a_bad_message_is_named_with_its_place(bench: Bench, message: Any, param
 
 
 @pytest.mark.parametrize(
-    "prompt", [["one", "two"], [[1], [2]], [], None, 3, [-1], [2**31], {"a": 1}, ["one", 2]]
+    "prompt", [["x"] * 129, [[1]] * 129, [], None, 3, [-1], [2**31], {"a": 1}, ["one", 2]]
 )
 def test_a_bad_prompt_is_named(bench: Bench, prompt: Any) -> None:
     reply = bench.call("POST", "/v1/completions", {"model": "stub", "prompt": prompt})
@@ -203,6 +334,8 @@ def test_a_long_list_of_faults_costs_no_more_than_its_first(
         {"stop": ["\U0001f642" * STOP_LENGTH_MAX] * STOP_MAX, "seed": -(2**63)},
         {"messages": [{"role": "assistant", "content": "", "name": "x"}] * MESSAGES_MAX},
         {"model": "m" * 256},
+        {"logit_bias": {f"{TOKENS_MAX - at}": -100 for at in range(LOGIT_BIAS_MAX)}, "n": 128},
+        {"logprobs": True, "top_logprobs": 20, "repeat_last_n": TOKENS_MAX, "presence_penalty": -2},
     ],
 )
 def test_whatever_is_taken_can_be_sent_on_to_a_peer(bench: Bench, extreme: dict[str, Any]) -> None:
@@ -233,7 +366,13 @@ JSON = st.recursive(
 
 @given(
     near_miss=st.dictionaries(
-        st.sampled_from(["model", "messages", "stop", "stream_options", "prompt", "seed", "stream", "tools"]),
+        st.sampled_from(
+            [
+                *("model", "messages", "stop", "stream_options", "prompt", "seed", "stream", "tools", "n"),
+                *("tool_choice", "functions", "function_call", "response_format", "grammar", "json_schema"),
+                *("logit_bias", "logprobs", "echo", "suffix", "best_of"),
+            ]
+        ),
         JSON,
     )
 )
@@ -244,3 +383,15 @@ def test_no_body_breaks_the_server(bench: Bench, near_miss: dict[str, Any]) -> N
         200,
         400,
     )
+
+
+@given(
+    path=st.sampled_from(["embeddings", "rerank", "tokenize", "detokenize"]),
+    near_miss=st.dictionaries(
+        st.sampled_from(["input", "dimensions", "query", "documents", "top_n", "content", "tokens"]), JSON
+    ),
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_question_breaks_the_server(bench: Bench, path: str, near_miss: dict[str, Any]) -> None:
+    # 502: the stub's answer has no vectors.
+    assert bench.call("POST", f"/v1/{path}", {"model": "stub", **near_miss}).status in (200, 400, 502)

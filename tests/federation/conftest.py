@@ -27,7 +27,7 @@ from federation.balancer import Policy, least_used
 from federation.front import Front
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
-from ledger.records import Load, ModelName, ModelRecord
+from ledger.records import Capability, Load, ModelName, ModelRecord
 from ledger.view import NodeState, NodeView
 from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.network import PeerStream, StreamHandler
@@ -45,6 +45,9 @@ class StubBackend:
 
     peer: PeerId
     words: tuple[str, ...] = ("one", " two", " three")
+    chunks: tuple[Chunk, ...] = ()
+    """Said instead of words, if there are any."""
+    hang_after_chunks: bool = False
     tokens_per_word: int = 1
     gap: float = 0.0
     refusal: Exception | None = None
@@ -75,6 +78,13 @@ class StubBackend:
             self.running -= 1
 
     async def _events(self) -> AsyncGenerator[AnswerEvent, None]:
+        for chunk in self.chunks:
+            yield chunk
+        if self.hang_after_chunks:
+            await trio.sleep_forever()
+        if self.chunks:
+            yield Done((), Usage(3, 0), Timings())
+            return
         for number, word in enumerate(self.words):
             if number == self.hangs_at:
                 await trio.sleep_forever()
@@ -168,8 +178,15 @@ class StubView:
         self.rows: dict[str, NodeView] = {}
         self._slots = slots
 
-    def show(self, name: str, state: NodeState = "online", *, sha256: str = "") -> None:
-        record = ModelRecord(MODEL, "loaded", slots=self._slots, sha256=sha256)
+    def show(
+        self,
+        name: str,
+        state: NodeState = "online",
+        *,
+        sha256: str = "",
+        capabilities: tuple[Capability, ...] = (),
+    ) -> None:
+        record = ModelRecord(MODEL, "loaded", capabilities, slots=self._slots, sha256=sha256)
         self.rows[name] = NodeView(
             PeerId(name), name, state, "worker", "1", is_connected=True, models=(record,)
         )

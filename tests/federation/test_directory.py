@@ -140,3 +140,13 @@ def test_obstacles_say_why_and_who_is_offline_comes_last() -> None:
         "d does not answer",
         "0 has it and is offline",
     ]
+
+
+def test_a_model_is_unfit_where_no_node_can_use_it_so() -> None:
+    nodes = [node("a", tiny(capabilities=("chat",)))]
+    assert directory.is_unfit(nodes, TINY, "embeddings")
+    assert not directory.is_unfit(nodes, TINY, "tokenize")
+    assert not directory.is_unfit([], TINY, "embeddings")
+    nodes.append(node("b", tiny(capabilities=("embeddings",)), state="offline"))
+    assert not directory.is_unfit(nodes, TINY, "embeddings")
+    assert directory.candidates(nodes, TINY, Leases(), ME, "embeddings") == []

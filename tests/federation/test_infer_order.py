@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from typing import Any
 
-from federation.backend import Chunk, Done, Progress, Timings, Usage
+import pytest
+
+from federation.backend import (
+    Chunk,
+    Done,
+    FinishReason,
+    InferenceRequest,
+    Progress,
+    RequestId,
+    RequestKind,
+    Timings,
+    Usage,
+)
 from federation.infer import (
-    CHUNK_MERGED_LENGTH_MAX,
-    CHUNK_MERGED_TOKENS_MAX,
     CREDIT_MAX,
     Accepted,
     AnswerOrder,
     Failure,
     Refusal,
     WorkerMessage,
-    merged,
 )
+from ledger.records import ModelName
 from p2p.errors import BadFrame
 
 ACCEPTED = Accepted(bytes(32), 3)
@@ -87,24 +95,37 @@ def test_credit_comes_back_as_chunks_are_read() -> None:
     assert granted == 10 * CREDIT_MAX
 
 
-chunks = st.builds(
-    Chunk,
-    choice=st.integers(0, 1),
-    token_ids=st.lists(st.integers(0, 9), max_size=CHUNK_MERGED_TOKENS_MAX).map(tuple),
-    text=st.text("ab🙂", max_size=8) | st.just("x" * (CHUNK_MERGED_LENGTH_MAX - 4)),
+def ask(kind: RequestKind, **changes: Any) -> InferenceRequest:
+    return InferenceRequest(kind, RequestId("r"), ModelName("tiny"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("request_", "choices", "done"),
+    [
+        (ask("chat"), 1, ("stop",)),
+        (ask("completion", choices=3), 3, ("stop", "length", "stop")),
+        (ask("embeddings", inputs=("a", (1, 2))), 2, ()),
+        (ask("rerank", prompt="q", inputs=("a", "b", "c")), 3, ()),
+        (ask("tokenize", prompt="text"), 1, ()),
+        (ask("detokenize", prompt=(1, 2)), 1, ()),
+    ],
 )
+def test_chunks_are_of_what_was_asked_for_and_of_nothing_else(
+    request_: InferenceRequest, choices: int, done: tuple[FinishReason, ...]
+) -> None:
+    order = AnswerOrder.of(request_)
+    order.check(ACCEPTED)
+    for choice in range(choices):
+        order.check(Chunk(choice, (), ""))
+    with pytest.raises(BadFrame, match="asked for"):
+        order.check(Chunk(choices, (), ""))
+    order.check(Done(done, Usage(1, 1), Timings()))
+    assert order.is_over
 
 
-@given(chunks, chunks)
-def test_merging_two_chunks_loses_nothing_and_stays_small(first: Chunk, second: Chunk) -> None:
-    both = merged(first, second)
-    if both is None:
-        return
-    assert both == Chunk(first.choice, first.token_ids + second.token_ids, first.text + second.text)
-    assert second.choice == first.choice
-    assert len(both.token_ids) <= CHUNK_MERGED_TOKENS_MAX
-    assert len(both.text) <= CHUNK_MERGED_LENGTH_MAX
-
-
-def test_chunks_of_two_choices_are_never_merged() -> None:
-    assert merged(Chunk(0, (1,), "a"), Chunk(1, (2,), "b")) is None
+@pytest.mark.parametrize("reasons", [(), ("stop",), ("stop", "stop", "stop")])
+def test_every_choice_ends_for_one_reason(reasons: tuple[FinishReason, ...]) -> None:
+    order = AnswerOrder.of(ask("chat", choices=2))
+    order.check(ACCEPTED)
+    with pytest.raises(BadFrame, match="asked for"):
+        order.check(Done(reasons, Usage(1, 1), Timings()))

@@ -115,6 +115,7 @@ _FIELDS: dict[str, tuple[Any, Callable[[Fields, str], Any]]] = {
     "flag": (True, lambda fields, name: fields.flag(name)),
     "text": ("text", lambda fields, name: fields.text(name, 9)),
     "data": (b"12", lambda fields, name: fields.data(name, 2)),
+    "data_up_to": (b"1", lambda fields, name: fields.data_up_to(name, 2)),
     "fields": ({"a": 1, "b": "c"}, lambda fields, name: fields.fields(name).names(2)),
     "row": ([1, 2, 3], lambda fields, name: fields.row(name, ("a", "b"), ("c",)).whole("b", 0, 9)),
     "rows": ([[1], [2]], lambda fields, name: [row.whole("a", 0, 9) for row in fields.rows(name, 9, ("a",))]),

@@ -22,6 +22,7 @@ WORDS = ("red", "green")
         (lambda f: f.flag("x"), [True, False], [None, 0, 1, "true"]),
         (lambda f: f.text("x", 2), ["", "ab"], [None, "abc", b"ab", 1]),
         (lambda f: f.data("x", 2), [b"ab"], [None, b"a", b"abc", "ab"]),
+        (lambda f: f.data_up_to("x", 2), [b"", b"ab"], [None, b"abc", "ab"]),
         (lambda f: f.word("x", WORDS), ["red"], [None, "blue", b"red", ["red"]]),
         (lambda f: list(f.words("x", WORDS, 2)), [[], ["green", "red"]], [None, ["blue"], ["red"] * 3]),
         (lambda f: list(f.texts("x", 2, 2)), [[], ["a", "bc"]], [None, "ab", ["a"] * 3, ["abc"], [1]]),
@@ -57,3 +58,8 @@ def test_the_names_of_a_map_are_bounded() -> None:
 def test_nil_is_as_good_as_absent() -> None:
     assert "x" not in Fields({"x": None})
     assert "x" in Fields({"x": 0})
+
+
+def test_a_default_stands_for_what_is_absent_only() -> None:
+    fields = Fields({"said": 1, "nil": None}).over({"said": 2, "nil": 3, "absent": 4})
+    assert [fields.whole(name, 0, 9) for name in ("said", "nil", "absent")] == [1, 3, 4]

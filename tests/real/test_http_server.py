@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from api.app import create_app
 from api.errors import AddressInUse, ListenFailed
 from api.serve import ServerAddress, serve
 from api.settings import ApiSettings
+from federation.backend import AnswerEvent, Chunk, Done, Timings, TokenLogprob, ToolCallDelta, Usage
 from federation.errors import BadRequest, Busy, ContextTooLong, Failed, ModelNotFound, ModelUnavailable
 from tests.api.stub_backend import SERVED_BY, Hang, StubBackend, words
 
@@ -113,6 +115,65 @@ def test_the_official_client_streams_and_reads_whole_answers() -> None:
 
     run(main)
     assert backend.running == 0
+
+
+def test_the_official_client_reads_calls_probabilities_and_several_choices() -> None:
+    call = ToolCallDelta(0, "call_1", "weather", '{"city":')
+    script: list[AnswerEvent] = [
+        Chunk(0, (1,), "", reasoning="Hm.", logprobs=(TokenLogprob(b"Hm.", -0.5),)),
+        Chunk(1, (2,), "No.", logprobs=(TokenLogprob(b"No.", -0.25, ((b"No.", -0.25),)),)),
+        Chunk(0, (3,), "", tool_calls=(call,)),
+        Chunk(0, (4,), "", tool_calls=(ToolCallDelta(0, arguments=' "Paris"}'),)),
+        Done(("tool_calls", "stop"), Usage(5, 4, 1), Timings()),
+    ]
+    backend = StubBackend(script)
+
+    def use(client: openai.OpenAI) -> None:
+        options: dict[str, Any] = {
+            "model": "stub",
+            "messages": MESSAGES,
+            "tools": [{"type": "function", "function": {"name": "weather", "parameters": {}}}],
+            "n": 2,
+            "logprobs": True,
+            "top_logprobs": 1,
+        }
+        whole = client.chat.completions.create(**options)
+        with client.chat.completions.stream(**options) as stream:
+            streamed = stream.get_final_completion()
+        pairs: Any = (whole.choices, streamed.choices)
+        for calling, saying in pairs:
+            assert calling.finish_reason == "tool_calls"
+            assert calling.message.tool_calls[0].id == "call_1"
+            assert calling.message.tool_calls[0].function.arguments == '{"city": "Paris"}'
+            assert calling.message.reasoning_content == "Hm."
+            assert saying.message.content == "No."
+            assert saying.logprobs.content[0].top_logprobs[0].logprob == -0.25
+        assert whole.usage.prompt_tokens_details.cached_tokens == 1
+
+    async def main() -> None:
+        async with server(app_over(backend)) as (address, _):
+            await ask(address, use)
+
+    run(main)
+    assert backend.requests[0].choices == 2
+
+
+def test_the_official_client_reads_vectors() -> None:
+    vector = struct.pack("<3f", 0.5, -1.0, 0.25)
+    script: list[AnswerEvent] = [Chunk(0, (), "", vector=vector), Done((), Usage(3, 0), Timings())]
+
+    def use(client: openai.OpenAI) -> None:
+        # As base64, unless it is told otherwise.
+        assert client.embeddings.create(model="stub", input="text").data[0].embedding == [0.5, -1.0, 0.25]
+        found = client.embeddings.create(model="stub", input="text", encoding_format="float", dimensions=2)
+        assert found.data[0].embedding == pytest.approx([0.4472136, -0.8944272])
+        assert found.usage.total_tokens == 3
+
+    async def main() -> None:
+        async with server(app_over(StubBackend(script))) as (address, _):
+            await ask(address, use)
+
+    run(main)
 
 
 def test_langchain_streams_and_reads_whole_answers() -> None:
