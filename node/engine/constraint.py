@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from node.engine.errors import PromptRefused
 from node.engine.sampling import Scores
@@ -99,14 +99,15 @@ class Grammars:
             for token, piece in enumerate(self._pieces())
         ]
         return LLTokenizer(
-            _Vocabulary(pieces, self._ends[0], self._tokenize), n_vocab=len(pieces), eos_token=self._ends
+            TokenizerWrapper(_Vocabulary(pieces, self._ends[0], self._tokenize)),
+            n_vocab=len(pieces),
+            eos_token=self._ends,
         )
 
 
 class _Vocabulary:
-    """What llguidance asks of a tokeniser."""
+    """What `TokenizerWrapper` asks of a tokeniser."""
 
-    is_tokenizer_wrapper = True
     bos_token_id = None
     special_token_ids: Sequence[int] = ()
 
@@ -115,8 +116,8 @@ class _Vocabulary:
         self.eos_token_id = end
         self._tokenize = tokenize
 
-    def __call__(self, text: str | bytes) -> list[int]:
-        return self._tokenize(text if isinstance(text, str) else text.decode(errors="replace"))
+    def __call__(self, text: bytes) -> list[int]:
+        return self._tokenize(text.decode(errors="replace"))
 
 
 def _brief(error: str) -> str:

@@ -248,7 +248,7 @@ _GENERATE = wire.GenerateRequest(
 TO_CHILD: list[wire.ToChild] = [
     wire.Load(wire.EngineParams("m.gguf")),
     wire.Generate(1, _GENERATE),
-    wire.Credit(1, 16),
+    wire.Credit(1, 0, 16),
     wire.Cancel(1),
 ]
 FROM_CHILD: list[wire.FromChild] = [
@@ -256,10 +256,10 @@ FROM_CHILD: list[wire.FromChild] = [
     wire.Ready(),
     wire.LoadFailed("no room"),
     wire.Accepted(1, bytes(32), 9),
-    wire.Refused(1, "too long", is_too_long=True),
+    wire.Refused(1, "too long", "too_long", "prompt"),
     wire.Prefilled(1, 128, 512),
-    wire.Piece(1, (7,), "x"),
-    wire.Finished(1, "stop", 9, 3, 0.1, 0.2, 2.0),
+    wire.Piece(1, 0, (7,), "x"),
+    wire.Finished(1, ("stop",), 9, 3, 0, 0.1, 0.2, 2.0),
 ]
 
 

@@ -36,6 +36,7 @@ FACTS = ModelFacts(
     bos="<s>",
     eos="</s>",
     special_tokens=("<s>", "</s>"),
+    special_ids=(1, 2),
 )
 LOAD_TIME = 3.0
 STOP_TIME = 0.5
@@ -124,6 +125,7 @@ class FakeEngine:
 class FakeGeneration:
     events: AsyncIterator[AnswerEvent]
     prompt_sha256: bytes = b"sha"
+    resumed: tuple[str, ...] = ()
     prompt_tokens: int = 7
 
 

@@ -74,7 +74,7 @@ def test_a_shortlist_changes_nothing(seed: int, top_p: float, min_p: float, top_
         order = order[:top_k]
     weights = np.exp(scores[order].astype(np.float64) - float(scores.max()))
     probabilities = weights / weights.sum()
-    expected = []
+    expected: list[int] = []
     before = 0.0
     for token, probability in zip(order, probabilities, strict=True):
         is_cut = (top_p < 1 and before >= top_p) or probability < min_p * probabilities[0]
