@@ -9,12 +9,19 @@ Pure.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 
 from federation.backend import InferenceRequest, Sampling
 from federation.errors import BadRequest
-from node.engine.wire import GenerateRequest, PromptPart
+from node.engine.wire import (
+    DetokenizeRequest,
+    EmbedRequest,
+    GenerateRequest,
+    LookupRequest,
+    PromptPart,
+    TokenizeRequest,
+)
 from node.models.model_yaml import ModelSettings
 
 _STOPS_MAX = 64
@@ -93,6 +100,45 @@ def completion_prompt(request: InferenceRequest) -> tuple[PromptPart, ...] | tup
     if not all(0 <= token <= _TOKEN_ID_MAX for token in request.prompt):
         raise BadRequest("prompt must be text or a list of token ids", param="prompt")
     return tuple(request.prompt)
+
+
+def lookup_request(request: InferenceRequest) -> LookupRequest:
+    """What a vocabulary is asked.
+
+    Raises:
+      BadRequest: it is of the wrong type.
+    """
+    if request.kind == "tokenize":
+        if not isinstance(request.prompt, str):
+            raise BadRequest("content must be text", param="content")
+        return TokenizeRequest(PromptPart(request.prompt, parse_special=True), request.adds_special)
+    if isinstance(request.prompt, str):
+        raise BadRequest("tokens must be a list of token ids", param="tokens")
+    return DetokenizeRequest(tuple(request.prompt))
+
+
+def embed_request(request: InferenceRequest) -> EmbedRequest:
+    """Texts to embed, or to rank.
+
+    Raises:
+      BadRequest: there are none, or ids no vocabulary has.
+    """
+    if not request.inputs:
+        raise BadRequest("input must not be empty", param="input")
+    inputs = tuple(map(_embeddable, request.inputs))
+    if request.kind == "embeddings":
+        return EmbedRequest(inputs)
+    if not isinstance(request.prompt, str):
+        raise BadRequest("query must be text", param="query")
+    return EmbedRequest(inputs, PromptPart(request.prompt, parse_special=False))
+
+
+def _embeddable(text: str | Sequence[int]) -> PromptPart | tuple[int, ...]:
+    if isinstance(text, str):
+        return PromptPart(text, parse_special=False)
+    if not all(0 <= token <= _TOKEN_ID_MAX for token in text):
+        raise BadRequest("input must be texts or lists of token ids", param="input")
+    return tuple(text)
 
 
 def engine_request(

@@ -32,6 +32,7 @@ from node.speeds import Speeds
 logger = logging.getLogger(__name__)
 
 _CAPABILITIES: tuple[Capability, ...] = ("chat", "completion")
+"""Of most models; of others we know once they were loaded."""
 
 _WAITING_MAX = 64
 """Requests that wait for a model to load. Slots are few: of more, most would only wait to be refused."""
@@ -97,13 +98,15 @@ class ServedModel:
         return self._problem or (self._engine.reason if self._engine else "")
 
     def info(self) -> ModelInfo:
-        return ModelInfo(self.definition.name, self.state, _CAPABILITIES, self._context_size, self.reason)
+        return ModelInfo(
+            self.definition.name, self.state, self._capabilities, self._context_size, self.reason
+        )
 
     def record(self) -> ModelRecord:
         return ModelRecord(
             name=self.definition.name,
             state=self.state,
-            capabilities=_CAPABILITIES,
+            capabilities=self._capabilities,
             context_size=self._context_size,
             size_bytes=self.definition.size_bytes,
             sha256=self.sha256,
@@ -128,11 +131,11 @@ class ServedModel:
             self._wanted.set()
             self._on_change()
 
-    async def ready(self) -> Engine:
+    async def ready(self, *, needs_slot: bool = True) -> Engine:
         """Its engine, once it takes requests.
 
         Raises:
-          Refused: it has failed, its slots are taken, or too many wait for it already.
+          Refused: it has failed, its slots are taken where one is needed, or too many wait for it already.
         """
         self.want()
         if self._engine is None or self._problem:
@@ -149,7 +152,7 @@ class ServedModel:
         finally:
             self._waiting -= 1
         # The engine says so too, but only once a prompt was made: too late where many ask at once.
-        if self._engine.slots_busy >= self._slots:
+        if needs_slot and self._engine.slots_busy >= self._slots:
             raise Refused("busy", f"all {self._slots} slots are taken", load=self.load())
         return self._engine
 
@@ -177,6 +180,10 @@ class ServedModel:
     def _slots_total(self) -> int:
         """Those it will have count too: a cold model is loaded when it is asked for, a failed one is not."""
         return 0 if self.state == "failed" else self._slots
+
+    @property
+    def _capabilities(self) -> tuple[Capability, ...]:
+        return self.facts.capabilities if self.facts else _CAPABILITIES
 
     @property
     def _context_size(self) -> int:

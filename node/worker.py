@@ -18,7 +18,15 @@ from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
-from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceRequest, ModelInfo
+from federation.backend import (
+    SLOTLESS_KINDS,
+    Answer,
+    AnswerEvent,
+    Chunk,
+    Done,
+    InferenceRequest,
+    ModelInfo,
+)
 from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Failed, Refused
 from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord
@@ -36,11 +44,18 @@ from node.engine.errors import (
     PromptRefused,
     PromptTooLong,
 )
-from node.engine.wire import GenerateRequest
-from node.engine_request import completion_prompt, engine_request, require_servable
+from node.engine.wire import EngineRequest, GenerateRequest
+from node.engine_request import (
+    completion_prompt,
+    embed_request,
+    engine_request,
+    lookup_request,
+    require_servable,
+)
 from node.models.definition import ModelDefinition
 from node.models.errors import UnknownModel
 from node.models.hashing import FileHasher
+from node.models.model_yaml import ModelSettings
 from node.served_model import MakeEngine, ServedModel, make_engine
 from node.speeds import Speeds
 from p2p.peer import PeerId
@@ -158,7 +173,8 @@ class Worker:
             self._at_work(model),
             trio.CancelScope(deadline=deadline) as patience,
         ):
-            engine = await model.ready()
+            engine = await model.ready(needs_slot=request.kind not in SLOTLESS_KINDS)
+            _require_capable(request, engine)
             asked, parsers = await self._prepare(request, model, engine)
             async with engine.generate(asked) as generation:
                 if patience.cancel_called:
@@ -178,12 +194,23 @@ class Worker:
 
     async def _prepare(
         self, request: InferenceRequest, model: ServedModel, engine: Engine
-    ) -> tuple[GenerateRequest, list[AnswerParser]]:
+    ) -> tuple[EngineRequest, list[AnswerParser]]:
         """What the engine is asked, and what reads each choice of a chat."""
         settings = model.definition.settings
-        if request.kind == "completion":
-            grammar = await completion_grammar(request.constraint, self._renderer)
-            return engine_request(request, settings, completion_prompt(request), grammar=grammar), []
+        match request.kind:
+            case "tokenize" | "detokenize":
+                return lookup_request(request), []
+            case "embeddings" | "rerank":
+                return embed_request(request), []
+            case "completion":
+                grammar = await completion_grammar(request.constraint, self._renderer)
+                return engine_request(request, settings, completion_prompt(request), grammar=grammar), []
+            case "chat":
+                return await self._prepare_chat(request, settings, engine)
+
+    async def _prepare_chat(
+        self, request: InferenceRequest, settings: ModelSettings, engine: Engine
+    ) -> tuple[GenerateRequest, list[AnswerParser]]:
         facts = engine.facts
         assert facts is not None, "an engine that is ready knows its model"
         token_ids = dict(zip(facts.special_tokens, facts.special_ids, strict=True))
@@ -296,6 +323,14 @@ class _Events:
             case Done():
                 self._speeds.answered(event, self._waited)
         return event
+
+
+def _require_capable(request: InferenceRequest, engine: Engine) -> None:
+    assert engine.facts is not None, "an engine that is ready knows its model"
+    capabilities = engine.facts.capabilities
+    if request.kind not in SLOTLESS_KINDS and request.kind not in capabilities:
+        can = " and ".join(capabilities)
+        raise BadRequest(f"{request.model} is for {can}, not for {request.kind}", param="model")
 
 
 @contextmanager

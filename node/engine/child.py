@@ -19,7 +19,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
+from node.engine.embed_loop import EmbeddingModel, EmbedLoop
 from node.engine.errors import ModelNotLoadable
 from node.engine.scheduler import Scheduler, SchedulerConfig
 from node.engine.step_loop import Model, StepLoop
@@ -32,15 +34,17 @@ from node.engine.wire import (
     LoadFailed,
     Ready,
     ToChild,
-    to_child,
-    to_map,
 )
+from node.engine.wire_codec import to_child, to_map
 from p2p.errors import BadFrame
 from p2p.framing import FrameDecoder, encode_frame
 
 _READ_SIZE = 64 * 1024
 _WAITING_MAX = 10_000
 """Messages. A step takes less than a second, in which hundreds may come and go."""
+
+
+LoadModel: TypeAlias = Callable[[EngineParams], Model | EmbeddingModel]
 
 
 class Messages:
@@ -90,7 +94,7 @@ class Answers:
             data = data[os.write(self._stdout, data) :]
 
 
-def main(load_model: Callable[[EngineParams], Model] | None = None) -> None:
+def main(load_model: LoadModel | None = None) -> None:
     """Serve one model until stdin ends. `load_model`: instead of llama.cpp's."""
     # Ctrl-C and a service manager signal the whole group; the node decides when its engines end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -110,23 +114,25 @@ def main(load_model: Callable[[EngineParams], Model] | None = None) -> None:
     _serve(loop, messages, answers)
 
 
-def _load(params: EngineParams, load_model: Callable[[EngineParams], Model], answers: Answers) -> StepLoop:
+def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> StepLoop | EmbedLoop:
     model = load_model(params)
     answers.send([Loaded(model.facts)])
-    # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
     decode_seconds = model.self_test(time.perf_counter)
+    if isinstance(model, EmbeddingModel):
+        return EmbedLoop(model, time.perf_counter)
+    # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
     scheduler = Scheduler(SchedulerConfig(slots=params.slots), prefill_speed=1 / decode_seconds)
     return StepLoop(model, scheduler, time.perf_counter, new_seed=lambda: secrets.randbits(64))
 
 
-def _load_llama(params: EngineParams) -> Model:
+def _load_llama(params: EngineParams) -> Model | EmbeddingModel:
     # Imported here, so that the reader thread is up while the library loads.
-    from node.engine.llama import LlamaModel  # noqa: PLC0415
+    from node.engine.llama.load import load_model  # noqa: PLC0415
 
-    return LlamaModel(params)
+    return load_model(params)
 
 
-def _serve(loop: StepLoop, messages: Messages, answers: Answers) -> None:
+def _serve(loop: StepLoop | EmbedLoop, messages: Messages, answers: Answers) -> None:
     while True:
         if not loop.has_work:
             answers.send(loop.handle(messages.receive()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from node.engine.llama import describe_build
+from node.engine.llama.library import describe_build
 
 if __name__ == "__main__":
     json.dump(describe_build(), sys.stdout)

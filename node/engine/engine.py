@@ -24,7 +24,17 @@ from node.engine.errors import EngineBusy, EngineUnavailable, PromptRefused, Pro
 from node.engine.generation import Generation
 from node.engine.process import Ended, EngineProcess, LifeEvent
 from node.engine.supervisor import EngineState, RestartConfig, StartProcess, Supervisor
-from node.engine.wire import EngineParams, Finished, GenerateRequest, Loaded, LoadFailed, ModelFacts, Ready
+from node.engine.wire import (
+    EngineParams,
+    EngineRequest,
+    Finished,
+    GenerateRequest,
+    Loaded,
+    LoadFailed,
+    ModelFacts,
+    Ready,
+    slots_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +153,7 @@ class Engine:
             await self._changed.wait()
 
     @asynccontextmanager
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
+    async def generate(self, request: EngineRequest) -> AsyncIterator[Generation]:
         """Run `request`; entering waits until its prompt is accepted. Leaving early cancels it.
 
         Left in any way, the slot is free at once.
@@ -156,12 +166,19 @@ class Engine:
         """
         if self.state != "ready" or self._process is None:
             raise EngineUnavailable(self.reason or "the model is loading")
-        if request.choices > self.params.slots:
+        slots = slots_of(request)
+        if slots > self.params.slots:
             raise PromptRefused(
-                f"{request.choices} choices need as many slots; there are {self.params.slots}", param="n"
+                f"{slots} choices need as many slots; there are {self.params.slots}", param="n"
             )
-        if self.slots_busy + request.choices > self.params.slots:
+        if self.slots_busy + slots > self.params.slots:
             raise EngineBusy(f"{self.slots_busy} of {self.params.slots} slots are taken")
+        if isinstance(request, GenerateRequest):
+            self._require_short(request)
+        async with self._process.generate(request) as generation:
+            yield generation
+
+    def _require_short(self, request: GenerateRequest) -> None:
         assert self.facts is not None, "an engine that is ready knows its model"
         if len(request.prompt) > self.facts.context_size:
             # Each piece is a token at least. A million of them would hold up the event loop for seconds.
@@ -169,5 +186,3 @@ class Engine:
                 f"a prompt of {len(request.prompt)} pieces does not fit"
                 f" the context of {self.facts.context_size} tokens"
             )
-        async with self._process.generate(request) as generation:
-            yield generation

@@ -42,9 +42,9 @@ class Generation:
     The iterator ends after `Done`, and raises EngineFailed if the engine ends before.
     """
 
-    def __init__(self, choices: int, grant: Callable[[int, int], None]) -> None:
-        """`grant(choice, pieces)` lets the child send so many more."""
-        self.choices = choices
+    def __init__(self, choices: int, slots: int, grant: Callable[[int, int], None]) -> None:
+        """It takes `slots`; `grant(choice, pieces)` lets the child send so many more."""
+        self.slots = slots
         self.prompt_sha256 = b""
         self.prompt_tokens = 0
         self.resumed: tuple[str, ...] = ()
@@ -119,7 +119,13 @@ class Generation:
                     self._incoming.send_nowait(Progress(message.prefilled, message.total))
             case Piece():
                 self._incoming.send_nowait(
-                    Chunk(message.choice, message.token_ids, message.text, logprobs=message.logprobs)
+                    Chunk(
+                        message.choice,
+                        message.token_ids,
+                        message.text,
+                        logprobs=message.logprobs,
+                        vector=message.vector,
+                    )
                 )
             case Finished():
                 self._incoming.send_nowait(_done(message))

@@ -29,10 +29,9 @@ from node.engine.wire import (
     Cancel,
     Credit,
     EngineParams,
+    EngineRequest,
     Finished,
     FromChild,
-    Generate,
-    GenerateRequest,
     Load,
     Loaded,
     LoadFailed,
@@ -41,9 +40,11 @@ from node.engine.wire import (
     Ready,
     Refused,
     ToChild,
-    from_child,
-    to_map,
+    asked,
+    choices_of,
+    slots_of,
 )
+from node.engine.wire_codec import from_child, to_map
 from p2p.errors import BadFrame, FrameTooLarge
 from p2p.framing import FrameDecoder, encode_frame
 
@@ -111,7 +112,7 @@ class EngineProcess:
     @property
     def slots_busy(self) -> int:
         """Of generations that were not left. The child hears of one that was before it hears of the next."""
-        return sum(generation.choices for generation in self._generations.values())
+        return sum(generation.slots for generation in self._generations.values())
 
     async def run(self) -> None:
         """Run the child to its end. Cancelled: it is killed, and nobody hears of an `Ended`.
@@ -230,7 +231,7 @@ class EngineProcess:
                 await pipe.aclose()
 
     @asynccontextmanager
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
+    async def generate(self, request: EngineRequest) -> AsyncIterator[Generation]:
         """Run `request`; entering waits until its prompt is accepted. Leaving early cancels it.
 
         Raises:
@@ -240,12 +241,14 @@ class EngineProcess:
         if self._ending:
             raise EngineFailed(f"the engine {self._ending}")
         generation = Generation(
-            request.choices, lambda choice, pieces: self._send(Credit(generation_id, choice, pieces))
+            choices_of(request),
+            slots_of(request),
+            lambda choice, pieces: self._send(Credit(generation_id, choice, pieces)),
         )
         generation_id = self._next_id
         self._next_id += 1
         try:
-            self._send(Generate(generation_id, request))
+            self._send(asked(generation_id, request))
         except (FrameTooLarge, UnicodeEncodeError) as error:
             raise PromptRefused(f"the prompt cannot be passed on: {error}") from error
         self._generations[generation_id] = generation

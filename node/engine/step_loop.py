@@ -16,6 +16,7 @@ from typing import Protocol
 from node.engine.choice import Choice
 from node.engine.engine_prompt import Tokenizer, echoed, read_prompt
 from node.engine.errors import OtherPrompt, PromptRefused, PromptTooLong
+from node.engine.lookup import answer_lookup
 from node.engine.sampler import Grammar, Sampler
 from node.engine.sampling import Adjustments, Rules, Scores
 from node.engine.scheduler import Fork, Reading, Scheduler, SequenceId, Span
@@ -26,6 +27,8 @@ from node.engine.wire import (
     Accepted,
     Cancel,
     Credit,
+    Detokenize,
+    Embed,
     Finished,
     FromChild,
     Generate,
@@ -36,6 +39,7 @@ from node.engine.wire import (
     Refused,
     RefusedBecause,
     ToChild,
+    Tokenize,
 )
 
 PROGRESS_INTERVAL = 0.5
@@ -123,6 +127,10 @@ class StepLoop:
         match message:
             case Generate(request_id, request):
                 return self._admit(request_id, request)
+            case Tokenize(request_id, lookup) | Detokenize(request_id, lookup):
+                return answer_lookup(self._model, request_id, lookup, self._clock)
+            case Embed(request_id):
+                return [Refused(request_id, "this model generates text, and embeds none", param="model")]
             case Credit(request_id, choice, pieces):
                 work = self._works.get(request_id)
                 if work is not None and (request_id, choice) in work.slots:

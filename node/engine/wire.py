@@ -12,22 +12,24 @@
       | -- Credit(7) --------------------->  |   as pieces of a choice are read
       | <--------------------- Finished(7) - |   after the last choice
       |
+      | -- Embed(8) ---------------------->  |   answered in the same way: a Piece for each text
+      | -- Tokenize(9), Detokenize(10) --->  |   looked up between two steps, answered in the same way
+      |                                      |
       | -- Cancel(7) --------------------->  |   in place of the rest; what is under way is ignored
       | -- end of stdin ------------------>  |   the node is gone: exit at once
 
-Frames are those of `p2p.framing`. Both ends come from one installation, so there is
-no version to negotiate; a message that does not parse is a bug and ends the child.
-Ids are chosen by the node and never used twice in one child.
+Frames are those of `p2p.framing`, their maps those of `wire_codec.py`. Both ends come from one
+installation, so there is no version to negotiate; a message that does not parse is a bug and ends
+the child. Ids are chosen by the node and never used twice in one child.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from federation.backend import FinishReason, Resume, Sampling, TokenLogprob
-from p2p.errors import BadFrame
+from ledger.records import Capability
 
 FRAME_SIZE_MAX = 16 * 1024 * 1024
 """A prompt of a million tokens, as text or as ids, takes about 5 MB."""
@@ -80,6 +82,7 @@ class ModelFacts:
     """Texts that become control tokens where `parse_special` is set."""
     special_ids: tuple[int, ...]
     """The ids of those, in that order."""
+    capabilities: tuple[Capability, ...] = ("chat", "completion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,36 @@ class GenerateRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenizeRequest:
+    """A text to read as tokens."""
+
+    part: PromptPart
+    adds_special: bool
+    """With the token that the model wants first."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetokenizeRequest:
+    """Tokens to write as text."""
+
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """Texts to turn into vectors, or to rank."""
+
+    inputs: tuple[PromptPart | tuple[int, ...], ...]
+    """Texts, which get what the model wants around them; or token ids, taken as they are."""
+    query: PromptPart | None = None
+    """What the texts are ranked by."""
+
+
+LookupRequest: TypeAlias = TokenizeRequest | DetokenizeRequest
+"""What takes no slot: a vocabulary is looked up, and nothing is computed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """First, once."""
 
@@ -129,6 +162,24 @@ class Load:
 class Generate:
     id: int
     request: GenerateRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    id: int
+    request: EmbedRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenize:
+    id: int
+    request: TokenizeRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Detokenize:
+    id: int
+    request: DetokenizeRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +250,8 @@ class Piece:
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
     """One for each token, if asked for."""
+    vector: bytes = b""
+    """Of an input, which `choice` is the number of: 32-bit floats, little-endian."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,99 +272,43 @@ class Finished:
     """and on to its end."""
 
 
-ToChild: TypeAlias = Load | Generate | Credit | Cancel
+ToChild: TypeAlias = Load | Generate | Embed | Tokenize | Detokenize | Credit | Cancel
 FromChild: TypeAlias = Loaded | Ready | LoadFailed | Accepted | Refused | Prefilled | Piece | Finished
 
-_KINDS: dict[str, type[ToChild | FromChild]] = {
-    kind.__name__: kind
-    for kind in (
-        *(Load, Generate, Credit, Cancel),
-        *(Loaded, Ready, LoadFailed, Accepted, Refused, Prefilled, Piece, Finished),
-    )
-}
+EngineRequest: TypeAlias = GenerateRequest | EmbedRequest | LookupRequest
+"""What a node asks for."""
 
 
-def to_map(message: ToChild | FromChild) -> dict[str, Any]:
-    """`message` as a map that msgpack can carry."""
-    values = {"kind": type(message).__name__, **asdict(message)}
-    if isinstance(message, Generate):
-        # A frame's keys are text.
-        sampling = values["request"]["sampling"]
-        sampling["logit_bias"] = list((sampling["logit_bias"] or {}).items())
-    return values
+def asked(request_id: int, request: EngineRequest) -> ToChild:
+    """The message that asks for `request`."""
+    match request:
+        case GenerateRequest():
+            return Generate(request_id, request)
+        case EmbedRequest():
+            return Embed(request_id, request)
+        case TokenizeRequest():
+            return Tokenize(request_id, request)
+        case DetokenizeRequest():
+            return Detokenize(request_id, request)
 
 
-def to_child(message: Mapping[str, Any]) -> ToChild:
-    """A message to the child, out of its map.
-
-    Raises:
-      BadFrame: it is none.
-    """
-    parsed = _parse(message)
-    if not isinstance(parsed, ToChild):
-        raise BadFrame(f"{type(parsed).__name__} is not said to an engine")
-    return parsed
-
-
-def from_child(message: Mapping[str, Any]) -> FromChild:
-    """A message from the child, out of its map.
-
-    Raises:
-      BadFrame: it is none.
-    """
-    parsed = _parse(message)
-    if not isinstance(parsed, FromChild):
-        raise BadFrame(f"{type(parsed).__name__} is not said by an engine")
-    return parsed
+def choices_of(request: EngineRequest) -> int:
+    """How many answers come."""
+    match request:
+        case GenerateRequest():
+            return request.choices
+        case EmbedRequest():
+            return len(request.inputs)
+        case _:
+            return 1
 
 
-def _parse(message: Mapping[str, Any]) -> ToChild | FromChild:
-    fields = dict(message)
-    kind = fields.pop("kind", None)
-    try:
-        match kind:
-            case "Load":
-                return Load(EngineParams(**fields["params"]))
-            case "Loaded":
-                facts = fields["facts"]
-                lists = {name: tuple(facts[name]) for name in ("special_tokens", "special_ids")}
-                return Loaded(ModelFacts(**{**facts, **lists}))
-            case "Generate":
-                return Generate(fields["id"], _request(fields["request"]))
-            case "Accepted":
-                return Accepted(**{**fields, "resumed": tuple(fields["resumed"])})
-            case "Piece":
-                logprobs = tuple(map(_logprob, fields.pop("logprobs")))
-                return Piece(**{**fields, "token_ids": tuple(fields["token_ids"]), "logprobs": logprobs})
-            case "Finished":
-                return Finished(**{**fields, "reasons": tuple(fields["reasons"])})
-            case _:
-                return _KINDS[kind](**fields)
-    except (KeyError, TypeError) as error:
-        raise BadFrame(f"not a message of the engine: kind {kind!r}") from error
-
-
-def _request(fields: Mapping[str, Any]) -> GenerateRequest:
-    prompt = tuple(part if isinstance(part, int) else PromptPart(**part) for part in fields["prompt"])
-    biases = dict(map(tuple, fields["sampling"]["logit_bias"])) or None
-    sampling, resume = Sampling(**{**fields["sampling"], "logit_bias": biases}), fields["resume"]
-    return GenerateRequest(
-        **{
-            **fields,
-            "prompt": prompt,
-            "sampling": sampling,
-            "stop": tuple(fields["stop"]),
-            "shown": tuple(fields["shown"]),
-            "resume": None if resume is None else _resume(resume),
-        }
-    )
-
-
-def _resume(fields: Mapping[str, Any]) -> Resume:
-    return Resume(**{**fields, "choices": tuple(map(tuple, fields["choices"]))})
-
-
-def _logprob(fields: Mapping[str, Any]) -> TokenLogprob:
-    return TokenLogprob(
-        fields["token"], fields["logprob"], tuple((each[0], each[1]) for each in fields["top"])
-    )
+def slots_of(request: EngineRequest) -> int:
+    """How many slots it takes."""
+    match request:
+        case GenerateRequest():
+            return request.choices
+        case EmbedRequest():
+            return 1
+        case _:
+            return 0

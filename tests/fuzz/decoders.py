@@ -29,7 +29,7 @@ from ledger.floor import floor_count
 from ledger.proof import Proofs
 from ledger.record_fields import decode_value_untrusted, encode_value
 from ledger.records import Record, decode_record, encode_record, key_of
-from node.engine import wire
+from node.engine import wire, wire_codec
 from p2p import hello, mdns, yamux_frames
 from p2p.credential import Credential
 from p2p.errors import BadFrame, BadMembership, BadToken, NotAdmitted, P2PError
@@ -295,15 +295,15 @@ DECODERS = [
         lambda request: msgpack.packb(encode_request(request)),
     ),
     Decoder(
-        "node/engine/wire to child",
-        seeds.packed(map(wire.to_map, seeds.TO_CHILD)),
-        framed(wire.to_child, wire.FRAME_SIZE_MAX),
+        "node/engine/wire_codec to child",
+        seeds.packed(map(wire_codec.to_map, seeds.TO_CHILD)),
+        framed(wire_codec.to_child, wire.FRAME_SIZE_MAX),
         BadFrame,
     ),
     Decoder(
-        "node/engine/wire from child",
-        seeds.packed(map(wire.to_map, seeds.FROM_CHILD)),
-        framed(wire.from_child, wire.FRAME_SIZE_MAX),
+        "node/engine/wire_codec from child",
+        seeds.packed(map(wire_codec.to_map, seeds.FROM_CHILD)),
+        framed(wire_codec.from_child, wire.FRAME_SIZE_MAX),
         BadFrame,
     ),
 ]

@@ -13,7 +13,7 @@ FINISHED = Finished(1, ("stop",), 1, 1, 0, 0.0, 0.0, 0.0)
 
 
 def test_all_that_was_granted_and_the_end_find_room() -> None:
-    generation = Generation(1, lambda choice, pieces: None)
+    generation = Generation(1, 1, lambda choice, pieces: None)
     for _ in range(UNREAD_PIECES_MAX):
         generation.on_message(PIECE)
     generation.on_message(Piece(1, 0, (), "held back"))
@@ -22,7 +22,7 @@ def test_all_that_was_granted_and_the_end_find_room() -> None:
 
 
 def test_an_engine_that_says_more_than_it_was_granted_breaks_the_protocol() -> None:
-    generation = Generation(1, lambda choice, pieces: None)
+    generation = Generation(1, 1, lambda choice, pieces: None)
 
     def flood() -> None:
         for _ in range(2 * UNREAD_PIECES_MAX):
@@ -33,7 +33,7 @@ def test_an_engine_that_says_more_than_it_was_granted_breaks_the_protocol() -> N
 
 
 def test_an_engine_that_goes_on_after_the_end_breaks_the_protocol() -> None:
-    generation = Generation(1, lambda choice, pieces: None)
+    generation = Generation(1, 1, lambda choice, pieces: None)
     generation.on_message(FINISHED)
     with pytest.raises(BadFrame, match="Piece"):
         generation.on_message(PIECE)

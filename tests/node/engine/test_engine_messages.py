@@ -27,10 +27,8 @@ from node.engine.wire import (
     Ready,
     Refused,
     ToChild,
-    from_child,
-    to_child,
-    to_map,
 )
+from node.engine.wire_codec import from_child, to_child, to_map
 from p2p.errors import BadFrame
 from p2p.framing import FrameDecoder, encode_frame
 

@@ -1,0 +1,172 @@
+"""Text model: sequences in one context, decoded together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llama_cpp import llama_cpp
+
+from node.engine.constraint import GrammarState
+from node.engine.errors import ModelNotLoadable
+from node.engine.llama.library import ErrorLog, physical_cores
+from node.engine.llama.vocabulary import Vocabulary
+from node.engine.sampling import Scores
+from node.engine.scheduler import BATCH_MAX, Span
+from node.engine.slots import Place
+from node.engine.wire import EngineParams, ModelFacts, PromptPart
+
+CONTEXT_SIZE_DEFAULT = 4096
+"""A conversation with some history. All of it, for every slot, is allocated at the start."""
+
+_CACHE_TYPES = {
+    "f16": llama_cpp.GGML_TYPE_F16,
+    "f32": llama_cpp.GGML_TYPE_F32,
+    "q8_0": llama_cpp.GGML_TYPE_Q8_0,
+}
+
+
+class TextModel:
+    """One loaded model with room for `slots` sequences.
+
+    Raises:
+      ModelNotLoadable: it does not generate text, or there is no room for its context.
+    """
+
+    def __init__(self, params: EngineParams, weights: Any, errors: ErrorLog) -> None:  # noqa: ANN401 (a ctypes pointer)
+        self._model = weights
+        self._errors = errors
+        trained = llama_cpp.llama_model_n_ctx_train(self._model)
+        wanted = params.context_size or CONTEXT_SIZE_DEFAULT
+        context_size = min(wanted, trained) if trained > 0 else wanted
+        self._context = self._new_context(params, context_size)
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        if not self._memory or llama_cpp.llama_model_has_encoder(self._model):
+            raise ModelNotLoadable("it is not a model that generates text")
+        self._batch = llama_cpp.llama_batch_init(BATCH_MAX, 0, 1)
+        self._vocabulary = vocabulary = Vocabulary(weights)
+        self._grammars = vocabulary.grammars()
+        self.bos, self.adds_bos, self.ends = vocabulary.bos, vocabulary.adds_bos, vocabulary.ends
+        self.infill, self.token_size_max = vocabulary.infill, vocabulary.token_size_max
+        self.can_rewind = not (
+            llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
+        )
+        self.facts = self._facts(context_size)
+
+    def _new_context(self, params: EngineParams, context_size: int) -> Any:  # noqa: ANN401 (a ctypes pointer)
+        options = llama_cpp.llama_context_default_params()
+        # The cells are shared by all sequences, so each can have its full length only if there are this many.
+        options.n_ctx = context_size * params.slots
+        options.kv_unified = True
+        options.swa_full = True
+        options.n_seq_max = params.slots
+        # More outputs than this in one batch abort. The default has room for a whole batch of
+        # them: half a gigabyte with a large vocabulary.
+        options.n_outputs_max = params.slots
+        options.n_batch = options.n_ubatch = BATCH_MAX
+        options.n_threads = options.n_threads_batch = (
+            params.threads if params.threads > 0 else physical_cores()
+        )
+        options.type_k = options.type_v = _CACHE_TYPES[params.cache_type]
+        context = llama_cpp.llama_init_from_model(self._model, options)
+        if not context:
+            cause = self._errors.cause("llama.cpp cannot make a context")
+            raise ModelNotLoadable(f"no room for {params.slots} contexts of {context_size} tokens: {cause}")
+        return context
+
+    def _facts(self, context_size: int) -> ModelFacts:
+        template = llama_cpp.llama_model_chat_template(self._model, None)
+        vocabulary = self._vocabulary
+        return ModelFacts(
+            context_size=context_size,
+            vocab_size=vocabulary.size,
+            chat_template=template.decode(errors="replace") if template else None,
+            bos=vocabulary.text(vocabulary.bos),
+            eos=vocabulary.text(vocabulary.eos),
+            special_tokens=tuple(vocabulary.special.values()),
+            special_ids=tuple(vocabulary.special),
+            capabilities=("chat", "completion"),
+        )
+
+    def self_test(self, clock: Callable[[], float]) -> float:
+        """Decode twice, and return how many seconds the second one took.
+
+        The first also reads the weights in. On some machines the process dies here (see `EngineParams`).
+
+        Raises:
+          ModelNotLoadable: it computes, but not numbers.
+        """
+        token = self.bos or 0
+        self.decode([Span((0, 0), slot=0, position=0, tokens=(token,), wants_output=True)])
+        began = clock()
+        [row] = self.decode([Span((0, 0), slot=0, position=1, tokens=(token,), wants_output=True)])
+        seconds = clock() - began
+        is_broken = bool(np.isnan(self.scores(row)).any())
+        self.forget(0)
+        if is_broken:
+            raise ModelNotLoadable("the file is damaged: the model computes no numbers")
+        return seconds
+
+    def tokenize(self, part: PromptPart) -> list[int]:
+        """The token ids of `part`, without a first or last token of the model's own."""
+        return self._vocabulary.tokenize(part)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes `token` stands for; none for a control token."""
+        return self._vocabulary.piece(token)
+
+    def compile(self, grammar: str) -> GrammarState:
+        """The beginning of `grammar`; see `constraint.py`."""
+        return self._grammars.compile(grammar)
+
+    def decode(self, spans: Sequence[Span]) -> list[int]:
+        """Put `spans` into the context. Returns, for each, the row of its last token in this batch.
+
+        Raises:
+          RuntimeError: the context is no longer what we think it is. The process should end.
+        """
+        batch, rows = self._batch, []
+        row = 0
+        for span in spans:
+            for offset, token in enumerate(span.tokens):
+                batch.token[row] = token
+                batch.pos[row] = span.position + offset
+                batch.n_seq_id[row] = 1
+                batch.seq_id[row][0] = span.slot
+                batch.logits[row] = 0
+                row += 1
+            batch.logits[row - 1] = span.wants_output
+            rows.append(row - 1)
+        assert row <= BATCH_MAX, "a larger batch would abort the process"
+        batch.n_tokens = row
+        status = llama_cpp.llama_decode(self._context, batch)
+        if status != 0:
+            raise RuntimeError(f"llama_decode returned {status} for {row} tokens of {len(spans)} sequences")
+        return rows
+
+    def scores(self, row: int) -> Scores:
+        """Of the token after `row` of the latest batch, until the next one. Not to be changed."""
+        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
+        assert pointer, "no output was asked for in that row"
+        return np.ctypeslib.as_array(pointer, shape=(self.facts.vocab_size,))
+
+    def prepare(self, place: Place) -> int:
+        """Leave in `place.slot` the beginning it is to keep. Returns how many tokens that is: 0 where the
+        model cannot forget an end."""
+        if place.source is not None:
+            self.copy(place.source, place.slot)
+        if place.kept and llama_cpp.llama_memory_seq_rm(self._memory, place.slot, place.kept, -1):
+            return place.kept
+        self.forget(place.slot)
+        return 0
+
+    def copy(self, source: int, slot: int) -> None:
+        """What is in `source` is in `slot` too, and nothing else."""
+        # Into a sequence that is not empty, parts of both would remain.
+        self.forget(slot)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, slot, -1, -1)
+
+    def forget(self, slot: int) -> None:
+        """Empty the sequence `slot`."""
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
