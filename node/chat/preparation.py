@@ -10,9 +10,9 @@ parser = prepared.parser(choice)       piece = parser.feed(text) ...; parser.fin
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
@@ -32,6 +32,9 @@ from node.engine.wire import ModelFacts
 
 MARKER_TEXTS = frozenset({THINK, THINK_END}).union(*(format_.control_texts for format_ in FORMATS.values()))
 """What may be a token of its own in some vocabulary: what to look up for `ModelTraits.token_ids`."""
+
+_T = TypeVar("_T")
+_Args = TypeVarTuple("_Args")
 
 _BLAME_TIMEOUT = 5.0
 """Seconds to find out which of many tools is at fault. Without it one request could keep the child busy for
@@ -101,15 +104,14 @@ async def prepare_chat(
     """
     template = traits.template or facts.chat_template or ""
     chosen = choose_format(template, traits.tool_format)
-    # In threads: megabytes of JSON take up to seconds.
-    tools = await trio.to_thread.run_sync(_tools, request, chosen, template)
+    tools = await _off_the_loop_if(bool(request.tools), _tools, request, chosen, template)
     _require_possible(request.constraint, tools, chosen)
     asked = await _asked(request.constraint, renderer)
     prompt = await chat_prompt(
         request.messages, facts, template=template, renderer=renderer, tools=tools, chosen=chosen
     )
     rules = AnswerRules(chosen.format, tools, asked, reasoning_mode(template, prompt.text), traits.token_ids)
-    grammar = await trio.to_thread.run_sync(answer_grammar, rules)
+    grammar = await _off_the_loop_if(tools is not None, answer_grammar, rules)
     if grammar is not None:
         await _check(grammar, rules, request.constraint, renderer)
     return PreparedChat(prompt, rules, request.request_id, grammar)
@@ -126,10 +128,15 @@ async def completion_grammar(constraint: Constraint | None, renderer: RendersAnd
     if asked is None:
         return None
     rules = AnswerRules(FORMATS["generic"], asked=asked)
-    grammar = await trio.to_thread.run_sync(answer_grammar, rules)
+    grammar = answer_grammar(rules)
     assert grammar is not None
     await _check(grammar, rules, constraint, renderer)
     return grammar
+
+
+async def _off_the_loop_if(is_slow: bool, work: Callable[[*_Args], _T], *args: *_Args) -> _T:
+    """What `work` returns. Megabytes of JSON take up to seconds: those are a thread's."""
+    return await trio.to_thread.run_sync(work, *args) if is_slow else work(*args)
 
 
 def _tools(request: InferenceRequest, chosen: ChosenFormat, template: str) -> ToolUse | None:

@@ -58,10 +58,12 @@ async def chat_prompt(
     """
     template = template or facts.chat_template or ""
     chosen = chosen or choose_format(template)
+    if not template and tools is None:
+        return _dialogue(_fitting(messages, tools, chosen, template))
     # In threads: a large vocabulary, or megabytes of JSON or of tokens in a message, take up to seconds.
     checked = await trio.to_thread.run_sync(_fitting, messages, tools, chosen, template)
     if not template:
-        return ChatPrompt((PromptPart(plain_prompt(checked), parse_special=False),), PLAIN_STOPS)
+        return _dialogue(checked)
     shown = [tool.shape for tool in tools.shown] if tools and chosen.is_native else []
     special_tokens = await trio.to_thread.run_sync(_special_tokens, facts.special_tokens)
     written, marker = await trio.to_thread.run_sync(special_tokens.protect, [*checked, *shown], template)
@@ -78,6 +80,10 @@ async def chat_prompt(
         },
     )
     return ChatPrompt(await trio.to_thread.run_sync(special_tokens.split, rendered, marker))
+
+
+def _dialogue(messages: Sequence[ChatMessage]) -> ChatPrompt:
+    return ChatPrompt((PromptPart(plain_prompt(messages), parse_special=False),), PLAIN_STOPS)
 
 
 def _fitting(

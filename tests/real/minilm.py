@@ -2,8 +2,8 @@
 
     python -m tests.real.minilm FILE
 
-Its package has the weights as safetensors, which llama.cpp does not read. The names of keys and tensors are
-those of llama.cpp's own converter, which would need torch and transformers for what takes numpy half a second.
+Its package has the weights as safetensors, which llama.cpp does not read. The names of keys and tensors
+are those of llama.cpp's own converter, which needs torch for what takes numpy half a second.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def _tensors(weights: bytes, layers: int) -> Iterator[tuple[str, NDArray[Any]]]:
     header = json.loads(weights[8 : 8 + header_size])
     names = dict(_TENSORS)
     for layer in range(layers):
-        names |= {f"encoder.layer.{layer}.{theirs}": f"blk.{layer}.{ours}" for theirs, ours in _LAYER_TENSORS.items()}
+        for theirs, ours in _LAYER_TENSORS.items():
+            names[f"encoder.layer.{layer}.{theirs}"] = f"blk.{layer}.{ours}"
     for theirs, ours in names.items():
         for kind in ("weight", "bias"):
             about = header.get(f"{theirs}.{kind}")
