@@ -13,6 +13,7 @@
         store_log.py     what came in, what did not, and why
     view.py              nodes and models, with who is alive and how busy
       prober.py          probes peers, on streams
+        asleep.py        how long this machine slept
         failure_detector.py   core: who is alive
     replicate.py         keeps ledgers equal, on streams
       spread.py          core: whom to tell, and with whom to compare

@@ -109,6 +109,11 @@ class Beliefs:
         """Whether peers live that have no link to us, and helpers none to them, though all is well."""
         return 0 < len(self._linked) < self._alive and self._alive > self.config.mesh_size_max
 
+    @property
+    def is_alone_among_many(self) -> bool:
+        """Whether we hear from nobody, in a swarm where most were never linked to us."""
+        return not self._linked and len(self.peers) > self.config.mesh_size_max
+
     def linked(self) -> list[PeerId]:
         """Whom we can talk to, sorted. Ours: not to be changed."""
         return self._linked
@@ -189,9 +194,11 @@ class Beliefs:
             health = self.peers.get(rumour.peer)
             if health is None:
                 self.refute(rumour.claim)
-            elif complaint(rumour.claim) and health.status is Status.ALIVE and health.is_linked:
+                continue
+            is_to_check = complaint(rumour.claim) is not None and health.is_linked
+            if is_to_check and health.status in (Status.ALIVE, Status.UNKNOWN):
                 to_check.append(rumour)
-            else:
+            if not is_to_check or health.status is not Status.ALIVE:
                 tell = self._catch_up_on if is_missed else self.learn
                 tell(rumour.peer, _at_most(rumour.claim, health.status), now)
         return to_check
@@ -257,14 +264,18 @@ class Beliefs:
         self.learn(peer, Claim(self.peers[peer].claim.incarnation, Status.SUSPECT), now)
         self._found.add(peer)
 
+    def lose_sight(self, peer: PeerId) -> None:
+        """We cannot know any more whether it lives: nothing is held against it, and nothing told of it."""
+        self._hold(peer, self.peers[peer], UNKNOWN)
+        self._drop_rumours(peer)
+
     def said_bye(self, peer: PeerId, now: float) -> None:
-        """Believe it at once. It says so to all its neighbours itself: only the others need to hear of it."""
+        """Believe it at once. It says so to all its neighbours itself: the others can wait."""
         if peer in self.peers:
             claim = Claim(max(0, self.peers[peer].claim.incarnation), Status.OFFLINE)
-            others_exist = self.is_view_partial
             self._believe(peer, claim, now)
-            if others_exist:
-                self._urgent.add(peer, claim)
+            # In place of an older one, that it lives, which would still be told on.
+            self._ride(peer, claim)
 
     def expire(self, now: float) -> None:
         """Call those offline who did not refute in time. Who suspects them too does the same by itself."""
@@ -333,12 +344,15 @@ class Beliefs:
             return
         self._hold(peer, health, UNKNOWN)
         del self.peers[peer]
+        self._drop_rumours(peer)
+        self._changed.pop(peer, None)
+
+    def _drop_rumours(self, peer: PeerId) -> None:
         self.deadlines.drop(peer)
         self._urgent.drop(peer)
         self._idle.drop(peer)
         self._news.pop(peer, None)
         self._found.discard(peer)
-        self._changed.pop(peer, None)
 
 
 def _at_most(claim: Claim, held: Status) -> Claim:

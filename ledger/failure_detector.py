@@ -74,11 +74,18 @@ class FailureDetector:
         self._credit = Allowances(self.config.news_burst, self.config.news_rate)
         """How much more each peer may make us believe."""
         self._own_pushes = Allowance(self.config.push_burst, self.config.push_rate)
-        """How much we still tell unasked of what we found out, and of ourselves."""
+        """How much we still tell unasked of what we found out."""
         self._passed_on = Allowance(self.config.pass_on_burst, self.config.push_rate)
         """How much of what others told us: whoever tells much does not make us silent about the rest."""
+        self._refutations = Allowance(self.config.pass_on_burst, self.config.push_rate)
+        """How much of ourselves, when others say that we are not well: whoever says it often does not make us
+        silent about those who are not."""
         self._checks = Allowances(self.config.check_burst, self.config.check_rate)
         """How much each peer may still make us ask others."""
+        self._forgiveness = Allowance(self.config.forgiveness_burst, self.config.forgiveness_rate)
+        """How often we still may find that it was we who stood still."""
+        self._late_at = -math.inf
+        """When we last found that we stood still."""
         self._called_slow_at = -math.inf
         """When a complaint about us last counted."""
         self._effects: list[Effect] = []
@@ -138,16 +145,22 @@ class FailureDetector:
         return now >= self._called_slow_at + self.config.suspicion_min * self.local_health.patience
 
     def _forgive_own_lateness(self, now: float) -> None:
-        """Give every wait the time back in which we stood still, and some to read what lies there."""
-        lateness = now - self.wake_at
+        """Give every wait the time back in which we stood still, and some to read what lies there.
+
+        Not too often: on a machine that is always late nothing would ever fall due. There being slow makes us
+        patient, and nothing else.
+        """
+        # What else lay unread is not taken for another pause.
+        lateness = now - max(self.wake_at, self._late_at)
         if lateness > self.config.lateness_max:
+            self._late_at = now
             self.local_health.worsen()
-            self._probing.forgive(lateness, now)
-            self._relays.postpone(lateness)
-            self._exchange.postpone(now)
-            self.beliefs.deadlines.postpone(lateness, now + self.config.direct_timeout)
-            # Nothing is overdue any more, so what else lay unread is not taken for another pause.
-            self._next_probe_at = max(self._next_probe_at, now)
+            if self._forgiveness.take(1, now) == 1:
+                self._probing.forgive(lateness, now)
+                self._relays.postpone(lateness)
+                self._exchange.postpone(now)
+                self.beliefs.deadlines.postpone(lateness, now + self.config.direct_timeout)
+                self._next_probe_at = max(self._next_probe_at, now)
 
     def _on_link(self, peer: PeerId, now: float) -> None:
         self.beliefs.link(peer)
@@ -239,7 +252,8 @@ class FailureDetector:
 
     def _see_for_ourselves(self, complaints: list[Rumour], teller: PeerId, now: float) -> None:
         """Tell the accused, for only it can refute, and ask it."""
-        for rumour in complaints:
+        # In random order: of more than can be paid for, not always the same go without.
+        for rumour in self._rng.sample(complaints, len(complaints)):
             if self._may_check_for(teller, now):
                 self._send(rumour.peer, Gossip((rumour,)))
                 if not self._probing.is_asking(rumour.peer):
@@ -290,8 +304,7 @@ class FailureDetector:
         # Only the accused can refute, so they must hear of it, and first.
         told_all = dict.fromkeys(peer for peer in (*accused, *few) if self.beliefs.peers[peer].is_linked)
         found_some = any(is_found for _, is_found in news)
-        is_own = found_some or any(rumour.peer == self.beliefs.me for rumour, _ in news)
-        allowance = self._own_pushes if is_own else self._passed_on
+        allowance = self._own_pushes if found_some else self._allowance_for([rumour for rumour, _ in news])
         others = [peer for peer in linked if peer not in told_all] if found_some else []
         for receiver in (*told_all, *self._rng.sample(others, len(others))):
             told = [rumour for rumour, is_found in news if is_found or receiver in told_all]
@@ -299,6 +312,11 @@ class FailureDetector:
                 if allowance.take(1, now) == 0:
                     return
                 self._send(receiver, Gossip(tuple(told[start : start + RUMOURS_MAX])))
+
+    def _allowance_for(self, news: list[Rumour]) -> Allowance:
+        """What pays for `news` that somebody told us, or made us say."""
+        is_refutation = any(rumour.peer == self.beliefs.me for rumour in news)
+        return self._refutations if is_refutation else self._passed_on
 
     def _riding(self) -> tuple[Rumour, ...]:
         return self.beliefs.rumours_to_ride(RUMOURS_MAX)

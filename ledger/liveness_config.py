@@ -58,6 +58,13 @@ class LivenessConfig:
     lateness_max: float = 0.1
     """A timer this late means that we stood still, and that answers may be waiting unread."""
 
+    forgiveness_burst: float = 10
+    """Times at once that such a pause counts: a machine that swaps stands still again and again."""
+
+    forgiveness_rate: float = 0.2
+    """And a second after that. A machine whose timers are all late is slow; were each of them a pause, none
+    of its questions would ever be over. One in five seconds gives them time, and no more than that."""
+
     wake_grace_max: float = 5.0
     """So long after a pause (or as long as the pause was, if that is shorter) we blame nobody: the others
     have closed their connections to us, and that is not their fault. To dial again takes a second or two."""

@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 import trio
 
+from ledger.asleep import time_asleep
 from ledger.beliefs import PeerHealth
 from ledger.failure_detector import FailureDetector
 from ledger.ledger import Ledger
@@ -63,7 +64,15 @@ class _Link:
 class Prober:
     """Watches over the peers. Answers them from the moment it is made, asks them in `run`."""
 
-    def __init__(self, members: Members, ledger: Ledger, own_loads: LoadSource, rng: Random) -> None:
+    def __init__(
+        self,
+        members: Members,
+        ledger: Ledger,
+        own_loads: LoadSource,
+        rng: Random,
+        asleep: Callable[[], float] = time_asleep,
+    ) -> None:
+        """`asleep`: seconds that this machine slept, of which trio's clock knows nothing."""
         self.revision = Revision()
         """Rises when a peer's status or load changed."""
         self._members = members
@@ -72,9 +81,14 @@ class Prober:
         self._detector = FailureDetector(members.me, rng)
         self._links: dict[PeerId, _Link] = {}
         self._loads: dict[PeerId, Loads] = {}
+        self._asleep = asleep
         self._sleeps_until = 0.0
         self._is_due_earlier = trio.Event()
         self._streams = StandingStreams(members, PROTOCOL_ID, FRAME_SIZE_MAX, self._talk, rng)
+
+    def now(self) -> float:
+        """Seconds, of the clock that `PeerHealth.heard_at` is of: it goes on while this machine sleeps."""
+        return trio.current_time() + self._asleep()
 
     def health(self, peer: PeerId) -> PeerHealth:
         """What is known of `peer`'s life; of a stranger, nothing."""
@@ -103,7 +117,7 @@ class Prober:
             nursery.cancel_scope.cancel()
 
     def _handle(self, event: Event) -> None:
-        for effect in self._detector.handle(event, trio.current_time()):
+        for effect in self._detector.handle(event, self.now()):
             match effect:
                 case SendMessage(peer, message) if peer in self._links:
                     self._send(self._links[peer], message)
@@ -128,7 +142,7 @@ class Prober:
         while True:
             self._is_due_earlier = trio.Event()
             self._sleeps_until = self._detector.wake_at
-            with trio.move_on_at(self._sleeps_until) as timer:
+            with trio.move_on_at(self._sleeps_until - self._asleep()) as timer:
                 await self._is_due_earlier.wait()
             if timer.cancelled_caught:
                 self._handle(TimerFired())

@@ -202,8 +202,11 @@ class Probing:
     def _give_up(self, target: PeerId, question: _Question, now: float) -> None:
         del self._questions[target]
         health = self._beliefs.peers[target]
-        is_ours_to_judge = health.is_linked or not self._beliefs.is_view_partial
-        if health.status is Status.ALIVE and is_ours_to_judge and self.may_blame(now):
+        if health.status is not Status.ALIVE or not self.may_blame(now):
+            return
+        if not health.is_linked and self._beliefs.is_alone_among_many:
+            self._beliefs.lose_sight(target)
+        elif health.is_linked or not self._beliefs.is_view_partial:
             # Helpers that did not even say "nothing" point at our own wires. Without helpers, who knows.
             self._local_health.worsen(len(question.silent_helpers) if question.helpers else 1)
             self._beliefs.suspect(target, now)

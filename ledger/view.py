@@ -36,6 +36,9 @@ class Liveness(Protocol):
 
     revision: Revision
 
+    def now(self) -> float:
+        """Seconds, of the clock that `PeerHealth.heard_at` is of."""
+
     def health(self, peer: PeerId) -> PeerHealth: ...
 
     def loads(self, peer: PeerId) -> Loads: ...
@@ -84,7 +87,7 @@ class SwarmView:
         now = trio.current_time()
         seen = (self.revision.number, self._liveness.revision.number, dict(self._own_loads()))
         if seen != self._seen or now >= self._fresh_until:
-            self._nodes = sorted(self._look(now), key=lambda node: (node.name, node.peer))
+            self._nodes = sorted(self._look(), key=lambda node: (node.name, node.peer))
             self._seen = seen
             self._fresh_until = now + _FRESH_FOR
         return list(self._nodes)
@@ -103,13 +106,13 @@ class SwarmView:
             number = await self._liveness.revision.after(number)
             self.revision.rise()
 
-    def _look(self, now: float) -> Iterable[NodeView]:
+    def _look(self) -> Iterable[NodeView]:
         records = {peer: self._ledger.node_record(peer) for peer in self._ledger.owners()}
         present = {peer: record for peer, record in records.items() if record}
         models = {peer: self._models(peer) for peer in present}
         warnings = _name_clashes(models)
         for peer, record in present.items():
-            yield self._row(peer, record, models[peer], tuple(warnings[peer]), now)
+            yield self._row(peer, record, models[peer], tuple(warnings[peer]))
 
     def _models(self, peer: PeerId) -> tuple[ModelRecord, ...]:
         """What `peer` serves. A client may ask and not serve: its word that it does is worth nothing."""
@@ -121,10 +124,9 @@ class SwarmView:
         record: NodeRecord,
         models: tuple[ModelRecord, ...],
         warnings: tuple[str, ...],
-        now: float,
     ) -> NodeView:
         if peer == self._ledger.me:
-            health = PeerHealth(is_linked=True, heard_at=now, round_trip=0.0)
+            health = PeerHealth(is_linked=True, heard_at=self._liveness.now(), round_trip=0.0)
             state: NodeState = "online" if record.presence == "here" else "draining"
             loads: Loads = self._own_loads()
         else:
@@ -138,7 +140,7 @@ class SwarmView:
             role=record.role,
             version=record.version,
             rtt=health.round_trip,
-            last_seen=None if health.heard_at is None else now - health.heard_at,
+            last_seen=None if health.heard_at is None else self._liveness.now() - health.heard_at,
             is_connected=health.is_linked,
             models=models,
             loads=loads,

@@ -18,7 +18,7 @@ from ledger.liveness_events import (
     TimerFired,
 )
 from ledger.probe import Ack, Message, Ping
-from ledger.rumour import Status
+from ledger.rumour import Rumour, Status
 from p2p.peer import PeerId
 
 ME, BOB, CAROL, DAVE, ERIN = (PeerId(name) for name in ("alice", "bob", "carol", "dave", "erin"))
@@ -75,3 +75,9 @@ def sent(effects: list[Effect], kind: type[_M]) -> dict[PeerId, _M]:
         for effect in effects
         if isinstance(effect, SendMessage) and isinstance(effect.message, kind)
     }
+
+
+def riding(effects: list[Effect]) -> set[Rumour]:
+    """All rumours on pings among `effects`."""
+    messages = [effect.message for effect in effects if isinstance(effect, SendMessage)]
+    return {rumour for message in messages if isinstance(message, Ping) for rumour in message.rumours}

@@ -6,7 +6,6 @@ import pytest
 
 from ledger.liveness_events import (
     ByeSaid,
-    Effect,
     FailureReported,
     LinkLost,
     LinkOpened,
@@ -14,13 +13,14 @@ from ledger.liveness_events import (
     StatusChanged,
 )
 from ledger.probe import CLAIMS_MAX, Ack, Claims, Gossip, Nack, Ping, PingRequest
-from ledger.rumour import Claim, Rumour
+from ledger.rumour import Claim, Rumour, Status
 from p2p.peer import PeerId
-from tests.ledger.detector_bench import ALIVE, CONFIG, OFFLINE, SUSPECT, Bench, sent
+from tests.ledger.detector_bench import ALIVE, CONFIG, OFFLINE, SUSPECT, Bench, riding, sent
 
 PEERS = [PeerId(f"peer{number:03}") for number in range(100)]
 NEIGHBOURS, FAR = PEERS[:8], PEERS[8:]
 TARGET, HELPERS = NEIGHBOURS[0], NEIGHBOURS[1:]
+UNKNOWN = Status.UNKNOWN
 
 
 def partial_view() -> Bench:
@@ -39,12 +39,6 @@ def pings_to(bench: Bench, target: PeerId, duration: float) -> int:
         isinstance(effect, SendMessage) and effect.peer == target and isinstance(effect.message, Ping)
         for effect in effects
     )
-
-
-def riding(effects: list[Effect]) -> set[Rumour]:
-    """All rumours on pings among `effects`."""
-    messages = [effect.message for effect in effects if isinstance(effect, SendMessage)]
-    return {rumour for message in messages if isinstance(message, Ping) for rumour in message.rumours}
 
 
 def test_only_neighbours_are_asked() -> None:
@@ -69,6 +63,16 @@ def test_evidence_counts_without_a_link_too() -> None:
     bench = partial_view()
     bench.handle(LinkLost(TARGET))
     assert StatusChanged(TARGET, SUSPECT) in bench.handle(FailureReported(TARGET))
+
+
+def test_who_hears_from_nobody_forgets_whom_it_never_had_a_link_to_and_blames_none() -> None:
+    bench = partial_view()
+    for peer in NEIGHBOURS:
+        bench.handle(FailureReported(peer))
+        bench.handle(LinkLost(peer))
+    bench.wait(600)
+    assert {bench.status(peer) for peer in NEIGHBOURS} == {OFFLINE}
+    assert {bench.status(peer) for peer in FAR} == {UNKNOWN}
 
 
 def test_a_neighbour_gets_a_third_try_unless_a_helper_heard_nothing_either() -> None:

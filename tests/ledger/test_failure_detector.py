@@ -17,7 +17,7 @@ from ledger.liveness_events import (
     TimerFired,
 )
 from ledger.local_health import SCORE_MAX
-from ledger.probe import Ack, Gossip, Nack, Ping, PingRequest, RelayedAck
+from ledger.probe import Ack, Claims, Gossip, Nack, Ping, PingRequest, RelayedAck
 from ledger.rumour import Claim, Rumour, Status
 from p2p.peer import PeerId
 from tests.ledger.detector_bench import (
@@ -31,6 +31,7 @@ from tests.ledger.detector_bench import (
     OFFLINE,
     SUSPECT,
     Bench,
+    riding,
     sent,
 )
 
@@ -142,6 +143,15 @@ def test_who_says_goodbye_is_offline_at_once_and_nobody_else_is_told() -> None:
     assert bench.handle(LinkLost(BOB)) == []
 
 
+def test_after_a_goodbye_nobody_is_told_any_more_that_the_peer_lives() -> None:
+    bench = Bench(BOB, CAROL)
+    bench.receive(BOB, Ack(99, 1))  # It took back what somebody said: that is told on.
+    bench.handle(ByeSaid(BOB))
+    bench.handle(LinkLost(BOB))
+    told = {rumour for rumour in riding(bench.wait(2, CAROL)) if rumour.peer == BOB}
+    assert told == {Rumour(BOB, Claim(1, OFFLINE))}
+
+
 def test_who_comes_back_after_a_goodbye_is_alive_with_its_first_answer() -> None:
     bench = Bench(BOB)
     bench.handle(ByeSaid(BOB))
@@ -186,6 +196,15 @@ def test_who_has_a_link_to_the_accused_tells_it_and_asks_before_believing_anythi
     assert sent(bench.receive(DAVE, Gossip((rumour,))), Ping) == {}
     effects = bench.wait(CONFIG.direct_timeout + CONFIG.indirect_timeout, CAROL, DAVE)
     assert StatusChanged(BOB, SUSPECT) in effects
+
+
+def test_who_is_accused_before_its_first_answer_hears_of_it_at_once() -> None:
+    bench = Bench(CAROL)
+    bench.handle(LinkOpened(BOB))
+    rumour = Rumour(BOB, Claim(3, OFFLINE))
+    assert sent(bench.receive(CAROL, Claims((rumour,))), Gossip) == {BOB: Gossip((rumour,))}
+    bench.receive(BOB, Ping(1, 4))
+    assert bench.status(BOB) is ALIVE
 
 
 @pytest.mark.parametrize("linked", [True, False])
@@ -293,6 +312,17 @@ def test_who_tells_much_does_not_make_us_silent_about_what_we_find() -> None:
     assert set(sent(bench.handle(FailureReported(BOB)), Gossip)) == {BOB, CAROL, DAVE, ERIN}
 
 
+def test_who_says_again_and_again_that_we_are_not_well_does_not_make_us_silent_about_others() -> None:
+    bench = Bench(BOB, CAROL, DAVE, ERIN)
+    answers = [
+        sent(bench.receive(CAROL, Gossip((Rumour(ME, Claim(number, SUSPECT)),))), Gossip)
+        for number in range(400)
+    ]
+    assert answers[0]
+    assert not answers[-1], "it may still make us answer aloud"
+    assert set(sent(bench.handle(FailureReported(BOB)), Gossip)) == {BOB, CAROL, DAVE, ERIN}
+
+
 def test_a_slow_node_waits_longer_before_it_blames() -> None:
     well, slow = Bench(BOB), Bench(BOB)
     slow.detector.local_health.worsen(SCORE_MAX)
@@ -322,6 +352,19 @@ def test_a_pause_of_our_own_is_forgiven_once_however_much_lay_unread() -> None:
     assert bench.detector.local_health.score == 1
     bench.wait(CONFIG.suspicion_min + CONFIG.direct_timeout, BOB)
     assert bench.status(CAROL) is OFFLINE
+
+
+@pytest.mark.parametrize("lateness", [0.11, 0.3, 1.0])
+def test_a_machine_whose_timers_are_all_late_still_finds_out_who_is_dead(lateness: float) -> None:
+    bench = Bench(BOB, CAROL)
+    begun = bench.now
+    while bench.status(BOB) is not OFFLINE and bench.now < begun + 60:
+        bench.now = bench.detector.wake_at + lateness
+        for peer, ping in sent(bench.handle(TimerFired()), Ping).items():
+            if peer == CAROL:
+                bench.receive(CAROL, Ack(ping.sequence, 0))
+    assert bench.status(BOB) is OFFLINE
+    assert bench.status(CAROL) is ALIVE
 
 
 def test_what_a_node_believes_while_cut_off_is_not_spread_later() -> None:

@@ -56,6 +56,22 @@ def test_a_broken_connection_makes_a_suspect_before_any_probe_could() -> None:
     run(main)
 
 
+def test_a_machine_that_slept_blames_nobody_for_the_connections_that_broke_meanwhile() -> None:
+    async def main() -> None:
+        hub = MemoryHub()
+        async with whole_nodes(hub, 3) as (sleeper, *others):
+            sleeper.asleep += 3600.0
+            for other in others:
+                sleeper.prober.report_failure(other.peer, "connection reset")
+            assert [sleeper.row(other).state for other in others] == ["online", "online"]
+            # Awake for longer than it is forgiven, it blames again.
+            await trio.sleep(10.0)
+            sleeper.prober.report_failure(others[0].peer, "connection reset")
+            assert sleeper.row(others[0]).state == "suspect"
+
+    run(main)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_frozen_peer_is_suspect_after_three_seconds_and_back_two_after_its_thaw(size: int) -> None:
     async def main() -> None:

@@ -35,6 +35,9 @@ class FakeLiveness:
         self.healths: dict[PeerId, PeerHealth] = {}
         self.said_loads: dict[PeerId, Loads] = {}
 
+    def now(self) -> float:
+        return trio.current_time()
+
     def health(self, peer: PeerId) -> PeerHealth:
         return self.healths.get(peer, PeerHealth())
 

@@ -46,7 +46,9 @@ class WholeNode:
         self.swarm = Swarm(network, membership, introduction, rng=rng, wall_clock=lambda: 1_000_000_000.0)
         author = Author(identity, membership.credential)
         self.ledger = Ledger.open(None, author, membership.founder_public_key, f"boot{number}")
-        self.prober = Prober(self.swarm, self.ledger, lambda: self.loads, rng)
+        self.asleep = 0.0
+        """Seconds its machine slept."""
+        self.prober = Prober(self.swarm, self.ledger, lambda: self.loads, rng, lambda: self.asleep)
         self.replicator = Replicator(self.swarm, self.ledger, self.prober.is_doubtful, rng)
         self.view = SwarmView(self.ledger, self.prober, lambda: self.loads)
         self.say("here")

@@ -37,7 +37,7 @@ RUNS: dict[str, dict[int, tuple[int, float]]] = {
 
 HOURS = 1000.0
 """Simulated node-hours in which nobody well should be called offline."""
-_MISTAKES: dict[int, tuple[int, float]] = {10: (20, 1.0), 100: (20, 1.0), 1000: (4, 0.25)}
+_MISTAKES: dict[int, tuple[int, float]] = {10: (20, 1.0), 100: (20, 1.0), 1000: (2, 0.0625)}
 """By size: into how many runs they are cut, and what part of them is run. An hour of a thousand nodes costs
 as much as a week of ten, and no number is aimed at."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ledger.rumour import Status
+from p2p.peer import PeerId
 from tests.sim.faults import Faults
 from tests.sim.node import Node, Settings
 from tests.sim.settled import settled
@@ -87,12 +88,18 @@ def freeze_in(world: World, count: int) -> Samples:
 def _one_after_the_other(
     world: World, count: int, befall: Callable[[Node], None], undo: Callable[[Node], None]
 ) -> Stopwatch:
-    """`befall` a random node every now and then; at most one in twenty at a time, or one."""
+    """`befall` a random node every now and then; at most one in twenty at a time, or one.
+
+    Nobody twice before all know again that it is well: there would be nothing to notice.
+    """
     watch = world.witness = Stopwatch()
     lasts = 20.0
     pause = max(1.0, lasts * 1.5 * 20 / len(world.members))
+    spared_until: dict[PeerId, float] = {}
     for _ in range(count):
-        victim = world.rng.choice([node for node in world if not node.is_paused])
+        well = [node for node in world if spared_until.get(node.peer, 0.0) <= world.now]
+        victim = world.rng.choice(well)
+        spared_until[victim.peer] = world.now + 2 * lasts
         watch.befalls(victim)
         befall(victim)
         world.timeline.at(world.now + lasts, lambda node, _: undo(node), victim)

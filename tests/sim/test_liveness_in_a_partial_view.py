@@ -55,6 +55,19 @@ def test_a_newcomer_knows_all_within_two_seconds_and_is_known_by_all_within_fift
     assert world.all_hold([newcomer], Status.ALIVE)
 
 
+def test_who_was_cut_off_from_all_comes_back_and_accuses_only_those_it_had_links_to(world: World) -> None:
+    lone = world[40]
+    neighbours = set(lone.pipes)
+    world.faults.island = frozenset({lone.peer})
+    world.run(180)
+    world.faults.heal()
+    healed_at = world.now
+    world.run(30)
+    doubted = {seen.peer for status in DOUBTS for seen in world.said(status, healed_at)}
+    assert doubted <= neighbours | {lone.peer}
+    assert world.all_hold(world, Status.ALIVE)
+
+
 @pytest.mark.parametrize("pause", [2.0, 20.0])
 @pytest.mark.parametrize("are_links_closed", [False, True])
 def test_a_node_that_was_paused_blames_nobody(world: World, pause: float, *, are_links_closed: bool) -> None:
