@@ -76,17 +76,25 @@ def _restart(world: World, node: Node) -> None:
 
 
 def freezes(case: Case) -> Samples:
-    """Processes are stopped (SIGSTOP), and go on after 20 s, when all have noticed."""
+    """Processes are stopped (SIGSTOP), and go on after 20 s, when all have noticed.
+
+    Who has just gone on is not waited for: after its own pause it blames nobody for a while.
+    """
     return freeze_in(case.world(), int(case.amount))
 
 
 def freeze_in(world: World, count: int) -> Samples:
-    watch = _one_after_the_other(world, count, world.pause, world.resume)
+    watch = _one_after_the_other(world, count, world.pause, world.resume, excuses_the_struck=True)
     return {"frozen, suspect everywhere": _counting_missing(watch.noticed_by_all, count)}
 
 
 def _one_after_the_other(
-    world: World, count: int, befall: Callable[[Node], None], undo: Callable[[Node], None]
+    world: World,
+    count: int,
+    befall: Callable[[Node], None],
+    undo: Callable[[Node], None],
+    *,
+    excuses_the_struck: bool = False,
 ) -> Stopwatch:
     """`befall` a random node every now and then; at most one in twenty at a time, or one.
 
@@ -97,10 +105,10 @@ def _one_after_the_other(
     pause = max(1.0, lasts * 1.5 * 20 / len(world.members))
     spared_until: dict[PeerId, float] = {}
     for _ in range(count):
-        well = [node for node in world if spared_until.get(node.peer, 0.0) <= world.now]
-        victim = world.rng.choice(well)
+        struck = {peer for peer, until in spared_until.items() if until > world.now}
+        victim = world.rng.choice([node for node in world if node.peer not in struck])
         spared_until[victim.peer] = world.now + 2 * lasts
-        watch.befalls(victim)
+        watch.befalls(victim, struck if excuses_the_struck else frozenset())
         befall(victim)
         world.timeline.at(world.now + lasts, lambda node, _: undo(node), victim)
         world.run(pause)

@@ -5,6 +5,7 @@ Each measures many cases that overlap in time, so that one settled swarm gives m
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from ledger.replica import Change
@@ -44,9 +45,9 @@ class Stopwatch(Witness):
         others = {other.peer for other in node.world if other is not node}
         self._writes[entry.digest] = (node.world.now, others)
 
-    def befalls(self, victim: Node) -> None:
-        """In this moment, something happens to `victim` that others should notice."""
-        others = {node.peer for node in victim.world if node is not victim and not node.is_paused}
+    def befalls(self, victim: Node, excused: Set[PeerId] = frozenset()) -> None:
+        """In this moment, something happens to `victim` that others should notice; all but the `excused`."""
+        others = {node.peer for node in victim.world if node is not victim and not node.is_paused} - excused
         self._victims[victim.peer] = _Wait(victim.world.now, others, others & victim.pipes.keys())
         for waiting in self._victims.values():
             waiting.by_all.discard(victim.peer)
