@@ -87,7 +87,7 @@ def _parse(message: Mapping[str, Any]) -> ToChild | FromChild:
     try:
         read = _READERS.get(kind)
         return _KINDS[kind](**(fields if read is None else read(fields)))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise BadFrame(f"not a message of the engine: kind {kind!r}") from error
 
 
