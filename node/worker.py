@@ -313,7 +313,7 @@ class _Events:
                 event = await anext(self._events)
         except trio.TooSlowError as error:
             raise DeadlineExceeded("the request's time is over") from error
-        except EngineFailed as error:
+        except (EngineFailed, PromptRefused) as error:
             raise Failed(str(error)) from error
         if self._has_begun:
             self._waited += trio.current_time() - asked_at

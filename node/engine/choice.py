@@ -53,7 +53,11 @@ class Choice:
         return shown
 
     def take(self, sampled: Sampled | None) -> list[Piece]:
-        """What is to be said of it now. It has ended if there is a `reason` afterwards."""
+        """What is to be said of it now. It has ended if there is a `reason` afterwards.
+
+        Raises:
+          PromptRefused: its grammar cannot be followed any further.
+        """
         if sampled is None or self.is_end(sampled.token):
             self.reason = "stop"
             return self._rest()
@@ -64,7 +68,7 @@ class Choice:
     def _take_in(self, token: int) -> str:
         self.length += 1
         if not self.sampler.accept(token):
-            raise PromptRefused("what was delivered does not follow the grammar")
+            raise PromptRefused("the answer does not follow its grammar")
         text = self.text.feed(self.piece(token))
         if self.text.stopped or self.sampler.is_over:
             self.reason = "stop"

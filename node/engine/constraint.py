@@ -49,8 +49,14 @@ class GrammarState:
         return bool(self._matcher.is_stopped())
 
     def restrict(self, scores: Scores) -> bool:
-        """Set the scores of tokens that may not come now to -inf. False: none is left."""
+        """Set the scores of tokens that may not come now to -inf. False: none is left.
+
+        Raises:
+          PromptRefused: the grammar became too complex on the way.
+        """
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        if self._matcher.is_error():
+            raise PromptRefused(f"the grammar cannot be followed: {_brief(self._matcher.get_error())}")
         allowed = np.unpackbits(self._mask.view(np.uint8), count=self._vocab_size, bitorder="little")
         np.copyto(scores, np.float32(-np.inf), where=allowed == 0)
         return bool(np.isfinite(scores.max()))

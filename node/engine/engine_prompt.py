@@ -49,6 +49,7 @@ def read_prompt(model: Tokenizer, request: GenerateRequest) -> Prompt:
       PromptTooLong: it does not fit the context, or not with as many tokens of answer as were asked for.
       OtherPrompt: it is not the one that is to be resumed.
     """
+    _require_known(model, request)
     tokens = _tokens(model, request)
     prompt = Prompt(tokens, hashlib.sha256(struct.pack(f"<{len(tokens)}i", *tokens)).digest())
     _require_room(len(tokens), request.max_tokens, model.facts.context_size)
@@ -58,6 +59,20 @@ def read_prompt(model: Tokenizer, request: GenerateRequest) -> Prompt:
         if len(request.resume.choices) != request.choices:
             raise PromptRefused("tokens of every choice are needed to resume", param="resume")
     return prompt
+
+
+def _require_known(model: Tokenizer, request: GenerateRequest) -> None:
+    """Raises PromptRefused if `request` names tokens that the vocabulary does not have."""
+    named = {
+        "logit_bias": request.sampling.logit_bias or (),
+        "resume": [token for choice in request.resume.choices for token in choice] if request.resume else (),
+    }
+    for param, tokens in named.items():
+        for token in tokens:
+            if not 0 <= token < model.facts.vocab_size:
+                raise PromptRefused(
+                    f"there is no token {token}; this model has {model.facts.vocab_size}", param=param
+                )
 
 
 def echoed(model: Tokenizer, request: GenerateRequest, tokens: Sequence[int]) -> str:

@@ -237,11 +237,11 @@ class StepLoop:
         for span in spans:
             self._slots.advance(span.slot, self._scheduler.held(span.id))
         due = self._due(spans, rows, forks)
-        messages: list[FromChild] = [piece for each, row in due for piece in self._take(each, row)]
+        messages: list[FromChild] = [message for each, row in due for message in self._take(each, row)]
         now = self._clock()
         # Sampling waits for the batch's results, so it belongs to the time of the step.
         self._scheduler.took(now - began)
-        for request_id in {each[0] for each, _ in due}:
+        for request_id in {each[0] for each, _ in due} & self._works.keys():
             self._works[request_id].spoke(now)
         for work in list(self._works.values()):
             messages += self._finish_if_over(work, now)
@@ -260,18 +260,24 @@ class StepLoop:
                 due.append((fork.id, row_of[fork.leader]))
         return due
 
-    def _take(self, sequence_id: SequenceId, row: int) -> list[Piece]:
-        """The next token of one choice."""
+    def _take(self, sequence_id: SequenceId, row: int) -> list[FromChild]:
+        """The next token of one choice. A grammar that fails on the way is the end of its request alone."""
         request_id, number = sequence_id
-        work = self._works[request_id]
+        work = self._works.get(request_id)
+        if work is None:
+            return []  # Another choice of it has failed in this step.
         choice = work.choices[number]
-        sampled = choice.sampler.sample(self._model.scores(row))
-        pieces = choice.take(sampled)
+        try:
+            sampled = choice.sampler.sample(self._model.scores(row))
+            pieces = choice.take(sampled)
+        except PromptRefused as error:
+            self.handle(Cancel(request_id))
+            return [Refused(request_id, str(error))]
         if choice.reason is not None or sampled is None:
             self._leave(work, sequence_id)
         else:
             self._scheduler.sampled(sequence_id, sampled.token)
-        return pieces
+        return [*pieces]
 
     def _leave(self, work: _Work, sequence_id: SequenceId) -> None:
         """Its slot is free, and keeps what it holds."""

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from federation.backend import FinishReason, Resume, Sampling
+from node.engine.errors import PromptRefused
+from node.engine.sampling import Scores
 from node.engine.scheduler import Scheduler, SchedulerConfig
 from node.engine.step_loop import StepLoop
 from node.engine.wire import (
@@ -303,6 +305,43 @@ def test_a_grammar_decides_what_may_come_and_when_it_is_over(echo_model: Echo) -
     messages = run(loop)
     assert answer(messages, 1) == "{}"
     assert messages[-1] == finished(8, 2)
+
+
+def test_a_grammar_that_fails_on_the_way_ends_its_own_request_alone(echo_model: Echo) -> None:
+    model = echo_model(EngineParams(""))
+
+    class Failing:
+        is_over = False
+
+        def restrict(self, scores: Scores) -> bool:
+            raise PromptRefused("too complex")
+
+        def accept(self, token: int) -> bool:
+            return True
+
+    model.compile = lambda grammar: Failing()
+    loop = new_loop(model)
+    loop.handle(Generate(1, GenerateRequest(text("one"), grammar="x", choices=2)))
+    loop.handle(Generate(2, GenerateRequest(text("two"))))
+    messages = run(loop)
+    assert [each for each in messages if getattr(each, "id", 0) == 1] == [Refused(1, "too complex")]
+    assert answer(messages, 2) == "two"
+    loop.handle(Generate(3, GenerateRequest(text("all slots are free"), choices=4)))
+    assert isinstance(run(loop)[-1], Finished)
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"),
+    [
+        (GenerateRequest(text("hi"), sampling=Sampling(logit_bias={258: 1.0})), "logit_bias"),
+        (GenerateRequest(text("hi"), resume=Resume(bytes(32), ((258,),))), "resume"),
+    ],
+)
+def test_tokens_that_do_not_exist_are_refused_wherever_they_are_named(
+    echo_model: Echo, request_: GenerateRequest, param: str
+) -> None:
+    [refused] = new_loop(echo_model(EngineParams(""))).handle(Generate(1, request_))
+    assert refused == Refused(1, "there is no token 258; this model has 258", param=param)
 
 
 def test_how_likely_tokens_were_comes_with_them(echo_model: Echo) -> None:
