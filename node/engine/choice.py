@@ -47,7 +47,7 @@ class Choice:
         """
         shown = ""
         for token in delivered:
-            if self.reason is not None:
+            if self.reason is not None or self.is_end(token):
                 raise PromptRefused("more was delivered than the request allows")
             shown += self._take_in(token)
         return shown

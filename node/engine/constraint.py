@@ -92,6 +92,8 @@ class Grammars:
         Raises:
           PromptRefused: it is none, or too complex; the text says what about it.
         """
+        if not self._ends:
+            raise PromptRefused("this model has no token that ends an answer, which a grammar needs")
         if self._tokenizer is None:
             self._tokenizer = self._index()
         matcher = LLMatcher(self._tokenizer, grammar, limits=_LIMITS, log_level=0)

@@ -99,7 +99,8 @@ class EmbedLoop:
 
     def _admit(self, request_id: int, request: EmbedRequest) -> list[FromChild]:
         try:
-            texts = [self._read(each, number, request.query) for number, each in enumerate(request.inputs)]
+            query = None if request.query is None else self._query(request.query)
+            texts = [self._read(each, number, query) for number, each in enumerate(request.inputs)]
         except PromptRefused as error:
             is_long = isinstance(error, PromptTooLong)
             return [Refused(request_id, str(error), "too_long" if is_long else "unservable", error.param)]
@@ -107,10 +108,14 @@ class EmbedLoop:
         self._works[request_id] = _Work(request_id, deque(enumerate(texts)), tokens, self._clock())
         return [Accepted(request_id, bytes(32), tokens)]
 
-    def _read(self, text: PromptPart | tuple[int, ...], number: int, query: PromptPart | None) -> list[int]:
-        self._require_short(text, number)
+    def _query(self, query: PromptPart) -> list[int]:
+        self._require_short(query, "the query")
+        return self._model.tokenize(query)
+
+    def _read(self, text: PromptPart | tuple[int, ...], number: int, query: list[int] | None) -> list[int]:
+        self._require_short(text, f"input {number}")
         if query is not None:
-            tokens = self._model.paired(self._model.tokenize(query), self._tokens(text))
+            tokens = self._model.paired(query, self._tokens(text))
         elif isinstance(text, PromptPart):
             tokens = self._model.whole(text)
         else:
@@ -124,12 +129,12 @@ class EmbedLoop:
             raise PromptRefused(f"input {number} is empty", param="input")
         return tokens
 
-    def _require_short(self, text: PromptPart | tuple[int, ...], number: int) -> None:
+    def _require_short(self, text: PromptPart | tuple[int, ...], what: str) -> None:
         size_max = self._model.facts.context_size * self._model.token_size_max
         size = len(text.text.encode()) if isinstance(text, PromptPart) else len(text)
         if size > size_max:
             # A megabyte takes a second to tokenize, and everybody would wait for it.
-            raise PromptTooLong(f"input {number} is longer than the model can read", param="input")
+            raise PromptTooLong(f"{what} is longer than the model can read", param="input")
 
     def _tokens(self, text: PromptPart | tuple[int, ...]) -> list[int]:
         if isinstance(text, PromptPart):

@@ -11,6 +11,12 @@ from typing import Protocol
 from node.engine.errors import OtherPrompt, PromptRefused, PromptTooLong
 from node.engine.wire import GenerateRequest, ModelFacts, PromptPart
 
+_TOKEN_SIZE_USUAL = 16
+"""Bytes. Of a text in any language the tokens have three to five; of long runs of blanks some have more."""
+
+_SIZE_MIN = 64 * 1024
+"""Bytes that may be of any kind: they take a twentieth of a second."""
+
 
 class Tokenizer(Protocol):
     """What reading a prompt asks of a model."""
@@ -87,7 +93,7 @@ def _tokens(model: Tokenizer, request: GenerateRequest) -> list[int]:
     size = sum(len(part.text.encode()) for part in request.prompt if isinstance(part, PromptPart))
     size += len((request.suffix or "").encode())
     context_size = model.facts.context_size
-    if size > context_size * model.token_size_max:
+    if size > min(context_size * model.token_size_max, context_size * _TOKEN_SIZE_USUAL + _SIZE_MIN):
         # A megabyte takes a second to tokenize, and everybody would wait for it.
         raise PromptTooLong(f"{size} bytes of prompt cannot fit the context of {context_size} tokens")
     tokens: list[int] = []

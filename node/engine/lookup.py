@@ -20,8 +20,8 @@ from node.engine.wire import (
 TEXT_SIZE_MAX = 256 * 1024
 """Bytes. A quarter of a second to tokenize, and everybody's streams wait for it."""
 
-TOKENS_MAX = 128 * 1024
-"""As many take as long to write as text."""
+TOKENS_MAX = 32 * 1024
+"""A token has 256 bytes at most, and what is no text becomes three times as long: all of it fits a frame."""
 
 
 def answer_lookup(

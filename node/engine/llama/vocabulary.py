@@ -87,12 +87,18 @@ class Vocabulary:
         """The token ids of `part`; with a first and last token of the model's own only if asked for."""
         text = part.text.encode()
         # No token is empty; some vocabularies put a space in front, and one or two at each end.
-        count_max = len(text) + 6
+        return self._tokenize(
+            text, len(text) + 6, adds_special=adds_special, parse_special=part.parse_special
+        )
+
+    def _tokenize(self, text: bytes, count_max: int, *, adds_special: bool, parse_special: bool) -> list[int]:
         tokens = (llama_cpp.llama_token * count_max)()
         count = llama_cpp.llama_tokenize(
-            self._vocab, text, len(text), tokens, count_max, adds_special, part.parse_special
+            self._vocab, text, len(text), tokens, count_max, adds_special, parse_special
         )
-        assert count >= 0, "room for one token per byte was not enough"
+        if count < 0:
+            # A vocabulary that writes one character as several first: it says how many tokens there are.
+            return self._tokenize(text, -count, adds_special=adds_special, parse_special=parse_special)
         return list(tokens[:count])
 
     def piece(self, token: int) -> bytes:

@@ -385,6 +385,14 @@ def test_another_prompt_than_the_one_to_be_resumed_is_refused(echo_model: Echo) 
     ]
 
 
+def test_the_end_of_an_answer_is_no_part_of_what_was_delivered(echo_model: Echo) -> None:
+    loop = new_loop(echo_model(EngineParams("")))
+    [refused] = loop.handle(
+        Generate(1, GenerateRequest(text("hi"), resume=Resume(sha256_of("hi"), ((256,),))))
+    )
+    assert isinstance(refused, Refused)
+
+
 def test_an_answer_that_was_delivered_whole_ends_at_once(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
     request = GenerateRequest(text("hi"), max_tokens=2, resume=Resume(sha256_of("hi"), ((104, 105),)))
