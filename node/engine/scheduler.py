@@ -194,7 +194,7 @@ class Scheduler:
 
     def plan(self) -> list[Span]:
         """The next batch. Empty if all sequences wait for credit."""
-        awake = list(self._awake())
+        awake = self._awake()
         decoding = [self._span(each, 1) for each in awake if not each.is_reading]
         reading = [each for each in awake if each.is_reading]
         return decoding + self._plan_reading(reading, decoding=len(decoding))
