@@ -23,6 +23,7 @@ from typing import TypeAlias
 
 from node.engine.embed_loop import EmbeddingModel, EmbedLoop
 from node.engine.errors import ModelNotLoadable
+from node.engine.load_progress import LoadProgress
 from node.engine.scheduler import Scheduler, SchedulerConfig
 from node.engine.step_loop import Model, StepLoop
 from node.engine.wire import (
@@ -44,7 +45,8 @@ _WAITING_MAX = 10_000
 """Messages. A step takes less than a second, in which hundreds may come and go."""
 
 
-LoadModel: TypeAlias = Callable[[EngineParams], Model | EmbeddingModel]
+LoadModel: TypeAlias = Callable[[EngineParams, Callable[[float], None]], Model | EmbeddingModel]
+"""It may say, as often as it likes, what fraction of the weights is read."""
 
 
 class Messages:
@@ -115,7 +117,8 @@ def main(load_model: LoadModel | None = None) -> None:
 
 
 def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> StepLoop | EmbedLoop:
-    model = load_model(params)
+    progress = LoadProgress(time.perf_counter)
+    model = load_model(params, lambda fraction: answers.send(progress.read(fraction)))
     answers.send([Loaded(model.facts)])
     decode_seconds = model.self_test(time.perf_counter)
     if isinstance(model, EmbeddingModel):
@@ -125,11 +128,11 @@ def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> Step
     return StepLoop(model, scheduler, time.perf_counter, new_seed=lambda: secrets.randbits(64))
 
 
-def _load_llama(params: EngineParams) -> Model | EmbeddingModel:
+def _load_llama(params: EngineParams, on_loading: Callable[[float], None]) -> Model | EmbeddingModel:
     # Imported here, so that the reader thread is up while the library loads.
     from node.engine.llama.load import load_model  # noqa: PLC0415
 
-    return load_model(params)
+    return load_model(params, on_loading)
 
 
 def _serve(loop: StepLoop | EmbedLoop, messages: Messages, answers: Answers) -> None:

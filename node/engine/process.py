@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import psutil
 import trio
 
 from node.child_environment import child_environment
@@ -35,6 +36,7 @@ from node.engine.wire import (
     Load,
     Loaded,
     LoadFailed,
+    Loading,
     Piece,
     Prefilled,
     Ready,
@@ -59,7 +61,7 @@ class Ended:
     """For a person: "was ended by SIGSEGV"."""
 
 
-LifeEvent: TypeAlias = Loaded | Ready | LoadFailed | Finished | Ended
+LifeEvent: TypeAlias = Loading | Loaded | Ready | LoadFailed | Finished | Ended
 """What the owner of a process wants to hear of it."""
 
 _ENVIRONMENT = {
@@ -108,6 +110,16 @@ class EngineProcess:
     def pid(self) -> int | None:
         """Of the child, once there is one."""
         return self._process.pid if self._process else None
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident, of the child; 0 when there is none."""
+        if self._process is None:
+            return 0
+        try:
+            return int(psutil.Process(self._process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0  # It has just ended.
 
     @property
     def slots_busy(self) -> int:
@@ -164,7 +176,7 @@ class EngineProcess:
 
     def _on_message(self, message: FromChild) -> None:
         match message:
-            case Loaded() | Ready() | LoadFailed():
+            case Loading() | Loaded() | Ready() | LoadFailed():
                 self._on_event(message)
             case Accepted() | Refused() | Prefilled() | Piece() | Finished():
                 # A generation that was left while this was on its way is not there any more.

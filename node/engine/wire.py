@@ -2,6 +2,7 @@
 
     node                                    child
       | -- Load -------------------------->  |
+      | <------------------------ Loading -- |   now and then while the weights are read
       | <------------------------- Loaded -- |   or LoadFailed, and the child ends
       | <-------------------------- Ready -- |   the self-test decode came back
       |                                      |
@@ -197,6 +198,12 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Loading:
+    fraction: float
+    """Of the weights: 0 to 1. Those that are mapped count as read at once, and are read by the self-test."""
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     facts: ModelFacts
 
@@ -273,7 +280,9 @@ class Finished:
 
 
 ToChild: TypeAlias = Load | Generate | Embed | Tokenize | Detokenize | Credit | Cancel
-FromChild: TypeAlias = Loaded | Ready | LoadFailed | Accepted | Refused | Prefilled | Piece | Finished
+FromChild: TypeAlias = (
+    Loading | Loaded | Ready | LoadFailed | Accepted | Refused | Prefilled | Piece | Finished
+)
 
 EngineRequest: TypeAlias = GenerateRequest | EmbedRequest | LookupRequest
 """What a node asks for."""

@@ -26,6 +26,7 @@ from node.engine.wire import (
     Load,
     Loaded,
     LoadFailed,
+    Loading,
     ModelFacts,
     Piece,
     Prefilled,
@@ -42,7 +43,7 @@ _KINDS: dict[str, type[ToChild | FromChild]] = {
     kind.__name__: kind
     for kind in (
         *(Load, Generate, Embed, Tokenize, Detokenize, Credit, Cancel),
-        *(Loaded, Ready, LoadFailed, Accepted, Refused, Prefilled, Piece, Finished),
+        *(Loading, Loaded, Ready, LoadFailed, Accepted, Refused, Prefilled, Piece, Finished),
     )
 }
 

@@ -252,6 +252,7 @@ TO_CHILD: list[wire.ToChild] = [
     wire.Cancel(1),
 ]
 FROM_CHILD: list[wire.FromChild] = [
+    wire.Loading(0.5),
     wire.Loaded(_FACTS),
     wire.Ready(),
     wire.LoadFailed("no room"),

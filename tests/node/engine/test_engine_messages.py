@@ -20,6 +20,7 @@ from node.engine.wire import (
     Load,
     Loaded,
     LoadFailed,
+    Loading,
     ModelFacts,
     Piece,
     Prefilled,
@@ -64,6 +65,7 @@ def test_what_is_said_to_a_child_arrives_unchanged(message: ToChild) -> None:
 @pytest.mark.parametrize(
     "message",
     [
+        Loading(0.25),
         Loaded(FACTS),
         Ready(),
         LoadFailed("missing"),
