@@ -24,6 +24,7 @@ from node.engine.errors import EngineBusy, EngineUnavailable, PromptRefused, Pro
 from node.engine.generation import Generation
 from node.engine.process import Ended, EngineProcess, LifeEvent
 from node.engine.supervisor import EngineState, RestartConfig, StartProcess, Supervisor
+from node.engine.watchdog import WatchdogConfig
 from node.engine.wire import (
     EngineParams,
     EngineRequest,
@@ -49,6 +50,7 @@ class EngineConfig:
 
     command: tuple[str, ...] = COMMAND
     restart: RestartConfig = field(default_factory=RestartConfig)
+    watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
 
 
 def _ignore_change() -> None:
@@ -117,7 +119,7 @@ class Engine:
     async def _run_process(self, order: StartProcess) -> None:
         await trio.sleep(order.delay)
         params = replace(self.params, use_extra_bufts=order.use_extra_bufts)
-        self._process = EngineProcess(self._config.command, params, self._on_event)
+        self._process = EngineProcess(self._config.command, params, self._on_event, self._config.watchdog)
         try:
             await self._process.run()
         except OSError as error:
@@ -140,10 +142,10 @@ class Engine:
                 self._handle(supervisor.LoadFailed(reason))
             case Finished():
                 self._handle(supervisor.AnswerFinished())
-            case Ended(how):
+            case Ended(how, because):
                 logger.warning("engine for %s %s", self.params.path, how)
                 self.loaded_fraction = 0.0
-                self._next = self._handle(supervisor.ProcessExited(how))
+                self._next = self._handle(supervisor.ProcessExited(how, because))
 
     def _handle(self, event: supervisor.Event) -> StartProcess | None:
         before = (self.state, self.reason)
