@@ -39,6 +39,11 @@ def needed_bytes(pid: int) -> int:
     return int(needed)
 
 
+def in_gb(size_bytes: int) -> str:
+    """For a person."""
+    return f"{size_bytes / 1e9:.3g} GB"
+
+
 def limit_own_memory(size_bytes: int) -> None:
     """Let no request of this process for memory go far beyond `size_bytes`, where the OS can do that: Linux.
 
