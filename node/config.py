@@ -26,7 +26,7 @@ import platformdirs
 
 from node.child_environment import SETTINGS_PREFIX
 from node.errors import HomeDamaged
-from node.flag_types import ApiKeyType, HostPort, HostPortType, MultiaddrType, NameType
+from node.flag_types import ApiKeyType, HostPort, HostPortType, MultiaddrType, NameType, SizeType
 from node.home import Home
 from node.listening import PORT_DEFAULT
 
@@ -56,6 +56,8 @@ class NodeConfig:
     """Files, or `demo`."""
     slots: int = SLOTS_DEFAULT
     """Sequences each engine runs at once."""
+    engine_memory: int = 0
+    """Bytes after which an engine is ended; 0: never."""
     worker: bool = True
     mdns: bool = True
     api_keys: tuple[str, ...] = field(default=(), repr=False)
@@ -210,6 +212,12 @@ _WORKER_SETTINGS = (
         show_default=True,
         help="Answers each model gives at once.",
     ),
+    _setting(
+        "--engine-memory",
+        type=SizeType(),
+        metavar="SIZE",
+        help="End a model's process that needs more memory, beside its file, than for example 6GB.",
+    ),
     _setting("--worker/--no-worker", default=True, help="Run models here, or only route requests."),
 )
 
@@ -234,6 +242,7 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         listen=tuple(options["listen"]),
         models=tuple(options.get("model", ())),
         slots=options.get("slots", SLOTS_DEFAULT),
+        engine_memory=options.get("engine_memory") or 0,
         worker=options.get("worker", False),
         mdns=options["mdns"],
         api_keys=tuple(options["api_key"]),

@@ -18,6 +18,7 @@ _NAME_LENGTH_MAX = 64
 """Peers refuse a longer one (`p2p/hello.py`)."""
 
 _SECONDS_OF_UNIT = {"m": 60, "h": 3600, "d": 86400}
+_BYTES_OF_UNIT = {"M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +104,20 @@ class DurationType(click.ParamType[int]):
         if match is None:
             self.fail(f"{value!r} is not a duration; write 30m, 1h or 7d", param, ctx)
         return int(match[1]) * _SECONDS_OF_UNIT[match[2]]
+
+
+class SizeType(click.ParamType[int]):
+    """`500MB`, `6GB`, `1.5GiB`, as bytes. All are powers of 1024, as memory is sold."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(
+            r"([0-9]{1,5}(?:\.[0-9]{1,3})?)([MGT])(?:i?B)?", str(value).strip(), re.IGNORECASE
+        )
+        size_bytes = round(float(match[1]) * _BYTES_OF_UNIT[match[2].upper()]) if match else 0
+        if size_bytes == 0:
+            self.fail(f"{value!r} is not a size; write 500MB or 6GB", param, ctx)
+        return size_bytes

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeAlias
 
 import trio
@@ -41,9 +42,9 @@ MakeEngine: TypeAlias = Callable[[EngineParams, Callable[[], None]], Engine]
 """An engine for these parameters that calls back when its state changed."""
 
 
-def make_engine(params: EngineParams, on_change: Callable[[], None]) -> Engine:
-    """A real engine."""
-    return Engine(params, on_change=on_change)
+def make_engine(params: EngineParams, on_change: Callable[[], None], *, memory_max: int = 0) -> Engine:
+    """A real engine, which may take `memory_max` bytes; 0: as many as there are."""
+    return Engine(replace(params, memory_max=memory_max), on_change=on_change)
 
 
 class ServedModel:

@@ -39,9 +39,9 @@ def needed_bytes(pid: int) -> int:
     return int(needed)
 
 
-def in_gb(size_bytes: int) -> str:
+def in_gib(size_bytes: int) -> str:
     """For a person."""
-    return f"{size_bytes / 1e9:.3g} GB"
+    return f"{size_bytes / 2**30:.2f} GiB"
 
 
 def limit_own_memory(size_bytes: int) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from node.engine.memory import in_gb
+from node.engine.memory import in_gib
 from node.engine.supervisor import EndedBecause
 from node.engine.wire import FromChild, Loaded, Pong, Ready
 
@@ -125,7 +125,7 @@ class Watchdog:
         since = 0.0 if self._ticked_at is None else now - self._ticked_at
         self._ticked_at = now
         if 0 < self.memory_max < tick.memory_bytes:
-            return End(f"needed more memory than the {in_gb(self.memory_max)} it may have", "too_large")
+            return End(f"needed more memory than {in_gib(self.memory_max)} (--engine-memory)", "too_large")
         if not self._is_ready or self._owes_answer:
             # Whoever was late by more than a tick did not watch meanwhile.
             self._silence += min(since, 2 * self.config.interval)

@@ -53,6 +53,14 @@ def test_a_node_nobody_configured_keeps_to_itself(configure: Configure) -> None:
     assert config.name
 
 
+def test_memory_is_said_as_it_is_sold(configure: Configure, home: Path) -> None:
+    assert configure().engine_memory == 0
+    for text, size_bytes in (("6GB", 6 * 2**30), ("1.5gib", 3 * 2**29), ("500M", 500 * 2**20)):
+        assert configure("--engine-memory", text).engine_memory == size_bytes
+    (home / "config.toml").write_text('engine_memory = "2GB"\n')
+    assert configure().engine_memory == 2 * 2**30
+
+
 def test_flag_before_environment_before_file_before_default(
     configure: Configure, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +182,9 @@ def test_a_file_of_another_encoding_is_named(configure: Configure, home: Path) -
         ("--slots", "0"),
         ("--slots", "257"),
         ("--slots", "many"),
+        ("--engine-memory", "0GB"),
+        ("--engine-memory", "lots"),
+        ("--engine-memory", "6"),
         ("--api", "8080"),
         ("--api", "localhost:99999"),
         ("--listen", "0.0.0.0:4747"),

@@ -181,12 +181,12 @@ def test_crashes_without_end_are_a_failed_model_that_is_tried_again_after_a_paus
 
 def test_one_that_needs_too_much_memory_again_is_a_failed_model(tmp_path: Path) -> None:
     async def main() -> None:
-        watched = Watched(params(memory_max=50_000_000), config(tmp_path, watchdog=IMPATIENT))
+        watched = Watched(params(memory_max=50 * 2**20), config(tmp_path, watchdog=IMPATIENT))
         async with running(watched.engine):
             while watched.engine.state != "failed":
                 await watched.change()
             assert watched.engine.reason == (
-                "the engine needed more memory than the 0.05 GB it may have, 2 times in a row"
+                "the engine needed more memory than 0.05 GiB (--engine-memory), 2 times in a row"
             )
 
     run(main)

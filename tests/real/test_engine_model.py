@@ -307,11 +307,11 @@ def test_a_broken_file_is_a_reason_and_no_crash(kind: str, reason: str, tmp_path
 def test_a_context_that_does_not_fit_memory_is_a_reason() -> None:
     async def main() -> None:
         # 46 GB of context.
-        params = EngineParams(str(smollm2()), context_size=8192, slots=256, memory_max=2 * 10**9)
+        params = EngineParams(str(smollm2()), context_size=8192, slots=256, memory_max=2 * 2**30)
         async with running_engine(Engine(params)) as engine:
             with pytest.raises(
                 EngineUnavailable,
-                match=r"^no room for 256 contexts of 8192 tokens: not enough memory .*; it may have 2 GB$",
+                match=r"^no room for 256 contexts of 8192 tokens: not enough memory .*; it may have 2.00 GiB",
             ):
                 await engine.wait_ready()
 
