@@ -112,7 +112,7 @@ class SizeType(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
+        if isinstance(value, int) and value >= _BYTES_OF_UNIT["M"]:
             return value
         match = re.fullmatch(
             r"([0-9]{1,5}(?:\.[0-9]{1,3})?)([MGT])(?:i?B)?", str(value).strip(), re.IGNORECASE
