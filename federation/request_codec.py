@@ -16,6 +16,8 @@ from typing import Any, get_args
 from federation.backend import (
     Constraint,
     ConstraintKind,
+    Delivered,
+    FinishReason,
     InferenceRequest,
     RequestId,
     RequestKind,
@@ -51,6 +53,7 @@ _SAMPLING_MAX = 1e6
 
 _KINDS: tuple[RequestKind, ...] = get_args(RequestKind)
 _CONSTRAINTS: tuple[ConstraintKind, ...] = get_args(ConstraintKind)
+_FINISH_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
 _LATER: Mapping[str, Any] = {
     "choices": 1,
@@ -135,7 +138,7 @@ def _later(request: InferenceRequest) -> dict[str, Any]:
         "resume": resume
         and {
             "prompt_sha256": resume.prompt_sha256,
-            "choices": [{"token_ids": list(ids)} for ids in resume.choices],
+            "choices": [_delivered_map(each) for each in resume.choices],
             "is_replayed": resume.is_replayed,
         },
     }
@@ -168,11 +171,20 @@ def _constraint(fields: Fields) -> Constraint:
 def _resume(fields: Fields) -> Resume:
     return Resume(
         prompt_sha256=fields.data("prompt_sha256", 32),
-        choices=tuple(
-            Fields(choice).wholes("token_ids", TOKENS_MAX, TOKEN_ID_MAX)
-            for choice in fields.maps("choices", CHOICES_MAX)
-        ),
+        choices=tuple(_delivered(Fields(choice)) for choice in fields.maps("choices", CHOICES_MAX)),
         is_replayed=fields.over({"is_replayed": False}).flag("is_replayed"),
+    )
+
+
+def _delivered_map(delivered: Delivered) -> dict[str, Any]:
+    said: dict[str, Any] = {"token_ids": list(delivered.token_ids)}
+    return said if delivered.finish_reason is None else {**said, "finish_reason": delivered.finish_reason}
+
+
+def _delivered(fields: Fields) -> Delivered:
+    return Delivered(
+        fields.wholes("token_ids", TOKENS_MAX, TOKEN_ID_MAX),
+        fields.word("finish_reason", _FINISH_REASONS) if "finish_reason" in fields else None,
     )
 
 

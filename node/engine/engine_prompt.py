@@ -71,7 +71,9 @@ def _require_known(model: Tokenizer, request: GenerateRequest) -> None:
     """Raises PromptRefused if `request` names tokens that the vocabulary does not have."""
     named = {
         "logit_bias": request.sampling.logit_bias or (),
-        "resume": [token for choice in request.resume.choices for token in choice] if request.resume else (),
+        "resume": [token for choice in request.resume.choices for token in choice.token_ids]
+        if request.resume
+        else (),
     }
     for param, tokens in named.items():
         for token in tokens:

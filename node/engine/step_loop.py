@@ -34,7 +34,6 @@ from node.engine.wire import (
     Generate,
     GenerateRequest,
     ModelFacts,
-    Piece,
     Prefilled,
     Refused,
     RefusedBecause,
@@ -152,16 +151,14 @@ class StepLoop:
                 for number in range(request.choices)
             ]
             delivered = request.resume.choices if request.resume else ()
-            resumed = tuple(choice.resume(tokens) for choice, tokens in zip(choices, delivered, strict=False))
+            resumed = tuple(map(Choice.resume, choices, delivered))
         except PromptRefused as error:
             return [Refused(request_id, str(error), _because(error), error.param)]
         work = _Work(request_id, len(prompt.tokens), 0, arrived, choices, reported=arrived)
         self._works[request_id] = work
         self._begin(work, request, prompt.tokens)
         messages: list[FromChild] = [Accepted(request_id, prompt.sha256, len(prompt.tokens), resumed)]
-        if request.is_echoed and not resumed:
-            text = echoed(self._model, request, prompt.tokens)
-            messages += [Piece(*choice.id, (), text) for choice in choices]
+        messages += [piece for choice in choices if choice.reason is not None for piece in choice.rest()]
         return messages + self._finish_if_over(work, arrived)
 
     def _new_choice(self, sequence_id: SequenceId, request: GenerateRequest, prompt: Sequence[int]) -> Choice:
@@ -185,6 +182,7 @@ class StepLoop:
             length_max=room if request.max_tokens is None else min(request.max_tokens, room),
             is_end=self._model.ends.__contains__,
             piece=piece,
+            unsaid=echoed(self._model, request, prompt) if request.is_echoed else "",
         )
 
     def _piece_showing(self, shown: Collection[str]) -> Callable[[int], bytes]:
@@ -206,7 +204,7 @@ class StepLoop:
             if choice.reason is not None:
                 continue
             number = choice.id[1]
-            delivered = resume.choices[number] if resume else ()
+            delivered = resume.choices[number].token_ids if resume else ()
             reading = Reading(delivered, is_replayed, is_reproducible)
             # A cached prompt was read in other chunks, which rounds differently.
             place = self._slots.take(prompt, may_reuse=leader is None and not is_reproducible)

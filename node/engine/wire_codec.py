@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from federation.backend import Resume, Sampling, TokenLogprob
+from federation.backend import Delivered, Resume, Sampling, TokenLogprob
 from node.engine.wire import (
     Accepted,
     Cancel,
@@ -125,7 +125,8 @@ def _prompt_part(part: int | dict[str, Any]) -> PromptPart | int:
 
 
 def _resume(fields: Mapping[str, Any]) -> Resume:
-    return Resume(**{**fields, "choices": tuple(map(tuple, fields["choices"]))})
+    choices = (Delivered(tuple(each["token_ids"]), each["finish_reason"]) for each in fields["choices"])
+    return Resume(**{**fields, "choices": tuple(choices)})
 
 
 def _embed(fields: dict[str, Any]) -> dict[str, Any]:

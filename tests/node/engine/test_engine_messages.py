@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from federation.backend import Resume, Sampling, TokenLogprob
+from federation.backend import Delivered, Resume, Sampling, TokenLogprob
 from node.engine.wire import (
     FRAME_SIZE_MAX,
     Accepted,
@@ -45,7 +45,7 @@ REQUEST = GenerateRequest(
     shown=("<think>",),
     suffix="",
     is_echoed=True,
-    resume=Resume(b"\0" * 32, ((1, 2), ()), is_replayed=True),
+    resume=Resume(b"\0" * 32, (Delivered((1, 2), "length"), Delivered()), is_replayed=True),
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from federation.backend import FinishReason, Resume, Sampling
+from federation.backend import Delivered, FinishReason, Resume, Sampling
 from node.engine.errors import PromptRefused
 from node.engine.sampling import Scores
 from node.engine.scheduler import Scheduler, SchedulerConfig
@@ -282,9 +282,9 @@ def test_who_brings_a_seed_gets_nothing_that_was_read_in_other_chunks(echo_model
 def test_an_echoed_answer_begins_with_its_prompt(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
     for prompt in (text("one ", "two"), tuple(b"one two")):
-        [_, echo] = loop.handle(Generate(1, GenerateRequest(prompt, is_echoed=True, max_tokens=1)))
-        assert echo == Piece(1, 0, (), "one two")
-        run(loop)
+        loop.handle(Generate(1, GenerateRequest(prompt, is_echoed=True, max_tokens=2)))
+        messages = run(loop)
+        assert messages[:2] == [Piece(1, 0, (111,), "one twoo"), Piece(1, 0, (110,), "n")]
 
 
 def test_a_suffix_is_put_where_the_model_learned_to_find_it(echo_model: Echo) -> None:
@@ -334,7 +334,7 @@ def test_a_grammar_that_fails_on_the_way_ends_its_own_request_alone(echo_model: 
     ("request_", "param"),
     [
         (GenerateRequest(text("hi"), sampling=Sampling(logit_bias={258: 1.0})), "logit_bias"),
-        (GenerateRequest(text("hi"), resume=Resume(bytes(32), ((258,),))), "resume"),
+        (GenerateRequest(text("hi"), resume=Resume(bytes(32), (Delivered((258,)),))), "resume"),
     ],
 )
 def test_tokens_that_do_not_exist_are_refused_wherever_they_are_named(
@@ -364,7 +364,7 @@ def test_what_was_delivered_elsewhere_is_gone_on_with(
 ) -> None:
     model = echo_model(EngineParams(""))
     loop = new_loop(model)
-    resume = Resume(sha256_of(PROMPT), (tuple(PROMPT.encode()[:cut]),), is_replayed)
+    resume = Resume(sha256_of(PROMPT), (Delivered(tuple(PROMPT.encode()[:cut])),), is_replayed)
     request = GenerateRequest(text(PROMPT), stop=("wor",), resume=resume)
     # What it says follows from the prompt, which ends before what was delivered.
     model.prompts[0] = list(PROMPT.encode())
@@ -379,7 +379,7 @@ def test_what_was_delivered_elsewhere_is_gone_on_with(
 
 def test_another_prompt_than_the_one_to_be_resumed_is_refused(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
-    request = GenerateRequest(text("hi"), resume=Resume(sha256_of("ho"), ((104,),)))
+    request = GenerateRequest(text("hi"), resume=Resume(sha256_of("ho"), (Delivered((104,)),)))
     assert loop.handle(Generate(1, request)) == [
         Refused(1, "the prompt to be resumed reads as other tokens here", "other_prompt")
     ]
@@ -388,14 +388,15 @@ def test_another_prompt_than_the_one_to_be_resumed_is_refused(echo_model: Echo) 
 def test_the_end_of_an_answer_is_no_part_of_what_was_delivered(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
     [refused] = loop.handle(
-        Generate(1, GenerateRequest(text("hi"), resume=Resume(sha256_of("hi"), ((256,),))))
+        Generate(1, GenerateRequest(text("hi"), resume=Resume(sha256_of("hi"), (Delivered((256,)),))))
     )
     assert isinstance(refused, Refused)
 
 
 def test_an_answer_that_was_delivered_whole_ends_at_once(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
-    request = GenerateRequest(text("hi"), max_tokens=2, resume=Resume(sha256_of("hi"), ((104, 105),)))
+    resume = Resume(sha256_of("hi"), (Delivered((104, 105)),))
+    request = GenerateRequest(text("hi"), max_tokens=2, resume=resume)
     [accepted, end] = loop.handle(Generate(1, request))
     assert isinstance(accepted, Accepted)
     assert accepted.resumed == ("hi",)
