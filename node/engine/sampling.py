@@ -94,9 +94,10 @@ def log_normaliser(scores: Scores) -> float:
 
 
 def draw(seed: int, choice: int, place: int) -> float:
-    """A number from 0 up to 1, the same for the same three, and like chance for others."""
+    """A number from 0 up to but not 1, the same for the same three, and like chance for others."""
     digest = hashlib.blake2b(struct.pack("<Qqq", seed & (2**64 - 1), choice, place), digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2**64
+    # As many bits as a float has: of more, the largest numbers would be rounded to 1.
+    return (int.from_bytes(digest, "little") >> 11) / 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +130,13 @@ class Rules:
         return self.temperature < TEMPERATURE_MIN or self.top_k == 1
 
     def choose(self, scores: Scores, chance: float) -> int:
-        """The token for `chance`, a number from 0 up to 1. At least one score must be finite."""
+        """The token for `chance`, a number from 0 up to but not 1. At least one score must be finite."""
         if self.is_greedy:
             return int(scores.argmax())
         ids, probabilities = self.candidates(scores)
-        tempered = self._tempered(probabilities)
-        reached = np.searchsorted(np.cumsum(tempered), chance * tempered.sum(), side="right")
-        return int(ids[min(int(reached), len(ids) - 1)])
+        cumulated = np.cumsum(self._tempered(probabilities))
+        # Below the last sum, which the first of those that add nothing to it has already reached.
+        return int(ids[int(np.searchsorted(cumulated, chance * cumulated[-1], side="right"))])
 
     def candidates(self, scores: Scores) -> tuple[Ids, NDArray[np.float64]]:
         """Those that may be drawn, likeliest first, with their probabilities before temperature."""
@@ -162,7 +163,8 @@ class Rules:
             count = min(count, int(np.searchsorted(np.cumsum(probabilities), self.top_p)) + 1)
         if self.min_p > 0:
             count = min(count, int((probabilities >= self.min_p * probabilities[0]).sum()))
-        count = max(count, 1)
+        # What a grammar forbids may be on the shortlist where it allows little.
+        count = max(1, min(count, int(np.count_nonzero(probabilities))))
         return ids[:count], probabilities[:count]
 
     def _tempered(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -115,6 +115,22 @@ def test_without_temperature_the_likeliest_is_chosen(sampling: Sampling) -> None
     assert {rules.choose(scores_of(0.2, 0.5, 0.3), draw(1, 0, place)) for place in range(50)} == {1}
 
 
+def test_the_largest_draw_is_below_one_and_never_finds_what_cannot_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Largest:
+        def digest(self) -> bytes:
+            return b"\xff" * 8
+
+    monkeypatch.setattr("hashlib.blake2b", lambda data, digest_size: Largest())
+    largest = draw(1, 2, 3)
+    assert largest < 1.0
+    scores = np.array([-math.inf, 1.0, 0.0, -math.inf, -2000.0], np.float32)
+    assert Rules.of(ALL).choose(scores, largest) == 2
+    assert drawn(ALL, scores) == {1, 2}
+    assert drawn(Sampling(top_k=3, top_p=1.0, min_p=0.0), scores) == {1, 2}
+
+
 def test_a_draw_follows_from_seed_choice_and_place_alone() -> None:
     assert draw(7, 1, 2) == draw(7, 1, 2)
     assert len({draw(7, 1, 2), draw(8, 1, 2), draw(7, 2, 2), draw(7, 1, 3)}) == 4
