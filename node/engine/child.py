@@ -120,6 +120,8 @@ def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> Step
     decode_seconds = model.self_test(time.perf_counter)
     if isinstance(model, EmbeddingModel):
         return EmbedLoop(model, time.perf_counter)
+    # Now, because later every stream would wait for it; and not before it is known that the model works.
+    model.index_vocabulary()
     # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
     scheduler = Scheduler(SchedulerConfig(slots=params.slots), prefill_speed=1 / decode_seconds)
     return StepLoop(model, scheduler, time.perf_counter, new_seed=lambda: secrets.randbits(64))

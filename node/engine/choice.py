@@ -41,16 +41,18 @@ class Choice:
     reason: FinishReason | None = None
     """Why it has ended; None while it goes on."""
 
-    def resume(self, delivered: Delivered) -> str:
+    def resume(self, delivered: Delivered, is_late: Callable[[], bool]) -> str:
         """Take in what was generated of it elsewhere. Returns the text that was shown of that.
 
         Where its end was not delivered, but comes of the last token, `rest` is still to be said.
 
         Raises:
-          PromptRefused: that cannot have come of this request.
+          PromptRefused: that cannot have come of this request, or it `is_late`.
         """
         shown = ""
         for token in delivered.token_ids:
+            if is_late():
+                raise PromptRefused("what was delivered takes too long to follow", param="resume")
             if self.reason is not None or self.is_end(token):
                 raise PromptRefused("more was delivered than the request allows", param="resume")
             shown += self._take_in(token)

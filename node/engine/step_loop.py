@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from federation.backend import Resume
 from node.engine.choice import Choice
 from node.engine.engine_prompt import Tokenizer, echoed, read_prompt
 from node.engine.errors import OtherPrompt, PromptRefused, PromptTooLong
@@ -44,6 +45,10 @@ from node.engine.wire import (
 PROGRESS_INTERVAL = 0.5
 """Seconds between two Prefilled of one request. With a step of at most 0.4 s, one a second is kept."""
 
+RESUMPTION_MAX = 0.4
+"""Seconds for taking in what was delivered: as long as a step may take. A thousand tokens take some
+milliseconds; of a grammar that reads one text in many ways, every token takes longer than the one before."""
+
 
 class Model(Tokenizer, Protocol):
     """What the loop asks of a model."""
@@ -60,6 +65,9 @@ class Model(Tokenizer, Protocol):
 
     def self_test(self, clock: Callable[[], float]) -> float: ...
     def piece(self, token: int) -> bytes: ...
+    def index_vocabulary(self) -> None:
+        """Get ready to compile grammars, which takes seconds."""
+
     def compile(self, grammar: str) -> Grammar: ...
     def decode(self, spans: Sequence[Span]) -> list[int]:
         """Put `spans` into the context. Returns, for each, the row of its last token."""
@@ -146,12 +154,8 @@ class StepLoop:
         arrived = self._clock()
         try:
             prompt = read_prompt(self._model, request)
-            choices = [
-                self._new_choice((request_id, number), request, prompt.tokens)
-                for number in range(request.choices)
-            ]
-            delivered = request.resume.choices if request.resume else ()
-            resumed = tuple(map(Choice.resume, choices, delivered))
+            choices = self._new_choices(request_id, request, prompt.tokens)
+            resumed = self._resumed(choices, request.resume)
         except PromptRefused as error:
             return [Refused(request_id, str(error), _because(error), error.param)]
         work = _Work(request_id, len(prompt.tokens), 0, arrived, choices, reported=arrived)
@@ -161,14 +165,36 @@ class StepLoop:
         messages += [piece for choice in choices if choice.reason is not None for piece in choice.rest()]
         return messages + self._finish_if_over(work, arrived)
 
-    def _new_choice(self, sequence_id: SequenceId, request: GenerateRequest, prompt: Sequence[int]) -> Choice:
+    def _new_choices(self, request_id: int, request: GenerateRequest, prompt: Sequence[int]) -> list[Choice]:
+        grammar = self._model.compile(request.grammar) if request.grammar else None
+        return [
+            self._new_choice((request_id, number), request, prompt, grammar and grammar.copy())
+            for number in range(request.choices)
+        ]
+
+    def _resumed(self, choices: Sequence[Choice], resume: Resume | None) -> tuple[str, ...]:
+        """The text that was shown of each choice, which goes on after it now."""
+        delivered = () if resume is None else resume.choices
+        deadline = self._clock() + RESUMPTION_MAX
+        return tuple(
+            choice.resume(each, is_late=lambda: self._clock() > deadline)
+            for choice, each in zip(choices, delivered, strict=False)
+        )
+
+    def _new_choice(
+        self,
+        sequence_id: SequenceId,
+        request: GenerateRequest,
+        prompt: Sequence[int],
+        grammar: Grammar | None,
+    ) -> Choice:
         banned = self._model.ends if request.ignore_eos else ()
         piece = self._piece_showing(request.shown)
         seed = request.sampling.seed
         sampler = Sampler(
             rules=Rules.of(request.sampling),
             adjustments=Adjustments(request.sampling, prompt, banned),
-            grammar=self._model.compile(request.grammar) if request.grammar else None,
+            grammar=grammar,
             seed=self._new_seed() if seed is None else seed,
             choice=sequence_id[1],
             top_logprobs=request.top_logprobs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -307,6 +308,17 @@ def test_a_grammar_decides_what_may_come_and_when_it_is_over(echo_model: Echo) -
     assert messages[-1] == finished(8, 2)
 
 
+def test_choices_follow_one_grammar_each_by_itself(echo_model: Echo) -> None:
+    model = echo_model(EngineParams(""))
+    loop = new_loop(model)
+    loop.handle(Generate(1, GenerateRequest(text("anything"), grammar="{}", choices=3)))
+    assert model.compiled == ["{}"]
+    pieces = [each for each in run(loop) if isinstance(each, Piece)]
+    assert Counter((piece.choice, piece.text) for piece in pieces) == Counter(
+        (choice, text) for choice in range(3) for text in "{}"
+    )
+
+
 def test_a_grammar_that_fails_on_the_way_ends_its_own_request_alone(echo_model: Echo) -> None:
     model = echo_model(EngineParams(""))
 
@@ -318,6 +330,9 @@ def test_a_grammar_that_fails_on_the_way_ends_its_own_request_alone(echo_model: 
 
         def accept(self, token: int) -> bool:
             return True
+
+        def copy(self) -> Failing:
+            return Failing()
 
     model.compile = lambda grammar: Failing()
     loop = new_loop(model)
@@ -383,6 +398,14 @@ def test_another_prompt_than_the_one_to_be_resumed_is_refused(echo_model: Echo) 
     assert loop.handle(Generate(1, request)) == [
         Refused(1, "the prompt to be resumed reads as other tokens here", "other_prompt")
     ]
+
+
+def test_what_takes_too_long_to_follow_is_not_gone_on_with(echo_model: Echo) -> None:
+    clock = Clock(per_reading=0.1)
+    loop = new_loop(echo_model(EngineParams("")), clock)
+    resume = Resume(sha256_of("hi"), (Delivered(tuple(b"hihihi")),))
+    [refused] = loop.handle(Generate(1, GenerateRequest(text("hi"), resume=resume)))
+    assert refused == Refused(1, "what was delivered takes too long to follow", param="resume")
 
 
 def test_the_end_of_an_answer_is_no_part_of_what_was_delivered(echo_model: Echo) -> None:
