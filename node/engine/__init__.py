@@ -15,7 +15,7 @@
                             |                         lookup.py      text to tokens and back (core)
                             |                         llama/         the only user of llama_cpp
                             |                           load_problem.py  its errors in words (core)
-                            +------- wire.py, wire_codec.py ---------+
+                            +- wire.py, wire_codec.py, refusals.py --+
 
 llama.cpp aborts its process where a library would raise, keeps memory until its
 process ends, and cannot be killed inside one. So it gets a process of its own, and

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from node.engine.engine_prompt import Tokenizer
 from node.engine.errors import PromptRefused, PromptTooLong
 from node.engine.lookup import answer_lookup
+from node.engine.refusals import refusal
 from node.engine.wire import (
     Accepted,
     Cancel,
@@ -102,8 +103,7 @@ class EmbedLoop:
             query = None if request.query is None else self._query(request.query)
             texts = [self._read(each, number, query) for number, each in enumerate(request.inputs)]
         except PromptRefused as error:
-            is_long = isinstance(error, PromptTooLong)
-            return [Refused(request_id, str(error), "too_long" if is_long else "unservable", error.param)]
+            return [refusal(request_id, error)]
         tokens = sum(map(len, texts))
         self._works[request_id] = _Work(request_id, deque(enumerate(texts)), tokens, self._clock())
         return [Accepted(request_id, bytes(32), tokens)]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from node.engine.engine_prompt import Tokenizer
 from node.engine.errors import PromptRefused
+from node.engine.refusals import refusal
 from node.engine.wire import (
     Accepted,
     DetokenizeRequest,
@@ -13,7 +14,6 @@ from node.engine.wire import (
     FromChild,
     LookupRequest,
     Piece,
-    Refused,
     TokenizeRequest,
 )
 
@@ -32,7 +32,7 @@ def answer_lookup(
     try:
         tokens, text = look_up(model, request)
     except PromptRefused as error:
-        return [Refused(request_id, str(error), param=error.param)]
+        return [refusal(request_id, error)]
     return [
         Accepted(request_id, bytes(32), len(tokens)),
         Piece(request_id, 0, tokens, text),

@@ -16,8 +16,9 @@ from typing import Protocol
 from federation.backend import Resume
 from node.engine.choice import Choice
 from node.engine.engine_prompt import Tokenizer, echoed, read_prompt
-from node.engine.errors import OtherPrompt, PromptRefused, PromptTooLong
+from node.engine.errors import PromptRefused
 from node.engine.lookup import answer_lookup
+from node.engine.refusals import refusal
 from node.engine.sampler import Grammar, Sampler
 from node.engine.sampling import Adjustments, Rules, Scores
 from node.engine.scheduler import Fork, Reading, Scheduler, SequenceId, Span
@@ -37,7 +38,6 @@ from node.engine.wire import (
     ModelFacts,
     Prefilled,
     Refused,
-    RefusedBecause,
     ToChild,
     Tokenize,
 )
@@ -157,7 +157,7 @@ class StepLoop:
             choices = self._new_choices(request_id, request, prompt.tokens)
             resumed = self._resumed(choices, request.resume)
         except PromptRefused as error:
-            return [Refused(request_id, str(error), _because(error), error.param)]
+            return [refusal(request_id, error)]
         work = _Work(request_id, len(prompt.tokens), 0, arrived, choices, reported=arrived)
         self._works[request_id] = work
         self._begin(work, request, prompt.tokens)
@@ -296,7 +296,7 @@ class StepLoop:
             pieces = choice.take(sampled)
         except PromptRefused as error:
             self.handle(Cancel(request_id))
-            return [Refused(request_id, str(error))]
+            return [refusal(request_id, error)]
         if choice.reason is not None or sampled is None:
             self._leave(work, sequence_id)
         else:
@@ -336,13 +336,3 @@ class StepLoop:
                 work.reported = now
                 messages.append(Prefilled(request_id, read, total))
         return messages
-
-
-def _because(error: PromptRefused) -> RefusedBecause:
-    match error:
-        case PromptTooLong():
-            return "too_long"
-        case OtherPrompt():
-            return "other_prompt"
-        case _:
-            return "unservable"

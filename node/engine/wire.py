@@ -246,7 +246,7 @@ class Piece:
     id: int
     choice: int
     token_ids: tuple[int, ...]
-    """One token; none when only text comes: what was held back, or the echoed prompt."""
+    """One token; none when only text comes, which was held back."""
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
     """One for each token, if asked for."""
