@@ -158,7 +158,8 @@ def engine_request(
     return GenerateRequest(
         prompt=prompt,
         sampling=_filled(request.sampling, settings.sampling),
-        max_tokens=request.max_tokens if request.max_tokens is not None else settings.max_tokens,
+        max_tokens=request.max_tokens,
+        max_tokens_default=settings.max_tokens,
         # Without duplicates, in this order, so that one request is always the same request.
         stop=tuple(dict.fromkeys((*request.stop, *settings.stop, *stops))),
         ignore_eos=request.ignore_eos,

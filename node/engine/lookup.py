@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from node.engine.engine_prompt import Tokenizer
+from node.engine.engine_prompt import Tokenizer, text_of
 from node.engine.errors import PromptRefused
 from node.engine.refusals import refusal
 from node.engine.wire import (
@@ -19,9 +19,6 @@ from node.engine.wire import (
 
 TEXT_SIZE_MAX = 256 * 1024
 """Bytes. A quarter of a second to tokenize, and everybody's streams wait for it."""
-
-TOKENS_MAX = 32 * 1024
-"""A token has 256 bytes at most, and what is no text becomes three times as long: all of it fits a frame."""
 
 
 def answer_lookup(
@@ -65,10 +62,8 @@ def _tokenize(model: Tokenizer, request: TokenizeRequest) -> tuple[int, ...]:
 
 
 def _detokenize(model: Tokenizer, request: DetokenizeRequest) -> str:
-    if len(request.token_ids) > TOKENS_MAX:
-        raise PromptRefused(f"{len(request.token_ids)} tokens; {TOKENS_MAX} at once", param="tokens")
     vocab_size = model.facts.vocab_size
     unknown = next((token for token in request.token_ids if not 0 <= token < vocab_size), None)
     if unknown is not None:
         raise PromptRefused(f"there is no token {unknown}; this model has {vocab_size}", param="tokens")
-    return b"".join(map(model.piece, request.token_ids)).decode(errors="replace")
+    return text_of(model, request.token_ids, "tokens")

@@ -201,11 +201,12 @@ class StepLoop:
             piece=piece,
         )
         room = self._model.facts.context_size - len(prompt)
+        wanted = request.max_tokens_default if request.max_tokens is None else request.max_tokens
         return Choice(
             sequence_id,
             sampler,
             TextStream(tuple(filter(None, request.stop))),
-            length_max=room if request.max_tokens is None else min(request.max_tokens, room),
+            length_max=room if wanted is None else min(wanted, room),
             is_end=self._model.ends.__contains__,
             piece=piece,
             unsaid=echoed(self._model, request, prompt) if request.is_echoed else "",

@@ -102,7 +102,10 @@ class GenerateRequest:
     """Text, which gets the model's own first token where it wants one; or token ids, taken as they are."""
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
-    """At least 1. None: until the model stops or its context is full."""
+    """At least 1; refused if the context cannot hold as many. None: until the model stops or its context is
+    full."""
+    max_tokens_default: int | None = None
+    """Where `max_tokens` is None: so many, or as many as the context holds."""
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     choices: int = 1

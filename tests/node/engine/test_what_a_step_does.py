@@ -11,15 +11,19 @@ from typing import Any
 import pytest
 
 from federation.backend import Delivered, FinishReason, Resume, Sampling
+from node.engine.engine_prompt import TOKENS_AT_ONCE_MAX
 from node.engine.errors import PromptRefused
 from node.engine.sampling import Scores
 from node.engine.scheduler import Scheduler, SchedulerConfig
 from node.engine.step_loop import StepLoop
 from node.engine.wire import (
+    FRAME_SIZE_MAX,
     UNREAD_PIECES_MAX,
     Accepted,
     Cancel,
     Credit,
+    Detokenize,
+    DetokenizeRequest,
     EngineParams,
     Finished,
     FromChild,
@@ -125,6 +129,16 @@ def test_what_cannot_fit_is_refused_with_both_numbers(echo_model: Echo) -> None:
         Refused(2, "8 tokens of prompt do not fit the context of 8", "too_long")
     ]
     assert not loop.has_work
+
+
+def test_what_a_model_says_by_default_is_cut_to_what_its_context_holds(echo_model: Echo) -> None:
+    loop = new_loop(echo_model(EngineParams("", context_size=8)))
+    for default, said in ((100, "hel"), (2, "he")):
+        request = GenerateRequest(text("hello"), max_tokens_default=default, ignore_eos=True)
+        loop.handle(Generate(1, request))
+        messages = run(loop)
+        assert answer(messages, 1) == said
+        assert messages[-1] == finished(5, len(said), "length")
 
 
 def test_a_huge_prompt_is_refused_before_it_is_tokenized(echo_model: Echo) -> None:
@@ -286,6 +300,25 @@ def test_an_echoed_answer_begins_with_its_prompt(echo_model: Echo) -> None:
         loop.handle(Generate(1, GenerateRequest(prompt, is_echoed=True, max_tokens=2)))
         messages = run(loop)
         assert messages[:2] == [Piece(1, 0, (111,), "one twoo"), Piece(1, 0, (110,), "n")]
+
+
+@pytest.mark.parametrize("prompt", [(104,) * (TOKENS_AT_ONCE_MAX + 1), text("x" * (FRAME_SIZE_MAX // 2 + 1))])
+def test_more_than_can_be_said_at_once_is_not_echoed(
+    echo_model: Echo, prompt: tuple[PromptPart | int, ...]
+) -> None:
+    model = echo_model(EngineParams("", context_size=FRAME_SIZE_MAX))
+    model.tokenize = lambda part: [104]
+    [refused] = new_loop(model).handle(Generate(1, GenerateRequest(prompt, is_echoed=True)))
+    assert isinstance(refused, Refused)
+    assert refused.param == "echo"
+
+
+def test_tokens_that_stand_for_too_long_a_text_are_not_looked_up(echo_model: Echo) -> None:
+    model = echo_model(EngineParams(""))
+    model.piece = lambda token: bytes([255]) * 256
+    [refused] = new_loop(model).handle(Detokenize(1, DetokenizeRequest((1,) * TOKENS_AT_ONCE_MAX)))
+    assert isinstance(refused, Refused)
+    assert refused.param == "tokens"
 
 
 def test_a_suffix_is_put_where_the_model_learned_to_find_it(echo_model: Echo) -> None:
