@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
+from typing import Any
 
 from federation.backend import InferenceRequest, Sampling
 from federation.errors import BadRequest
 from node.engine.wire import (
     DetokenizeRequest,
     EmbedRequest,
+    FilledSampling,
     GenerateRequest,
     LookupRequest,
     PromptPart,
@@ -173,6 +175,10 @@ def engine_request(
     )
 
 
-def _filled(sampling: Sampling, defaults: Sampling) -> Sampling:
-    open_ones = {each.name for each in fields(sampling) if getattr(sampling, each.name) is None}
-    return replace(sampling, **{name: getattr(defaults, name) for name in open_ones})
+def _filled(sampling: Sampling, defaults: Sampling) -> FilledSampling:
+    """What the request says; else what the model does; else as in llama.cpp."""
+    said: dict[str, Any] = {}
+    for source in (defaults, sampling):
+        values = ((each.name, getattr(source, each.name)) for each in fields(source))
+        said.update((name, value) for name, value in values if value is not None)
+    return FilledSampling(**said)

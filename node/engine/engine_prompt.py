@@ -76,7 +76,7 @@ def read_prompt(model: Tokenizer, request: GenerateRequest) -> Prompt:
 def _require_known(model: Tokenizer, request: GenerateRequest) -> None:
     """Raises PromptRefused if `request` names tokens that the vocabulary does not have."""
     named = {
-        "logit_bias": request.sampling.logit_bias or (),
+        "logit_bias": request.sampling.logit_bias,
         "resume": [token for choice in request.resume.choices for token in choice.token_ids]
         if request.resume
         else (),

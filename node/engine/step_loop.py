@@ -192,7 +192,7 @@ class StepLoop:
         piece = self._piece_showing(request.shown)
         seed = request.sampling.seed
         sampler = Sampler(
-            rules=Rules.of(request.sampling),
+            rules=Rules(request.sampling),
             adjustments=Adjustments(request.sampling, prompt, banned),
             grammar=grammar,
             seed=self._new_seed() if seed is None else seed,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from federation.backend import Delivered, Resume, Sampling, TokenLogprob
+from federation.backend import Delivered, Resume, TokenLogprob
 from node.engine.wire import (
     Accepted,
     Cancel,
@@ -19,6 +19,7 @@ from node.engine.wire import (
     Embed,
     EmbedRequest,
     EngineParams,
+    FilledSampling,
     Finished,
     FromChild,
     Generate,
@@ -53,7 +54,7 @@ def to_map(message: ToChild | FromChild) -> dict[str, Any]:
     if isinstance(message, Generate):
         # A frame's keys are text.
         sampling = values["request"]["sampling"]
-        sampling["logit_bias"] = list((sampling["logit_bias"] or {}).items())
+        sampling["logit_bias"] = list(sampling["logit_bias"].items())
     return values
 
 
@@ -103,7 +104,7 @@ def _loaded(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _generate(fields: dict[str, Any]) -> dict[str, Any]:
     asked = fields["request"]
-    biases = dict(map(tuple, asked["sampling"]["logit_bias"])) or None
+    biases = dict(map(tuple, asked["sampling"]["logit_bias"]))
     resume = asked["resume"]
     request = GenerateRequest(
         **{
@@ -111,7 +112,7 @@ def _generate(fields: dict[str, Any]) -> dict[str, Any]:
             "prompt": tuple(
                 part if isinstance(part, int) else PromptPart(**part) for part in asked["prompt"]
             ),
-            "sampling": Sampling(**{**asked["sampling"], "logit_bias": biases}),
+            "sampling": FilledSampling(**{**asked["sampling"], "logit_bias": biases}),
             "stop": tuple(asked["stop"]),
             "shown": tuple(asked["shown"]),
             "resume": None if resume is None else _resume(resume),

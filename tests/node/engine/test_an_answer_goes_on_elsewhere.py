@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from federation.backend import Delivered, FinishReason, Resume, Sampling
+from federation.backend import Delivered, FinishReason, Resume
 from node.engine.sampling import Scores
 from node.engine.scheduler import Scheduler, SchedulerConfig
 from node.engine.step_loop import StepLoop
@@ -20,6 +20,7 @@ from node.engine.wire import (
     Accepted,
     Credit,
     EngineParams,
+    FilledSampling,
     Finished,
     FromChild,
     Generate,
@@ -91,7 +92,7 @@ def end_of(messages: Sequence[FromChild]) -> Finished:
 requests = st.builds(
     GenerateRequest,
     st.just((PromptPart(PROMPT, parse_special=True),)),
-    st.integers(0, 1000).map(lambda seed: Sampling(seed=seed)),
+    st.integers(0, 1000).map(lambda seed: FilledSampling(seed=seed)),
     max_tokens=st.integers(1, 20),
     stop=st.lists(st.sampled_from(["ab", "abc", "c🚀", "éa", "🚀🚀"]), max_size=3).map(tuple),
     ignore_eos=st.booleans(),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from federation.backend import Delivered, FinishReason, Resume, Sampling
+from federation.backend import Delivered, FinishReason, Resume
 from node.engine.engine_prompt import TOKENS_AT_ONCE_MAX
 from node.engine.errors import PromptRefused
 from node.engine.sampling import Scores
@@ -25,6 +25,7 @@ from node.engine.wire import (
     Detokenize,
     DetokenizeRequest,
     EngineParams,
+    FilledSampling,
     Finished,
     FromChild,
     Generate,
@@ -288,7 +289,7 @@ def test_a_prompt_is_shared_with_one_who_is_still_at_work_on_it(echo_model: Echo
 
 def test_who_brings_a_seed_gets_nothing_that_was_read_in_other_chunks(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
-    request = GenerateRequest(text("a prompt that is long enough"), sampling=Sampling(seed=7))
+    request = GenerateRequest(text("a prompt that is long enough"), sampling=FilledSampling(seed=7))
     for _ in range(2):
         loop.handle(Generate(1, request))
         assert run(loop)[-1] == finished(28, 28)
@@ -381,7 +382,7 @@ def test_a_grammar_that_fails_on_the_way_ends_its_own_request_alone(echo_model: 
 @pytest.mark.parametrize(
     ("request_", "param"),
     [
-        (GenerateRequest(text("hi"), sampling=Sampling(logit_bias={258: 1.0})), "logit_bias"),
+        (GenerateRequest(text("hi"), sampling=FilledSampling(logit_bias={258: 1.0})), "logit_bias"),
         (GenerateRequest(text("hi"), resume=Resume(bytes(32), (Delivered((258,)),))), "resume"),
     ],
 )
