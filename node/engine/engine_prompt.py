@@ -121,12 +121,17 @@ def _short(text: str, param: str) -> str:
     return text
 
 
+def text_size_max(model: Tokenizer) -> int:
+    """Bytes of a text that may fit the context: a megabyte takes a second to tokenize, and all wait."""
+    context_size = model.facts.context_size
+    return min(context_size * model.token_size_max, context_size * _TOKEN_SIZE_USUAL + _SIZE_MIN)
+
+
 def _tokens(model: Tokenizer, request: GenerateRequest) -> list[int]:
     size = sum(len(part.text.encode()) for part in request.prompt if isinstance(part, PromptPart))
     size += len((request.suffix or "").encode())
-    context_size = model.facts.context_size
-    if size > min(context_size * model.token_size_max, context_size * _TOKEN_SIZE_USUAL + _SIZE_MIN):
-        # A megabyte takes a second to tokenize, and everybody would wait for it.
+    if size > text_size_max(model):
+        context_size = model.facts.context_size
         raise PromptTooLong(f"{size} bytes of prompt cannot fit the context of {context_size} tokens")
     tokens: list[int] = []
     for part in request.prompt:

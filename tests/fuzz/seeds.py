@@ -242,7 +242,7 @@ FROM_WORKER: list[WorkerMessage] = [
 _FACTS = wire.ModelFacts(4096, 49152, None, "<s>", "</s>", ("<s>", "</s>"), (1, 2))
 _GENERATE = wire.GenerateRequest(
     prompt=(wire.PromptPart("hi\0🙂", parse_special=False), 7),
-    sampling=Sampling(temperature=0.5, seed=2**40),
+    sampling=wire.FilledSampling(temperature=0.5, seed=2**40),
     max_tokens=5,
     stop=("\n", "🙂"),
 )

@@ -109,4 +109,4 @@ class Vocabulary:
         buffer = self._buffer
         count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         assert count >= 0, "longer than the text it is spelt with"
-        return buffer[:count]
+        return buffer.raw[:count]
