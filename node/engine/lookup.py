@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from node.engine.engine_prompt import Tokenizer, text_of
+from node.engine.engine_prompt import TOKENS_AT_ONCE_MAX, Tokenizer, text_of
 from node.engine.errors import PromptRefused
 from node.engine.refusals import refusal
 from node.engine.wire import (
@@ -37,12 +37,27 @@ def answer_lookup(
     ]
 
 
+def require_short_lookup(request: LookupRequest) -> None:
+    """Raises PromptRefused, with the parameter's name, if `request` is more than is looked up at once."""
+    match request:
+        case TokenizeRequest(part):
+            size = len(part.text.encode(errors="replace"))
+            if size > TEXT_SIZE_MAX:
+                raise PromptRefused(
+                    f"{size} bytes; {TEXT_SIZE_MAX} can be tokenized at once", param="content"
+                )
+        case DetokenizeRequest(token_ids):
+            if len(token_ids) > TOKENS_AT_ONCE_MAX:
+                raise PromptRefused(f"{len(token_ids)} tokens; {TOKENS_AT_ONCE_MAX} at once", param="tokens")
+
+
 def look_up(model: Tokenizer, request: LookupRequest) -> tuple[tuple[int, ...], str]:
     """The token ids of a text, or the text of ids; the other is empty.
 
     Raises:
       PromptRefused: it is too long, or has an id that the vocabulary does not have.
     """
+    require_short_lookup(request)
     match request:
         case TokenizeRequest():
             return _tokenize(model, request), ""
@@ -51,9 +66,6 @@ def look_up(model: Tokenizer, request: LookupRequest) -> tuple[tuple[int, ...], 
 
 
 def _tokenize(model: Tokenizer, request: TokenizeRequest) -> tuple[int, ...]:
-    size = len(request.part.text.encode())
-    if size > TEXT_SIZE_MAX:
-        raise PromptRefused(f"{size} bytes; {TEXT_SIZE_MAX} can be tokenized at once", param="content")
     tokens = model.tokenize(request.part)
     is_bos_wanted = request.adds_special and model.bos is not None and model.adds_bos
     if is_bos_wanted and model.bos is not None and tokens[:1] != [model.bos]:

@@ -6,7 +6,7 @@ A frame carries neither classes nor tuples, and its keys are text.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from federation.backend import Delivered, Resume, TokenLogprob
@@ -39,6 +39,8 @@ from node.engine.wire import (
 )
 from p2p.errors import BadFrame
 
+_AS_THEY_ARE = {int, str, bytes}
+
 _KINDS: dict[str, type[ToChild | FromChild]] = {
     kind.__name__: kind
     for kind in (
@@ -50,12 +52,19 @@ _KINDS: dict[str, type[ToChild | FromChild]] = {
 
 def to_map(message: ToChild | FromChild) -> dict[str, Any]:
     """`message` as a map that msgpack can carry."""
-    values = {"kind": type(message).__name__, **asdict(message)}
-    if isinstance(message, Generate):
-        # A frame's keys are text.
-        sampling = values["request"]["sampling"]
-        sampling["logit_bias"] = list(sampling["logit_bias"].items())
-    return values
+    return {"kind": type(message).__name__, **_plain(message)}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 (any field of a message)
+    """`value` without classes, and without maps whose keys are no text. Long lists of ids stay as they are:
+    `dataclasses.asdict` would copy each of a million."""
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, tuple) and not set(map(type, value)) <= _AS_THEY_ARE:
+        return [_plain(each) for each in value]
+    return value
 
 
 def to_child(message: Mapping[str, Any]) -> ToChild:
