@@ -14,7 +14,7 @@ from federation.backend import Delivered, FinishReason, Resume
 from node.engine.engine_prompt import TOKENS_AT_ONCE_MAX
 from node.engine.errors import PromptRefused
 from node.engine.sampling import Scores
-from node.engine.scheduler import Scheduler, SchedulerConfig
+from node.engine.scheduler import Scheduler, SchedulerConfig, Span
 from node.engine.step_loop import StepLoop
 from node.engine.wire import (
     FRAME_SIZE_MAX,
@@ -201,6 +201,50 @@ def test_a_cancelled_sequence_is_not_in_the_next_step(echo_model: Echo) -> None:
     loop.step()
     loop.handle(Cancel(1))
     assert not loop.has_work
+
+
+@pytest.mark.parametrize("steps", range(8))
+@pytest.mark.parametrize("is_replayed", [False, True])
+def test_whenever_a_request_is_cancelled_its_slots_are_free_before_the_next_step(
+    echo_model: Echo, steps: int, *, is_replayed: bool
+) -> None:
+    model = echo_model(EngineParams(""))
+    loop = new_loop(model, speed=20.0)
+    resume = Resume(sha256_of("x" * 30), (Delivered(tuple(b"xxx")), Delivered(), Delivered((), "stop")))
+    request = GenerateRequest(text("x" * 30), choices=3, resume=resume if is_replayed else None)
+    loop.handle(Generate(1, request))
+    for _ in range(steps):
+        loop.step()
+    loop.handle(Cancel(1))
+    assert not loop.has_work
+    loop.handle(Generate(2, GenerateRequest(text("next"), choices=4)))
+    loop.step()
+    assert {span.id[0] for span in model.batches[-1]} == {2}
+    assert isinstance(run(loop)[-1], Finished)
+
+
+def test_streams_go_on_at_every_step_while_long_prompts_are_read(echo_model: Echo) -> None:
+    model, clock = echo_model(EngineParams("", context_size=10_000)), Clock()
+    decode = model.decode
+
+    def decode_in_time(spans: list[Span]) -> Any:
+        clock.now += sum(len(span.tokens) for span in spans) / 2000.0
+        return decode(spans)
+
+    model.decode = decode_in_time
+    loop = new_loop(model, clock, speed=2000.0)
+    for request_id in (1, 2):
+        loop.handle(Generate(request_id, GenerateRequest(text("x"), ignore_eos=True, max_tokens=30)))
+    loop.step()
+    for request_id in (3, 4):
+        loop.handle(Generate(request_id, GenerateRequest(text("y" * 1500), max_tokens=1)))
+    heard: list[set[int]] = []
+    for _ in range(20):
+        before = clock.now
+        heard.append({each.id for each in loop.step() if isinstance(each, Piece)})
+        assert clock.now - before <= 0.11, "a shared step, and the streams' own tokens"
+    assert all({1, 2} <= each for each in heard)
+    assert {3, 4} <= set.union(*heard), "and the prompts are read meanwhile"
 
 
 def test_messages_that_crossed_the_end_are_ignored(echo_model: Echo) -> None:
