@@ -214,6 +214,9 @@ class Chunk:
     """One for each of `token_ids`, where they were asked for."""
     vector: bytes = b""
     """32-bit floats, little-endian: the numbers that follow those in the chunk before."""
+    finish_reason: FinishReason | None = None
+    """With the last chunk of a choice that was generated: why it ended, as `Done` says again. Whoever goes on
+    with the others elsewhere passes it on (`Delivered`). A worker that is older says None."""
 
 
 @dataclass(frozen=True, slots=True)

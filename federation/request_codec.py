@@ -17,13 +17,13 @@ from federation.backend import (
     Constraint,
     ConstraintKind,
     Delivered,
-    FinishReason,
     InferenceRequest,
     RequestId,
     RequestKind,
     Resume,
     Sampling,
 )
+from federation.chunk_codec import optional_finish_reason
 from federation.infer import COUNT_MAX, FRAME_SIZE_MAX, NAME_LENGTH_MAX, TIMEOUT_MAX, TOKEN_ID_MAX, TOKENS_MAX
 from federation.request_limits import (
     CHOICES_MAX,
@@ -53,7 +53,6 @@ _SAMPLING_MAX = 1e6
 
 _KINDS: tuple[RequestKind, ...] = get_args(RequestKind)
 _CONSTRAINTS: tuple[ConstraintKind, ...] = get_args(ConstraintKind)
-_FINISH_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
 _LATER: Mapping[str, Any] = {
     "choices": 1,
@@ -184,7 +183,7 @@ def _delivered_map(delivered: Delivered) -> dict[str, Any]:
 def _delivered(fields: Fields) -> Delivered:
     return Delivered(
         fields.wholes("token_ids", TOKENS_MAX, TOKEN_ID_MAX),
-        fields.word("finish_reason", _FINISH_REASONS) if "finish_reason" in fields else None,
+        optional_finish_reason(fields),
     )
 
 

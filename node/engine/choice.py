@@ -44,8 +44,6 @@ class Choice:
     def resume(self, delivered: Delivered, is_late: Callable[[], bool]) -> str:
         """Take in what was generated of it elsewhere. Returns the text that was shown of that.
 
-        Where its end was not delivered, but comes of the last token, `rest` is still to be said.
-
         Raises:
           PromptRefused: that cannot have come of this request, or it `is_late`.
         """
@@ -56,23 +54,20 @@ class Choice:
             if self.reason is not None or self.is_end(token):
                 raise PromptRefused("more was delivered than the request allows", param="resume")
             shown += self._take_in(token)
-        if delivered.finish_reason is None:
-            return shown
-        self.reason = delivered.finish_reason
-        return shown + self._held_back()
+        if delivered.finish_reason is not None:
+            shown += self._end(delivered.finish_reason)
+        return shown
 
-    def take(self, sampled: Sampled | None) -> list[Piece]:
+    def take(self, sampled: Sampled | None) -> Piece:
         """What is to be said of it now. It has ended if there is a `reason` afterwards.
 
         Raises:
           PromptRefused: its grammar cannot be followed any further.
         """
         if sampled is None or self.is_end(sampled.token):
-            self.reason = "stop"
-            return self.rest()
+            return Piece(*self.id, (), self._end("stop"), finish_reason=self.reason)
         text = self._take_in(sampled.token)
-        piece = Piece(*self.id, (sampled.token,), text, sampled.logprobs)
-        return [piece, *self.rest()] if self.reason is not None else [piece]
+        return Piece(*self.id, (sampled.token,), text, sampled.logprobs, finish_reason=self.reason)
 
     def _take_in(self, token: int) -> str:
         self.length += 1
@@ -81,16 +76,13 @@ class Choice:
         text = self.unsaid + self.text.feed(self.piece(token))
         self.unsaid = ""
         if self.text.stopped or self.sampler.is_over:
-            self.reason = "stop"
-        elif self.length >= self.length_max:
-            self.reason = "length"
+            return text + self._end("stop")
+        if self.length >= self.length_max:
+            return text + self._end("length")
         return text
 
-    def rest(self) -> list[Piece]:
-        """Text that was held back in vain, once."""
-        rest = self._held_back()
-        return [Piece(*self.id, (), rest)] if rest else []
-
-    def _held_back(self) -> str:
+    def _end(self, reason: FinishReason) -> str:
+        """The text that was held back in vain, once."""
+        self.reason = reason
         rest, self.unsaid = self.unsaid + self.text.finish(), ""
         return rest

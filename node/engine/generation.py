@@ -23,8 +23,8 @@ from node.engine.wire import (
 )
 from p2p.errors import BadFrame
 
-_TEXTS_MAX = 1
-"""Pieces of a choice that cost no credit: held-back text at the end."""
+_ENDS_MAX = 1
+"""Pieces of a choice that cost no credit: its end, where that is no token."""
 _OTHERS_MAX = 2
 """One progress, and Done."""
 
@@ -50,7 +50,7 @@ class Generation:
         self._accepted = trio.Event()
         self._failure: Exception | None = None
         self._incoming, self._events = trio.open_memory_channel[AnswerEvent](
-            choices * (UNREAD_PIECES_MAX + _TEXTS_MAX) + _OTHERS_MAX
+            choices * (UNREAD_PIECES_MAX + _ENDS_MAX) + _OTHERS_MAX
         )
 
     @property
@@ -118,6 +118,7 @@ class Generation:
                         message.text,
                         logprobs=message.logprobs,
                         vector=message.vector,
+                        finish_reason=message.finish_reason,
                     )
                 )
             case Finished():

@@ -162,7 +162,6 @@ class StepLoop:
         self._works[request_id] = work
         self._begin(work, request, prompt.tokens)
         messages: list[FromChild] = [Accepted(request_id, prompt.sha256, len(prompt.tokens), resumed)]
-        messages += [piece for choice in choices if choice.reason is not None for piece in choice.rest()]
         return messages + self._finish_if_over(work, arrived)
 
     def _new_choices(self, request_id: int, request: GenerateRequest, prompt: Sequence[int]) -> list[Choice]:
@@ -294,7 +293,7 @@ class StepLoop:
         choice = work.choices[number]
         try:
             sampled = choice.sampler.sample(self._model.scores(row))
-            pieces = choice.take(sampled)
+            piece = choice.take(sampled)
         except PromptRefused as error:
             self.handle(Cancel(request_id))
             return [refusal(request_id, error)]
@@ -302,7 +301,7 @@ class StepLoop:
             self._leave(work, sequence_id)
         else:
             self._scheduler.sampled(sequence_id, sampled.token)
-        return [*pieces]
+        return [piece]
 
     def _leave(self, work: _Work, sequence_id: SequenceId) -> None:
         """Its slot is free, and keeps what it holds."""

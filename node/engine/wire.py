@@ -269,12 +269,14 @@ class Piece:
     id: int
     choice: int
     token_ids: tuple[int, ...]
-    """One token; none when only text comes, which was held back."""
+    """One token; none with the last piece of a choice that the model ended."""
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
     """One for each token, if asked for."""
     vector: bytes = b""
     """Of an input, which `choice` is the number of: 32-bit floats, little-endian."""
+    finish_reason: FinishReason | None = None
+    """With the last piece of a choice."""
 
 
 @dataclass(frozen=True, slots=True)

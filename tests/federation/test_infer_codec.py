@@ -384,6 +384,7 @@ chunks = st.builds(
         max_size=2,
     ).map(tuple),
     vector=st.lists(st.binary(min_size=4, max_size=4), max_size=3).map(b"".join),
+    finish_reason=st.none() | st.sampled_from(get_args(FinishReason)),
 )
 
 

@@ -113,14 +113,11 @@ def test_wherever_an_answer_is_cut_it_goes_on_as_if_it_was_not(
     for choice, reason in enumerate(reasons):
         pieces = pieces_of(whole, choice)
         cut = data.draw(st.integers(0, len(pieces)))
-        # All of it, and still the reader may not have heard that this was all.
-        knows_end = cut == len(pieces) and data.draw(st.booleans())
+        # An older node passes no end on; where it comes of the last token nothing is lost.
+        is_told = cut == len(pieces) and (not pieces[-1].token_ids or data.draw(st.booleans()))
         told = Told().read(pieces[:cut])
-        if not knows_end and cut and not pieces[cut - 1].token_ids:
-            # What was held back comes with the end.
-            knows_end = True
         delivered.append(told)
-        choices.append(Delivered(told.ids, reason if knows_end else None))
+        choices.append(Delivered(told.ids, reason if is_told else None))
     assert isinstance(whole[0], Accepted)
     resume = Resume(whole[0].prompt_sha256, tuple(choices), is_replayed)
     rest = said(echo_model, replace(request_, resume=resume))
@@ -146,9 +143,10 @@ def test_a_choice_that_had_ended_is_not_sampled_again(echo_model: Echo) -> None:
     assert resumed(echo_model, Delivered(tuple(b"a"), "tool_calls"), stop=("ab",)) == [ended("tool_calls", 1)]
 
 
-def test_what_was_held_back_is_said_where_the_end_comes_of_the_last_token(echo_model: Echo) -> None:
-    delivered = Delivered(tuple(b"ca"))
-    assert resumed(echo_model, delivered, stop=("ab",), max_tokens=2) == [
-        Piece(1, 0, (), "a"),
-        ended("length", 2),
-    ]
+def test_the_last_piece_of_a_choice_says_why_it_ended(echo_model: Echo) -> None:
+    for max_tokens in (1, 20):
+        request = GenerateRequest((PromptPart("ab", parse_special=True),), max_tokens=max_tokens, choices=3)
+        messages = said(echo_model, request)
+        for choice, reason in enumerate(end_of(messages).reasons):
+            *others, last = (each.finish_reason for each in pieces_of(messages, choice))
+            assert (others, last) == ([None] * len(others), reason)

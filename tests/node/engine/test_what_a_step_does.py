@@ -91,6 +91,7 @@ def test_an_answer_ends_where_the_model_ends_it(echo_model: Echo) -> None:
     assert run(loop) == [
         Piece(1, 0, (104,), "h"),
         Piece(1, 0, (105,), "i"),
+        Piece(1, 0, (), "", finish_reason="stop"),
         finished(2, 2),
     ]
 
@@ -161,7 +162,7 @@ def test_text_held_back_comes_with_the_end(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
     loop.handle(Generate(1, GenerateRequest(text("one tw"), stop=(" two",))))
     messages = run(loop)
-    assert messages[-2:] == [Piece(1, 0, (), " tw"), finished(6, 6)]
+    assert messages[-2:] == [Piece(1, 0, (), " tw", finish_reason="stop"), finished(6, 6)]
 
 
 def test_a_first_token_the_model_wants_is_put_once(echo_model: Echo) -> None:
@@ -344,7 +345,10 @@ def test_an_echoed_answer_begins_with_its_prompt(echo_model: Echo) -> None:
     for prompt in (text("one ", "two"), tuple(b"one two")):
         loop.handle(Generate(1, GenerateRequest(prompt, is_echoed=True, max_tokens=2)))
         messages = run(loop)
-        assert messages[:2] == [Piece(1, 0, (111,), "one twoo"), Piece(1, 0, (110,), "n")]
+        assert messages[:2] == [
+            Piece(1, 0, (111,), "one twoo"),
+            Piece(1, 0, (110,), "n", finish_reason="length"),
+        ]
 
 
 @pytest.mark.parametrize("prompt", [(104,) * (TOKENS_AT_ONCE_MAX + 1), text("x" * (FRAME_SIZE_MAX // 2 + 1))])
