@@ -87,13 +87,22 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivered:
+    """What was delivered of one choice."""
+
+    token_ids: tuple[int, ...] = ()
+    finish_reason: FinishReason | None = None
+    """Why it had ended, if its end was delivered too: nothing more is said of it. None: it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
     """What was delivered of an answer whose worker is gone: another one goes on after it."""
 
     prompt_sha256: bytes
     """Of the prompt's token ids, as in `Answer`. Another prompt is refused."""
-    choices: tuple[tuple[int, ...], ...]
-    """Token ids of each choice."""
+    choices: tuple[Delivered, ...]
+    """One for each."""
     is_replayed: bool = False
     """Feed them one by one, as they were made. Slow; alone on one machine, what follows is then the same to
     the byte. Else they are read like a prompt."""
@@ -205,6 +214,9 @@ class Chunk:
     """One for each of `token_ids`, where they were asked for."""
     vector: bytes = b""
     """32-bit floats, little-endian: the numbers that follow those in the chunk before."""
+    finish_reason: FinishReason | None = None
+    """With the last chunk of a choice that was generated: why it ended, as `Done` says again. Whoever goes on
+    with the others elsewhere passes it on (`Delivered`). A worker that is older says None."""
 
 
 @dataclass(frozen=True, slots=True)

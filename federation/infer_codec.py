@@ -12,8 +12,8 @@ from dataclasses import asdict
 from enum import IntEnum
 from typing import Any, get_args
 
-from federation.backend import Chunk, Done, FinishReason, Progress, Timings, Usage
-from federation.chunk_codec import decode_chunk_untrusted, encode_chunk
+from federation.backend import Chunk, Done, Progress, Timings, Usage
+from federation.chunk_codec import decode_chunk_untrusted, encode_chunk, finish_reason
 from federation.errors import RefusalReason
 from federation.infer import (
     COUNT_MAX,
@@ -42,7 +42,6 @@ _SECONDS_MAX = 10 * TIMEOUT_MAX
 """Of a timing."""
 
 _REFUSAL_REASONS: tuple[RefusalReason, ...] = get_args(RefusalReason)
-_FINISH_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
 
 class _Kind(IntEnum):
@@ -136,7 +135,7 @@ def _done(fields: Fields) -> Done:
     usage, timings = fields.fields("usage"), fields.fields("timings")
     return Done(
         finish_reasons=tuple(
-            map(_finish_reason, fields.texts("finish_reasons", CHOICES_MAX, NAME_LENGTH_MAX))
+            map(finish_reason, fields.texts("finish_reasons", CHOICES_MAX, NAME_LENGTH_MAX))
         ),
         usage=Usage(
             prompt_tokens=usage.whole("prompt_tokens", 0, TOKENS_MAX),
@@ -150,12 +149,6 @@ def _done(fields: Fields) -> Done:
         ),
         load=_load(fields),
     )
-
-
-def _finish_reason(word: str) -> FinishReason:
-    """One that only newer workers know is a "stop": all of the answer is here, and its client must be told
-    one of the words there are."""
-    return next((known for known in _FINISH_REASONS if known == word), "stop")
 
 
 def _refusal(fields: Fields) -> Refusal:

@@ -186,7 +186,12 @@ class Worker:
                     prompt_sha256=generation.prompt_sha256,
                     prompt_tokens=generation.prompt_tokens,
                     events=_Events(
-                        generation.events, deadline, model.speeds, AnswerReader(parsers, generation.resumed)
+                        generation.events,
+                        deadline,
+                        model.speeds,
+                        AnswerReader(
+                            parsers, generation.resumed, request.resume.choices if request.resume else ()
+                        ),
                     ),
                 )
         if patience.cancelled_caught:

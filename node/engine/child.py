@@ -138,6 +138,8 @@ def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> Step
     if isinstance(model, EmbeddingModel):
         answers.send([Ready(model.batch_max * decode_seconds)])
         return EmbedLoop(model, time.perf_counter)
+    # Now, because later every stream would wait for it; and not before it is known that the model works.
+    model.index_vocabulary()
     # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
     config = SchedulerConfig(slots=params.slots)
     scheduler = Scheduler(config, prefill_speed=1 / decode_seconds)

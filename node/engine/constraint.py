@@ -43,6 +43,10 @@ class GrammarState:
         self._vocab_size = vocab_size
         self._mask = np.zeros((vocab_size + 31) // 32, np.uint32)
 
+    def copy(self) -> GrammarState:
+        """The same place in it, for another answer. Takes microseconds, where compiling takes many."""
+        return GrammarState(self._matcher.deep_copy(), self._vocab_size)
+
     @property
     def is_over(self) -> bool:
         """Nothing may follow: it is complete, or has failed."""
@@ -67,10 +71,7 @@ class GrammarState:
 
 
 class Grammars:
-    """Compiles grammars for one vocabulary.
-
-    The first one costs what the vocabulary's index costs: 0.4 s for 49,152 tokens, 2.5 s for 262,144.
-    """
+    """Compiles grammars for one vocabulary, once that is indexed."""
 
     def __init__(
         self,
@@ -86,6 +87,12 @@ class Grammars:
         self._tokenize = tokenize
         self._tokenizer: LLTokenizer | None = None
 
+    def index(self) -> None:
+        """Get ready to compile, once. 0.3 s for 49,152 tokens, 2.1 s for 262,144, and no other thread runs
+        meanwhile: to be done before anybody waits."""
+        if self._ends and self._tokenizer is None:
+            self._tokenizer = self._indexed()
+
     def compile(self, grammar: str) -> GrammarState:
         """The beginning of `grammar`.
 
@@ -94,14 +101,14 @@ class Grammars:
         """
         if not self._ends:
             raise PromptRefused("this model has no token that ends an answer, which a grammar needs")
-        if self._tokenizer is None:
-            self._tokenizer = self._index()
+        self.index()
+        assert self._tokenizer is not None
         matcher = LLMatcher(self._tokenizer, grammar, limits=_LIMITS, log_level=0)
         if matcher.is_error():
             raise PromptRefused(f"the grammar cannot be used: {_brief(matcher.get_error())}")
         return GrammarState(matcher, self._tokenizer.vocab_size)
 
-    def _index(self) -> LLTokenizer:
+    def _indexed(self) -> LLTokenizer:
         pieces = [
             _SPECIAL + piece if token in self._special else piece
             for token, piece in enumerate(self._pieces())

@@ -20,16 +20,16 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from node.engine import supervisor
-from node.engine.errors import EngineBusy, EngineUnavailable, PromptRefused, PromptTooLong
+from node.engine.errors import EngineBusy, EngineUnavailable, PromptRefused
 from node.engine.generation import Generation
 from node.engine.process import Ended, EngineProcess, LifeEvent
+from node.engine.request_size import require_short
 from node.engine.supervisor import EngineState, RestartConfig, StartProcess, Supervisor
 from node.engine.watchdog import WatchdogConfig
 from node.engine.wire import (
     EngineParams,
     EngineRequest,
     Finished,
-    GenerateRequest,
     Loaded,
     LoadFailed,
     Loading,
@@ -189,16 +189,7 @@ class Engine:
             )
         if self.slots_busy + slots > self.params.slots:
             raise EngineBusy(f"{self.slots_busy} of {self.params.slots} slots are taken")
-        if isinstance(request, GenerateRequest):
-            self._require_short(request)
+        assert self.facts is not None, "an engine that is ready knows its model"
+        require_short(request, self.facts)
         async with self._process.generate(request) as generation:
             yield generation
-
-    def _require_short(self, request: GenerateRequest) -> None:
-        assert self.facts is not None, "an engine that is ready knows its model"
-        if len(request.prompt) > self.facts.context_size:
-            # Each piece is a token at least. A million of them would hold up the event loop for seconds.
-            raise PromptTooLong(
-                f"a prompt of {len(request.prompt)} pieces does not fit"
-                f" the context of {self.facts.context_size} tokens"
-            )

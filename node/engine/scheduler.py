@@ -23,9 +23,11 @@ from typing import TypeAlias
 BATCH_MAX = 512
 """Tokens in one step. llama.cpp's own size of one pass, past which the speed hardly rises."""
 
-_REPRODUCIBLE_CHUNK_MAX = 64
-"""Tokens of a prompt at a time where the same must come out twice: how many are read together changes the
-rounding, so their number must not follow the speed of the day. Any machine worth it reads 64 in a step."""
+REPRODUCIBLE_CHUNK = 16
+"""Tokens at a time where the same must come out twice: how many are read together changes the rounding, so
+their number must not follow the speed of this machine, nor what a self-test made of it this time. A slow
+machine, which reads 16 tokens/s, still ends a step in a second; a fast one reads such prompts slower than it
+could, which is the price of a seed."""
 
 SequenceId: TypeAlias = tuple[int, int]
 """Request and choice."""
@@ -82,7 +84,7 @@ class Reading:
     is_replayed: bool = False
     """One delivered token at a step, as they were made."""
     is_reproducible: bool = False
-    """In chunks that do not depend on how fast this machine is now."""
+    """While no other request is at work: in chunks that do not depend on how fast this machine is now."""
 
 
 @dataclass(slots=True)
@@ -202,7 +204,10 @@ class Scheduler:
         awake = self._awake()
         decoding = [self._span(each, 1) for each in awake if not each.is_reading]
         reading = [each for each in awake if each.is_reading]
-        return decoding + self._plan_reading(reading, decoding=len(decoding))
+        budget = self._read_budget(len(decoding))
+        if all(each.reading.is_reproducible and each.id[0] == awake[0].id[0] for each in awake):
+            budget = min(REPRODUCIBLE_CHUNK, BATCH_MAX - len(decoding))
+        return decoding + self._plan_reading(reading, budget)
 
     def _awake(self) -> list[_Sequence]:
         return [
@@ -219,8 +224,7 @@ class Scheduler:
         )
         return Span(sequence.id, sequence.slot, begin, sequence.tokens(begin, end), wants_output)
 
-    def _plan_reading(self, reading: list[_Sequence], decoding: int) -> list[Span]:
-        budget = self._read_budget(decoding)
+    def _plan_reading(self, reading: list[_Sequence], budget: int) -> list[Span]:
         spans = []
         # The shortest first: what it leaves of its share goes to the longer ones.
         for index, sequence in enumerate(sorted(reading, key=self._chunk_max)):
@@ -228,8 +232,6 @@ class Scheduler:
             count = min(self._chunk_max(sequence), -(-budget // waiting))
             if count == 0:
                 break
-            if sequence.reading.is_reproducible:
-                count = _power_of_two(min(count, _REPRODUCIBLE_CHUNK_MAX), of=self._chunk_max(sequence))
             spans.append(self._span(sequence, count))
             budget -= count
         return spans
@@ -294,8 +296,3 @@ class Scheduler:
             for each in self._sequences.values()
             if each.decoded < each.given_end and each.leader is None
         ]
-
-
-def _power_of_two(count: int, of: int) -> int:
-    """All `of`, if `count` reaches so far, else the largest power of two up to `count`."""
-    return of if count >= of else 1 << (count.bit_length() - 1)

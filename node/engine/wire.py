@@ -28,10 +28,11 @@ the child. Ids are chosen by the node and never used twice in one child.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from federation.backend import FinishReason, Resume, Sampling, TokenLogprob
+from federation.backend import FinishReason, Resume, TokenLogprob
 from ledger.records import Capability
 
 FRAME_SIZE_MAX = 16 * 1024 * 1024
@@ -100,14 +101,34 @@ class PromptPart:
 
 
 @dataclass(frozen=True, slots=True)
+class FilledSampling:
+    """`federation.backend.Sampling` with nothing left open; where neither request nor model says otherwise,
+    it is as in llama.cpp."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    typical_p: float = 1.0
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    """None: drawn by the engine."""
+
+
+@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One prompt to go on from."""
 
     prompt: tuple[PromptPart | int, ...]
     """Text, which gets the model's own first token where it wants one; or token ids, taken as they are."""
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: FilledSampling = field(default_factory=FilledSampling)
     max_tokens: int | None = None
-    """At least 1. None: until the model stops or its context is full."""
+    """At least 1; refused if the context cannot hold as many. None: until the model stops or its context is
+    full."""
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     choices: int = 1
@@ -122,6 +143,8 @@ class GenerateRequest:
     """What follows the answer, for a model that fills in."""
     is_echoed: bool = False
     """The answer's text begins with the prompt."""
+    max_tokens_default: int | None = None
+    """Where `max_tokens` is None: so many, or as many as the context holds."""
     resume: Resume | None = None
     """What came of each choice before, on another engine: it is not said again."""
 
@@ -267,12 +290,14 @@ class Piece:
     id: int
     choice: int
     token_ids: tuple[int, ...]
-    """One token; none when only text comes: what was held back, or the echoed prompt."""
+    """One token; none with the last piece of a choice that the model ended."""
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
     """One for each token, if asked for."""
     vector: bytes = b""
     """Of an input, which `choice` is the number of: 32-bit floats, little-endian."""
+    finish_reason: FinishReason | None = None
+    """With the last piece of a choice."""
 
 
 @dataclass(frozen=True, slots=True)

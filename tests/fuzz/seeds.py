@@ -9,6 +9,7 @@ import msgpack
 from federation.backend import (
     Chunk,
     Constraint,
+    Delivered,
     Done,
     InferenceRequest,
     Progress,
@@ -206,7 +207,7 @@ REQUESTS = [
         tools=({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}},),
         tool_choice="function:f",
         allows_parallel_tool_calls=False,
-        resume=Resume(bytes(32), ((1, 2), ()), is_replayed=True),
+        resume=Resume(bytes(32), (Delivered((1, 2), "stop"), Delivered()), is_replayed=True),
     ),
     InferenceRequest("embeddings", RequestId("r-6"), ModelName("tiny"), inputs=("text", (1, 2), "")),
     InferenceRequest("tokenize", RequestId("r-7"), ModelName("tiny"), prompt="text", adds_special=True),
@@ -241,7 +242,7 @@ FROM_WORKER: list[WorkerMessage] = [
 _FACTS = wire.ModelFacts(4096, 49152, None, "<s>", "</s>", ("<s>", "</s>"), (1, 2))
 _GENERATE = wire.GenerateRequest(
     prompt=(wire.PromptPart("hi\0🙂", parse_special=False), 7),
-    sampling=Sampling(temperature=0.5, seed=2**40),
+    sampling=wire.FilledSampling(temperature=0.5, seed=2**40),
     max_tokens=5,
     stop=("\n", "🙂"),
 )

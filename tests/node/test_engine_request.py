@@ -9,7 +9,7 @@ import pytest
 from federation.backend import InferenceRequest, RequestId, Sampling
 from federation.errors import BadRequest
 from ledger.records import ModelName
-from node.engine.wire import PromptPart
+from node.engine.wire import FilledSampling, PromptPart
 from node.engine_request import completion_prompt, engine_request, require_servable
 from node.models.model_yaml import ModelSettings
 
@@ -23,8 +23,8 @@ def test_what_a_request_leaves_open_is_as_the_model_says() -> None:
     )
     request = replace(REQUEST, sampling=Sampling(temperature=0.0, top_p=0.5), stop=("END",), ignore_eos=True)
     asked = engine_request(request, settings, PROMPT, stops=("\nUser:",))
-    assert asked.sampling == Sampling(temperature=0.0, top_k=7, top_p=0.5, min_p=None, seed=3)
-    assert asked.max_tokens == 5
+    assert asked.sampling == FilledSampling(temperature=0.0, top_k=7, top_p=0.5, seed=3)
+    assert (asked.max_tokens, asked.max_tokens_default) == (None, 5)
     assert asked.stop == ("END", "</s>", "\nUser:")
     assert asked.ignore_eos
     assert engine_request(replace(request, max_tokens=9), settings, PROMPT).max_tokens == 9

@@ -282,7 +282,7 @@ def test_the_models_settings_reach_the_engine() -> None:
             mlock=True,
             cache_type="f32",
         )
-        assert behaviour.asked[0].max_tokens == 4
+        assert behaviour.asked[0].max_tokens_default == 4
 
     run(test, definition(settings=settings), behaviour=behaviour)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from federation.backend import Chunk, InferenceRequest, RequestId, Sampling
+from federation.backend import Chunk, InferenceRequest, RequestId
 from federation.errors import Failed, Refused
 from ledger.records import ModelName
 from node.engine.engine import Engine, EngineConfig
@@ -22,7 +22,7 @@ from node.engine.errors import EngineFailed, EngineUnavailable
 from node.engine.generation import Generation
 from node.engine.supervisor import RestartConfig
 from node.engine.watchdog import WatchdogConfig
-from node.engine.wire import UNREAD_PIECES_MAX, EngineParams, GenerateRequest, PromptPart
+from node.engine.wire import UNREAD_PIECES_MAX, EngineParams, FilledSampling, GenerateRequest, PromptPart
 from node.models.catalog import Catalog
 from node.models.demo_model import DEMO_MODEL_NAME, find_demo_model
 from node.models.hashing import FileHasher
@@ -98,7 +98,10 @@ class Watched:
 
 def words(count: int = 4, *, max_tokens: int | None = 8) -> GenerateRequest:
     return GenerateRequest(
-        (PromptPart("word " * count, parse_special=False),), Sampling(0), max_tokens, ignore_eos=True
+        (PromptPart("word " * count, parse_special=False),),
+        FilledSampling(temperature=0),
+        max_tokens,
+        ignore_eos=True,
     )
 
 

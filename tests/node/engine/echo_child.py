@@ -43,6 +43,7 @@ class EchoModel:
         self.contexts: dict[int, list[int]] = {}
         self.prompts: dict[int, list[int]] = {}
         """What is said again, by slot; where nothing was said yet: what is in the context by then."""
+        self.compiled: list[str] = []
         self.ends = {END}
         self.infill: tuple[int, int, int] | None = None
         self.can_rewind = True
@@ -83,7 +84,11 @@ class EchoModel:
     def piece(self, token: int) -> bytes:
         return bytes([token]) if token < END else b""
 
+    def index_vocabulary(self) -> None:
+        pass
+
     def compile(self, grammar: str) -> SpelledOut:
+        self.compiled.append(grammar)
         return SpelledOut(grammar.encode())
 
     def decode(self, spans: Sequence[Span]) -> list[int]:
@@ -136,6 +141,9 @@ class SpelledOut:
         allowed = self._rest[0]
         scores[:allowed] = scores[allowed + 1 :] = -np.inf
         return bool(np.isfinite(scores[allowed]))
+
+    def copy(self) -> SpelledOut:
+        return SpelledOut(self._rest)
 
     def accept(self, token: int) -> bool:
         is_allowed = not self.is_over and token == self._rest[0]

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from federation.backend import Resume, Sampling, TokenLogprob
+from federation.backend import Delivered, Resume, TokenLogprob
 from node.engine.wire import (
     FRAME_SIZE_MAX,
     Accepted,
     Cancel,
     Credit,
     EngineParams,
+    FilledSampling,
     Finished,
     FromChild,
     Generate,
@@ -38,7 +39,7 @@ from p2p.framing import FrameDecoder, encode_frame
 FACTS = ModelFacts(4096, 49152, None, "<s>", "</s>", ("<s>", "</s>"), (1, 2))
 REQUEST = GenerateRequest(
     prompt=(PromptPart("<s>", parse_special=True), PromptPart("hi\0🙂", parse_special=False), 7),
-    sampling=Sampling(temperature=0.5, seed=2**40, logit_bias={7: -1.5}),
+    sampling=FilledSampling(temperature=0.5, seed=2**40, logit_bias={7: -1.5}),
     max_tokens=5,
     stop=("\n", "🙂"),
     ignore_eos=True,
@@ -48,7 +49,7 @@ REQUEST = GenerateRequest(
     shown=("<think>",),
     suffix="",
     is_echoed=True,
-    resume=Resume(b"\0" * 32, ((1, 2), ()), is_replayed=True),
+    resume=Resume(b"\0" * 32, (Delivered((1, 2), "length"), Delivered()), is_replayed=True),
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.backend import Resume
+from federation.backend import Delivered, Resume
 from node.engine.embed_loop import EmbedLoop
 from node.engine.scheduler import Scheduler, SchedulerConfig
 from node.engine.step_loop import StepLoop
@@ -77,7 +77,7 @@ def test_an_answer_that_is_replayed_is_told_of(echo_model: Callable[..., Any]) -
     model = echo_model(EngineParams("", context_size=1000))
     model.decode = slowly(clock, model.decode)
     loop = StepLoop(model, Scheduler(SchedulerConfig(1), prefill_speed=10.0), clock, lambda: 1)
-    resume = Resume(hashlib.sha256(b"\7\0\0\0").digest(), ((7,) * 20,), is_replayed=True)
+    resume = Resume(hashlib.sha256(b"\7\0\0\0").digest(), (Delivered((7,) * 20),), is_replayed=True)
     loop.handle(Generate(1, GenerateRequest((7,), max_tokens=21, ignore_eos=True, resume=resume)))
     times = heard_at(loop, 1, clock)
     assert times[-1] > 20 * STEP
