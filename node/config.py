@@ -24,9 +24,10 @@ from typing import Any, TypeVar
 import click
 import platformdirs
 
+from node.attached.server_url import ServerUrl
 from node.child_environment import SETTINGS_PREFIX
 from node.errors import HomeDamaged
-from node.flag_types import ApiKeyType, HostPort, HostPortType, MultiaddrType, NameType
+from node.flag_types import ApiKeyType, HostPort, HostPortType, MultiaddrType, NameType, ServerUrlType
 from node.home import Home
 from node.listening import PORT_DEFAULT
 
@@ -41,6 +42,8 @@ SLOTS_DEFAULT = 4
 """A household's worth of simultaneous questions; each slot takes memory for a context of its own."""
 _SLOTS_MAX = 256
 """llama.cpp refuses more sequences in one context."""
+_BACKEND_SLOTS_MAX = 4096
+"""More than any server of a home batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,11 @@ class NodeConfig:
     slots: int = SLOTS_DEFAULT
     """Sequences each engine runs at once."""
     worker: bool = True
+    backends: tuple[ServerUrl, ...] = ()
+    """Servers of other programs whose models are this node's too."""
+    backend_slots: int | None = None
+    """Answers each of them gives at once; None: what it says, else what is usual for it."""
+    backend_key: str = field(default="", repr=False)
     mdns: bool = True
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     allow_unauthenticated: bool = False
@@ -154,6 +162,19 @@ api_key_option = _setting(
     metavar="KEY",
     help="What HTTP clients must show. Repeatable.",
 )
+backend_option = _setting(
+    "--backend",
+    multiple=True,
+    type=ServerUrlType(),
+    metavar="URL",
+    help="A local server whose models are served too: Ollama, llama-server, vLLM, LM Studio. Repeatable.",
+)
+backend_key_option = _setting(
+    "--backend-key",
+    type=ApiKeyType(),
+    metavar="KEY",
+    help=f"What attached servers are shown, if they want an API key ({SETTINGS_PREFIX}BACKEND_KEY).",
+)
 
 _RUN_SETTINGS = (
     _setting(
@@ -211,6 +232,13 @@ _WORKER_SETTINGS = (
         help="Answers each model gives at once.",
     ),
     _setting("--worker/--no-worker", default=True, help="Run models here, or only route requests."),
+    backend_option,
+    _setting(
+        "--backend-slots",
+        type=click.IntRange(1, _BACKEND_SLOTS_MAX),
+        help="Answers each attached server gives at once, if it does not say it or you know better.",
+    ),
+    backend_key_option,
 )
 
 
@@ -235,6 +263,9 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         models=tuple(options.get("model", ())),
         slots=options.get("slots", SLOTS_DEFAULT),
         worker=options.get("worker", False),
+        backends=tuple(options.get("backend", ())),
+        backend_slots=options.get("backend_slots"),
+        backend_key=options.get("backend_key") or "",
         mdns=options["mdns"],
         api_keys=tuple(options["api_key"]),
         allow_unauthenticated=options["allow_unauthenticated"],
