@@ -11,7 +11,6 @@ sending. Cancelling the task closes the connection, which is how a server is tol
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,7 +26,7 @@ from node.attached.error_answer import error_in_stream, error_of
 from node.attached.errors import BadAnswer, ErrorEvent, Unusable
 from node.attached.lookup_answer import read_lookup, read_scores, read_vectors
 from node.attached.request_body import Question, lookup_question, text_question, vector_questions
-from node.attached.server_client import ServerClient, read_whole
+from node.attached.server_client import ServerClient, pieces_of, read_whole
 from node.attached.sse import SseDecoder
 
 Said: TypeAlias = AnswerEvent | FederationError
@@ -123,7 +122,7 @@ class Exchange:
         said: trio.MemorySendChannel[Said],
     ) -> None:
         decoder = SseDecoder()
-        async with aclosing(response.aiter_raw()) as pieces:  # type: ignore[type-var]  # it is a generator
+        async with pieces_of(response) as pieces:
             async for piece in pieces:
                 for data in decoder.feed(piece):
                     if data == END:

@@ -7,12 +7,13 @@ for; no compression, so that what is counted is what is kept.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import httpx
+import trio
 
 import node
 from node.attached.errors import BadAnswer, Unusable
@@ -100,13 +101,29 @@ async def read_whole(response: httpx.Response) -> bytes:
       BadAnswer: it has no end.
     """
     body = bytearray()
-    async for piece in response.aiter_raw():
-        body += piece
-        if response.status_code >= httpx.codes.BAD_REQUEST and len(body) >= _ERROR_SIZE_MAX:
-            break
-        if len(body) > BODY_SIZE_MAX:
-            raise BadAnswer(f"its answer has more than {BODY_SIZE_MAX} bytes")
+    async with pieces_of(response) as pieces:
+        async for piece in pieces:
+            body += piece
+            if response.status_code >= httpx.codes.BAD_REQUEST and len(body) >= _ERROR_SIZE_MAX:
+                break
+            if len(body) > BODY_SIZE_MAX:
+                raise BadAnswer(f"its answer has more than {BODY_SIZE_MAX} bytes")
     return bytes(body)
+
+
+@asynccontextmanager
+async def pieces_of(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The body of `response` as it comes; it may be left before its end."""
+    pieces = response.aiter_raw()
+    try:
+        yield pieces
+    finally:
+        # httpx reads through generators within generators, which closing the outermost leaves to the garbage
+        # collector. Only an exception from within ends them all, and being cancelled is one.
+        with trio.CancelScope() as scope, suppress(httpx.HTTPError):
+            scope.cancel()
+            async for _ in pieces:
+                pass
 
 
 @contextmanager

@@ -61,8 +61,7 @@ class Surveyor:
         if self._found is not None and await self._is_as_before(self._found):
             return self._found
         listing = await self._ask("/v1/models")
-        dialect = self._found.dialect if self._found is not None else await self._identify(listing)
-        self._found = await self._survey(dialect, listing)
+        self._found = await self._survey(await self._identify(listing), listing)
         return self._found
 
     async def _is_as_before(self, found: Survey) -> bool:
@@ -73,19 +72,25 @@ class Surveyor:
 
     async def _identify(self, listing: JsonFields) -> Dialect:
         owners = owners_in(listing)
+        if _OWN in owners:
+            raise self._own_kind()
         named = [dialect for owner, dialect in _BY_OWNER.items() if owner in owners]
         if named:
             return named[0]
+        if self._found is not None:
+            # Found out before, with questions that some servers log as mistakes.
+            return self._found.dialect
         version = await self._ask_maybe("/version")
-        if _OWN in owners or (version is not None and version.raw("name") == _OWN):
-            raise Unusable(
-                f"{self._client.url} is a localai-node itself: join its swarm with a token instead"
-            )
+        if version is not None and version.raw("name") == _OWN:
+            raise self._own_kind()
         listed = await self._ask_maybe("/api/v0/models")
         if listed is not None and any("type" in row for row in listed.rows("data")):
             return LM_STUDIO
         tags = await self._ask_maybe("/api/tags")
         return OLLAMA if tags is not None and isinstance(tags.raw("models"), list) else OTHER
+
+    def _own_kind(self) -> Unusable:
+        return Unusable(f"{self._client.url} is a localai-node itself: join its swarm with a token instead")
 
     async def _survey(self, dialect: Dialect, listing: JsonFields) -> Survey:
         models = listed_models(listing)
