@@ -9,6 +9,8 @@ then what that program says besides (`model_list.py`)
 
 from __future__ import annotations
 
+import trio
+
 from ledger.records import Capability
 from node.attached.dialect import LLAMA_CPP_PYTHON, LLAMA_SERVER, LM_STUDIO, OLLAMA, OTHER, VLLM, Dialect
 from node.attached.error_answer import KEY_ADVICE, error_in, message_of
@@ -28,6 +30,7 @@ from node.attached.model_list import (
 )
 from node.attached.request_body import Body
 from node.attached.server_client import ServerClient
+from node.attached.server_url import ServerUrl
 
 _BY_OWNER = {"llamacpp": LLAMA_SERVER, "vllm": VLLM, "me": LLAMA_CPP_PYTHON}
 
@@ -35,6 +38,20 @@ _OWN = "localai-node"
 
 _SLOTS_MAX = 4096
 """A server that says it has more is not to be believed, and would not be kept busy by a home."""
+
+
+async def look_once(url: ServerUrl, key: str, *, timeout: float) -> Survey:
+    """What the server at `url` is and has, for who does not stay.
+
+    Raises:
+      Unusable, BadAnswer: as `Surveyor.look`.
+    """
+    try:
+        with trio.fail_after(timeout):
+            async with ServerClient(url, key) as client:
+                return await Surveyor(client).look()
+    except trio.TooSlowError as error:
+        raise Unusable(f"the server at {url} does not answer within {timeout:g} s; restart it") from error
 
 
 class Surveyor:
