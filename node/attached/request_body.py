@@ -218,7 +218,12 @@ def _constraint(constraint: Constraint | None, style: SchemaStyle, dialect: Dial
         says_as_schema = style == "json_schema" or dialect.lacks_plain_objects
         said = _schema({"type": "object"}, style) if says_as_schema else _format({"type": "json_object"})
         return {"json_object": said}
-    return {"json_schema": _schema(json.loads(constraint.text), style)}
+    try:
+        schema = json.loads(constraint.text)
+    except (ValueError, RecursionError) as error:
+        # From a peer: our own API sends none that it could not read.
+        raise BadRequest("`response_format`: its schema is not JSON", param="response_format") from error
+    return {"json_schema": _schema(schema, style)}
 
 
 def _schema(schema: object, style: SchemaStyle) -> Body:
@@ -235,4 +240,4 @@ def _format(response_format: Body) -> Body:
 
 def encode_body(body: Sequence[Any] | Body) -> bytes:
     """`body` as JSON in UTF-8."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")

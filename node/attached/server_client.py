@@ -1,7 +1,7 @@
 """HTTP to one server: bounded, without surprises from the environment, and with its key out of sight.
 
-No proxies and no `.netrc`, which are for the world outside; no redirects, which a server of ours has no use
-for; no compression, so that what is counted is what is kept.
+No proxies and no `.netrc`, which are for the world outside; no redirects and no cookies, which a server of
+ours has no use for; no compression, so that what is counted is what is kept.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Self
 
@@ -31,8 +32,6 @@ BODY_SIZE_MAX = 16 * 1024 * 1024
 
 _ERROR_SIZE_MAX = 64 * 1024
 """Bytes of an error that are read; the rest of a longer one says nothing more."""
-
-_IDLE_CONNECTIONS_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,10 @@ class ServerClient:
             # How long an answer may take is the request's own business.
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT, write=_WRITE_TIMEOUT),
             # Slots bound the connections; what takes none is short.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS_MAX),
+            # None is kept: a server that closes it in the moment we use it would fail that request, and
+            # opening one takes a tenth of a millisecond here.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             trust_env=False,
             follow_redirects=False,
         )

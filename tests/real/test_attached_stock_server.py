@@ -88,9 +88,9 @@ def test_a_stock_server_is_asked_through_the_swarm_and_missed_when_it_is_gone(
     assert client.completions.create(model=MODEL, prompt="1, 2", max_tokens=2).choices[0].text
 
     stock_server.process.kill()
-    front.wait_until(has_failed)
     with pytest.raises(openai.InternalServerError, match="no server answers at"):
         client.completions.create(model=MODEL, prompt="x")
+    front.wait_until(has_failed)
 
 
 def has_failed(rows: Rows) -> bool:

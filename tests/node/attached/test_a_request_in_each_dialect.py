@@ -138,6 +138,13 @@ def test_a_schema_is_told_as_each_server_reads_it() -> None:
     assert caught.value.param == "response_format"
 
 
+@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+def test_a_schema_that_is_none_is_the_clients_mistake(text: str) -> None:
+    with pytest.raises(BadRequest, match="not JSON") as caught:
+        body_of(asking(constraint=Constraint("json_schema", text)))
+    assert caught.value.param == "response_format"
+
+
 def test_any_object_is_a_schema_to_who_knows_no_plain_objects() -> None:
     constraint = Constraint("json_object")
     assert body_of(asking(constraint=constraint))["response_format"] == {"type": "json_object"}
@@ -225,3 +232,5 @@ def test_token_ids_are_asked_for_in_the_words_of_who_tells_them() -> None:
 
 def test_a_body_is_json_in_utf8() -> None:
     assert encode_body({"text": "é", "max_tokens": None}) == '{"text":"é","max_tokens":null}'.encode()
+    # Half a surrogate pair, which no client of ours can send, is no reason to fall over.
+    assert encode_body({"text": "\ud83d"}) == b'{"text":"?"}'
