@@ -32,6 +32,8 @@ class SseDecoder:
         Raises:
           BadAnswer: one has no end.
         """
+        if not data:
+            return []
         if self._follows_return:
             data = data.removeprefix(b"\n")
         self._follows_return = data.endswith(b"\r")

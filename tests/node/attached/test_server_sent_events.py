@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from node.attached.errors import BadAnswer
@@ -23,6 +23,7 @@ def test_a_stream_is_its_events_and_the_last_needs_no_end() -> None:
     assert decoder.feed(STREAM) + decoder.finish() == EVENTS
 
 
+@example([38, 38])
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_it_does_not_matter_where_a_stream_is_cut(cuts: list[int]) -> None:
     decoder, said = SseDecoder(), []
