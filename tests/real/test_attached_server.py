@@ -563,6 +563,16 @@ def test_a_key_is_shown_to_the_server_and_to_nobody_else(caplog: pytest.LogCaptu
     assert "hunter2" not in caplog.text
 
 
+def test_no_proxy_of_the_environment_comes_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    async def test(each: Attached) -> None:
+        assert each.states() == {"tiny": "loaded"}
+
+    run_attached(test)
+
+
 def test_what_it_says_fits_a_frame_to_a_peer() -> None:
     async def test(each: Attached) -> None:
         text = json.dumps(
