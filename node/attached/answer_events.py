@@ -56,8 +56,10 @@ class _Choice:
 class AnswerEvents:
     """Reads the stream of one chat or completion."""
 
-    def __init__(self, request: InferenceRequest) -> None:
+    def __init__(self, request: InferenceRequest, *, counts_each_choice: bool = False) -> None:
+        """`counts_each_choice`: the server counts the tokens of each choice by itself."""
         self._request = request
+        self._counts_each_choice = counts_each_choice
         self._choices = [_Choice() for _ in range(request.choices)]
         self._usage: Usage | None = None
         self._counted = 0
@@ -169,7 +171,8 @@ class AnswerEvents:
             details = usage.fields("prompt_tokens_details")
             prompt_tokens = usage.count("prompt_tokens")
             cached = min(details.count("cached_tokens"), prompt_tokens)
-            self._usage = Usage(prompt_tokens, usage.count("completion_tokens"), cached)
+            before = self._usage.completion_tokens if self._usage and self._counts_each_choice else 0
+            self._usage = Usage(prompt_tokens, before + usage.count("completion_tokens"), cached)
         if "timings" in event:
             timings = event.fields("timings")
             prefill, decode = timings.number("prompt_ms") / 1000, timings.number("predicted_ms") / 1000

@@ -71,6 +71,8 @@ class Dialect:
     """A completion has 16 tokens, as OpenAI's once had, unless the body says null."""
     reports_progress: bool = False
     """It tells how much of a prompt was read, if asked with `return_progress`."""
+    counts_each_choice: bool = False
+    """Of several choices each is counted by itself, as soon as it has ended; else all are at the end."""
     alive_path: str = ""
     """Asked to see that it lives, where asking for its models would disturb those it answers."""
     answers_meanwhile: bool = True
@@ -122,6 +124,7 @@ LLAMA_SERVER = Dialect(
     takes_input_ids=True,
     has_rerank=True,
     reports_progress=True,
+    counts_each_choice=True,
 )
 """llama.cpp's own (tools/server/README.md). It says how many slots it has."""
 

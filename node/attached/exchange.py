@@ -73,6 +73,7 @@ class Exchange:
         self._request = request
         self._server = f"{dialect.name} at {client.url}"
         self._load = load
+        self._dialect = dialect
         match request.kind:
             case "chat" | "completion":
                 self._questions = iter([text_question(request, model, dialect)])
@@ -100,7 +101,8 @@ class Exchange:
                 await said.send(error)
 
     async def _stream(self, question: Question, said: trio.MemorySendChannel[Said]) -> None:
-        reader, watch = AnswerEvents(self._request), _Stopwatch(trio.current_time())
+        reader = AnswerEvents(self._request, counts_each_choice=self._dialect.counts_each_choice)
+        watch = _Stopwatch(trio.current_time())
         async with self._client.open(question.path, question.body) as response:
             if response.status_code != httpx.codes.OK:
                 raise self._error(response.status_code, await read_whole(response))

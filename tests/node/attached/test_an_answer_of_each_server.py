@@ -174,6 +174,21 @@ def test_several_choices_end_each_for_a_reason_of_its_own() -> None:
     assert done.finish_reasons == ("length", "stop")
 
 
+@pytest.mark.parametrize(("counts_each_choice", "tokens"), [(True, 5), (False, 3)])
+def test_tokens_of_several_choices_are_counted_by_choice_or_together(
+    counts_each_choice: bool, tokens: int
+) -> None:
+    reader = AnswerEvents(asking(choices=2), counts_each_choice=counts_each_choice)
+    for event in (
+        delta({"content": "a"}, index=0, reason="length"),
+        {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}},
+        delta({"content": "b"}, index=1, reason="length"),
+        {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}},
+    ):
+        reader.read(json.dumps(event))
+    assert reader.done(MEASURED).usage == Usage(7, tokens)
+
+
 def test_completions_bring_text_and_the_prompt_that_is_to_be_echoed() -> None:
     said, done = read(
         asking("completion", is_echoed=True),
