@@ -24,6 +24,7 @@ from federation.request_limits import TOOL_CALLS_MAX
 from node.attached.errors import BadAnswer, ErrorEvent
 from node.attached.json_fields import JsonFields, parse_json
 from node.attached.logprob_answer import read_logprobs
+from node.attached.request_body import must_call
 from node.chat.call_ids import call_id
 
 END = "[DONE]"
@@ -103,6 +104,10 @@ class AnswerEvents:
                 if len(reasons) > 1
                 else "it ended the stream before the answer was complete"
             )
+        if must_call(self._request) and any(
+            choice.reason == "stop" and not choice.call_count for choice in self._choices
+        ):
+            raise BadAnswer("it called nothing, which `tool_choice` asked for")
         usage = self._usage or Usage(0, self._counted)
         return Done(tuple(reason for reason in reasons if reason), usage, self._timings or measured)
 

@@ -63,6 +63,8 @@ class Dialect:
     completion_schema_style: SchemaStyle = "response_format"
     lacks_plain_objects: bool = False
     """`json_object` it refuses: any object is told as a schema."""
+    lacks_tool_names: bool = False
+    """`tool_choice` takes words only, and ignores all else: a tool that must be called is told alone."""
     lookup_style: LookupStyle = ""
     takes_input_ids: bool = False
     """Token ids can be embedded."""
@@ -120,6 +122,7 @@ LLAMA_SERVER = Dialect(
     chat=_LLAMA_SERVER | _TOOLS,
     completion=_LLAMA_SERVER | {"prompt_ids"},
     completion_schema_style="json_schema",
+    lacks_tool_names=True,
     lookup_style="llama-server",
     takes_input_ids=True,
     has_rerank=True,
@@ -154,9 +157,10 @@ OLLAMA = Dialect(
 
 LM_STUDIO = Dialect(
     "LM Studio",
-    chat=_LM_STUDIO | {"tools", "required_tool", "json_object", "json_schema"},
+    chat=_LM_STUDIO | {"tools", "required_tool", "named_tool", "json_object", "json_schema"},
     completion=_LM_STUDIO,
     lacks_plain_objects=True,
+    lacks_tool_names=True,
     # Since 0.4 a model takes four at once unless told otherwise; older ones queue them.
     slots=4,
     has_slots_per_model=True,

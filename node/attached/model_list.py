@@ -52,6 +52,8 @@ class AttachedModel:
     capabilities: tuple[Capability, ...] = _TEXT
     context_size: int = 0
     size_bytes: int = 0
+    takes_tools: bool = True
+    """If not, its server would leave them out of the prompt without a word."""
 
     def info(self, trouble: str, trouble_state: ModelState) -> ModelInfo:
         """As a backend says it; `trouble` keeps its server from serving, if anything does."""
@@ -132,9 +134,20 @@ def _listed(row: JsonFields) -> AttachedModel:
     )
 
 
-def with_context(models: Iterable[AttachedModel | str], size: int) -> list[AttachedModel | str]:
-    """`models` of a llama-server, each with a context of `size` tokens, as its slots have."""
-    return [model if isinstance(model, str) else replace(model, context_size=size) for model in models]
+def llama_server_models(
+    models: Iterable[AttachedModel | str], props: JsonFields
+) -> list[AttachedModel | str]:
+    """`models` of `/v1/models`, with what `/props` of a llama-server says of them."""
+    # Of a slot. A router has none, and says so with each model.
+    size = props.fields("default_generation_settings").count("n_ctx")
+    caps = props.fields("chat_template_caps")
+    takes_tools = "supports_tools" not in caps or caps.raw("supports_tools") is not False
+    return [
+        model
+        if isinstance(model, str)
+        else replace(model, context_size=size or model.context_size, takes_tools=takes_tools)
+        for model in models
+    ]
 
 
 def lm_studio_models(listing: JsonFields) -> list[AttachedModel | str]:

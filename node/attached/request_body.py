@@ -83,7 +83,7 @@ def text_question(request: InferenceRequest, model: str, dialect: Dialect) -> Qu
         body["return_progress"] = True
     if request.kind == "chat":
         body["messages"] = [_message(message) for message in request.messages]
-        asked |= _logprobs_of_chat(request) | _tools(request)
+        asked |= _logprobs_of_chat(request) | _tools(request, dialect)
         asked |= _constraint(request.constraint, "response_format", dialect)
         path, taken = "/v1/chat/completions", dialect.chat
     else:
@@ -181,13 +181,27 @@ def _logprobs_of_chat(request: InferenceRequest) -> dict[Feature, Body]:
     return {"logprobs": {"logprobs": True, "top_logprobs": request.top_logprobs}}
 
 
-def _tools(request: InferenceRequest) -> dict[Feature, Body]:
-    if not request.tools or request.tool_choice == "none":
+def may_call(request: InferenceRequest) -> bool:
+    """Whether the answer to `request` may be a call."""
+    return bool(request.tools) and request.tool_choice != "none"
+
+
+def must_call(request: InferenceRequest) -> bool:
+    """Whether it must be one."""
+    return may_call(request) and request.tool_choice != "auto"
+
+
+def _tools(request: InferenceRequest, dialect: Dialect) -> dict[Feature, Body]:
+    if not may_call(request):
         # What the model is not told of, it does not call.
         return {}
-    asked: dict[Feature, Body] = {"tools": {"tools": [dict(tool) for tool in request.tools]}}
+    tools = [dict(tool) for tool in request.tools]
+    asked: dict[Feature, Body] = {"tools": {"tools": tools}}
     name = request.tool_choice.removeprefix("function:")
-    if name != request.tool_choice:
+    if name != request.tool_choice and dialect.lacks_tool_names:
+        named = [tool for tool in tools if tool.get("function", {}).get("name") == name]
+        asked["named_tool"] = {"tools": named, "tool_choice": "required"}
+    elif name != request.tool_choice:
         asked["named_tool"] = {"tool_choice": {"type": "function", "function": {"name": name}}}
     elif request.tool_choice == "required":
         asked["required_tool"] = {"tool_choice": "required"}

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 import trio
 
 from federation.backend import SLOTLESS_KINDS, Answer, InferenceRequest, ModelInfo
-from federation.errors import Failed, Refused
+from federation.errors import BadRequest, Failed, Refused
 from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord, ModelState
 from node.attached.answer_feed import AnswerFeed
@@ -25,7 +25,7 @@ from node.attached.dialect import OTHER
 from node.attached.errors import BadAnswer, StillLoading, Unusable
 from node.attached.exchange import UNREAD_MAX, Exchange, Said
 from node.attached.model_list import AttachedModel, Survey
-from node.attached.request_body import require_no_resume
+from node.attached.request_body import may_call, require_no_resume
 from node.attached.server_client import ServerClient
 from node.attached.server_url import ServerUrl
 from node.attached.survey import Surveyor
@@ -154,6 +154,8 @@ class AttachedServer:
         model = self._find(request.model)
         require_servable(request)
         require_no_resume(request)
+        if may_call(request) and not model.takes_tools:
+            raise BadRequest(f"the chat template of {model.name} knows no tools", param="tools")
         dialect = self._survey.dialect
         exchange = Exchange(self._client, request, model.id, dialect, lambda: self._load(model))
         deadline = trio.current_time() + request.timeout

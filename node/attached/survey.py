@@ -20,13 +20,13 @@ from node.attached.model_list import (
     Survey,
     ids_of,
     listed_models,
+    llama_server_models,
     lm_studio_models,
     ollama_capabilities,
     ollama_loaded,
     ollama_models,
     owners_in,
     survey_of,
-    with_context,
 )
 from node.attached.request_body import Body
 from node.attached.server_client import ServerClient
@@ -116,9 +116,8 @@ class Surveyor:
                 props = await self._ask_maybe("/props")
                 if props is None:
                     return survey_of(dialect, models)
-                size = props.fields("default_generation_settings").count("n_ctx")
                 slots = min(props.count("total_slots"), _SLOTS_MAX) or None
-                return survey_of(dialect, with_context(models, size) if size else models, slots)
+                return survey_of(dialect, llama_server_models(models, props), slots)
             case LM_STUDIO.name:
                 return survey_of(dialect, lm_studio_models(await self._ask("/api/v0/models")))
             case OLLAMA.name:

@@ -400,6 +400,19 @@ def test_what_it_finds_wrong_and_what_it_cannot_do_are_bad_requests() -> None:
     run_attached(test)
 
 
+def test_tools_that_a_template_does_not_know_are_refused() -> None:
+    tools = ({"type": "function", "function": {"name": "look"}},)
+
+    async def test(each: Attached) -> None:
+        error = await error_of(each.server, chat(tools=tools))
+        assert isinstance(error, BadRequest)
+        assert error.param == "tools"
+        assert len(await answer_of(each.server, chat(tools=tools, tool_choice="none"))) == 3
+
+    props = {"total_slots": 1, "chat_template_caps": {"supports_tools": False}}
+    run_attached(test, {**llama_server(), "/props": page(200, props)})
+
+
 def test_a_model_of_a_certain_file_is_not_one_nobody_knows_the_file_of() -> None:
     async def test(each: Attached) -> None:
         wanted = ModelName(f"tiny@sha256:{'a' * 64}")

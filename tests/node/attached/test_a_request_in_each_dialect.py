@@ -121,6 +121,14 @@ def test_tools_are_passed_on_with_what_must_be_called() -> None:
     assert "tool_choice" not in single
 
 
+def test_a_tool_that_must_be_called_is_told_alone_where_it_cannot_be_named() -> None:
+    other = {"type": "function", "function": {"name": "other"}}
+    for dialect in (LLAMA_SERVER, LM_STUDIO):
+        body = body_of(asking(tools=(other, TOOL), tool_choice="function:look"), dialect)
+        assert (body["tools"], body["tool_choice"]) == ([TOOL], "required")
+    assert body_of(asking(tools=(other, TOOL), tool_choice="function:look"), VLLM)["tools"] == [other, TOOL]
+
+
 def test_a_model_is_not_told_of_tools_that_it_must_not_call() -> None:
     assert "tools" not in body_of(asking(tools=(TOOL,), tool_choice="none"))
 

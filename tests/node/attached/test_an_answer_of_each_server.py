@@ -261,6 +261,13 @@ def test_an_answer_that_is_missing_is_told_of() -> None:
         read(asking(choices=2), delta({"content": "a"}, reason="stop"))
 
 
+def test_an_answer_that_had_to_be_a_call_and_is_none_has_failed() -> None:
+    request = asking(tools=({"type": "function", "function": {"name": "look"}},), tool_choice="required")
+    with pytest.raises(BadAnswer, match="called nothing"):
+        read(request, delta({"content": "sunny"}, reason="stop"))
+    read(request, delta({"content": "sunn"}, reason="length"))
+
+
 @pytest.mark.parametrize("text", ["", "{", "NaN", "[" * 100_000, '{"a":' + "1" * 5000 + "}", "\x00"])
 def test_what_is_no_json_is_a_bad_answer(text: str) -> None:
     with pytest.raises(BadAnswer):
