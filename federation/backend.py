@@ -205,13 +205,15 @@ class Chunk:
 
     choice: int
     token_ids: tuple[int, ...]
+    """Of the text and all else in it, though some of it may come later; none where a server of another
+    program generates it, which tells none."""
     text: str
     """May be empty: a character or a possible stop string is still incomplete."""
     reasoning: str = ""
     """What the model thought, and does not count as its answer."""
     tool_calls: tuple[ToolCallDelta, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
-    """One for each of `token_ids`, where they were asked for."""
+    """One for each of `token_ids`, where they were asked for. Where ids are not known, one for each token."""
     vector: bytes = b""
     """32-bit floats, little-endian: the numbers that follow those in the chunk before."""
     finish_reason: FinishReason | None = None
@@ -248,8 +250,9 @@ class Answer:
     served_by: PeerId
     prompt_sha256: bytes
     """Of the prompt's token ids, 4 bytes little-endian each: what resuming elsewhere is checked against.
-    Zeros where no text is generated."""
+    Zeros where no text is generated, and where a server of another program does it: then nobody can."""
     prompt_tokens: int
+    """0 where that is not known before the end."""
     events: AsyncIterator[AnswerEvent]
     """Ends after `Done`. Raises Failed when the worker cannot go on, DeadlineExceeded."""
     attempts: int = 1

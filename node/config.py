@@ -24,9 +24,18 @@ from typing import Any, TypeVar
 import click
 import platformdirs
 
+from node.attached.server_url import ServerUrl
 from node.child_environment import SETTINGS_PREFIX
 from node.errors import HomeDamaged
-from node.flag_types import ApiKeyType, HostPort, HostPortType, MultiaddrType, NameType, SizeType
+from node.flag_types import (
+    ApiKeyType,
+    HostPort,
+    HostPortType,
+    MultiaddrType,
+    NameType,
+    ServerUrlType,
+    SizeType,
+)
 from node.home import Home
 from node.listening import PORT_DEFAULT
 
@@ -41,6 +50,8 @@ SLOTS_DEFAULT = 4
 """A household's worth of simultaneous questions; each slot takes memory for a context of its own."""
 _SLOTS_MAX = 256
 """llama.cpp refuses more sequences in one context."""
+_BACKEND_SLOTS_MAX = 4096
+"""More than any server of a home batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,11 @@ class NodeConfig:
     engine_memory: int = 0
     """Bytes after which an engine is ended; 0: never."""
     worker: bool = True
+    backends: tuple[ServerUrl, ...] = ()
+    """Servers of other programs whose models are this node's too."""
+    backend_slots: int | None = None
+    """Answers each of them gives at once; None: what it says, else what is usual for it."""
+    backend_key: str = field(default="", repr=False)
     mdns: bool = True
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     allow_unauthenticated: bool = False
@@ -156,6 +172,19 @@ api_key_option = _setting(
     metavar="KEY",
     help="What HTTP clients must show. Repeatable.",
 )
+backend_option = _setting(
+    "--backend",
+    multiple=True,
+    type=ServerUrlType(),
+    metavar="URL",
+    help="A local server whose models are served too: Ollama, llama-server, vLLM, LM Studio. Repeatable.",
+)
+backend_key_option = _setting(
+    "--backend-key",
+    type=ApiKeyType(),
+    metavar="KEY",
+    help=f"What attached servers are shown, if they want an API key ({SETTINGS_PREFIX}BACKEND_KEY).",
+)
 
 _RUN_SETTINGS = (
     _setting(
@@ -219,6 +248,13 @@ _WORKER_SETTINGS = (
         help="End a model's process that needs more memory, beside its file, than for example 6GB.",
     ),
     _setting("--worker/--no-worker", default=True, help="Run models here, or only route requests."),
+    backend_option,
+    _setting(
+        "--backend-slots",
+        type=click.IntRange(1, _BACKEND_SLOTS_MAX),
+        help="Answers each attached server gives at once, if it does not say it or you know better.",
+    ),
+    backend_key_option,
 )
 
 
@@ -244,6 +280,9 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         slots=options.get("slots", SLOTS_DEFAULT),
         engine_memory=options.get("engine_memory") or 0,
         worker=options.get("worker", False),
+        backends=tuple(options.get("backend", ())),
+        backend_slots=options.get("backend_slots"),
+        backend_key=options.get("backend_key") or "",
         mdns=options["mdns"],
         api_keys=tuple(options["api_key"]),
         allow_unauthenticated=options["allow_unauthenticated"],

@@ -104,6 +104,15 @@ def defaults_chosen(build: Build | str) -> list[Finding]:
     return [Finding("ok", about, f"by default {reason}") for about, reason in reasons.items()]
 
 
+def judge_backend(url: str, program: str, models: int, trouble: str) -> Finding:
+    """`trouble`: why a server that shall be attached cannot be used; empty if it can."""
+    if trouble:
+        return Finding("warning", "backend", trouble, "its models are served as soon as it answers")
+    if not models:
+        return Finding("warning", "backend", f"{program} at {url} has no models", "give it one")
+    return Finding("ok", "backend", f"{program} at {url} has {models} model{'' if models == 1 else 's'}")
+
+
 def judge_memory(total_bytes: int, available_bytes: int) -> Finding:
     text = f"{available_bytes / _GIB:.1f} of {total_bytes / _GIB:.1f} GiB free"
     if available_bytes < _MEMORY_FREE_MIN:

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 import click
 
+from node.attached.server_url import ServerUrl
 from p2p.errors import BadAddress
 from p2p.tcp_address import tcp_endpoint
 
@@ -90,6 +91,18 @@ class ApiKeyType(click.ParamType[str]):
             # Without the key itself: what is told here may end up in a log.
             self.fail("a key is printable ASCII, not empty, without space at its ends", param, ctx)
         return key
+
+
+class ServerUrlType(click.ParamType[ServerUrl]):
+    name = "url"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ServerUrl:
+        if isinstance(value, ServerUrl):
+            return value
+        try:
+            return ServerUrl.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class DurationType(click.ParamType[int]):

@@ -1,7 +1,7 @@
 """The parts of a node and how they hold each other. Nothing runs here yet.
 
-    network -> swarm -> replicator -> ledger <- publisher <- worker -> engines
-                 |          prober -> view                     ^
+    network -> swarm -> replicator -> ledger <- publisher <- local -> worker -> engines
+                 |          prober -> view                     ^  +-> attached servers
                  |                      |                      |
                  +--- infer server -----|----------------------+
                  |                      v                      |
@@ -35,6 +35,8 @@ from ledger.records import Load, ModelName, ModelRecord
 from ledger.replicate import Replicator
 from ledger.sync_messages import LEDGER_PROTOCOL
 from ledger.view import SwarmView
+from node.attached.server import AttachedServer
+from node.attached.together import LocalBackend, Together
 from node.config import NodeConfig
 from node.models.catalog import Catalog
 from node.models.hashing import FileHasher
@@ -63,6 +65,9 @@ class Parts:
     view: SwarmView
     catalog: Catalog
     worker: Worker | None
+    """Our own engines."""
+    local: LocalBackend | None
+    """All that runs models for this node: the worker, and the servers attached to it."""
     publisher: Publisher
     front: Front
 
@@ -86,12 +91,12 @@ class Parts:
     async def drain(self) -> None:
         """Take nothing new from now on, and wait until nothing runs here. Cancelled: still nothing new."""
         self.publisher.set_presence("draining")
-        if self.worker is not None:
-            await self.worker.drain()
+        if self.local is not None:
+            await self.local.drain()
 
     def running(self) -> int:
-        """How many answers this node's own worker gives now."""
-        return sum(load.slots_busy for load in self.worker.load().values()) if self.worker else 0
+        """How many answers this node's own worker gives now, attached servers included."""
+        return sum(load.slots_busy for load in self.local.load().values()) if self.local else 0
 
 
 def wire(
@@ -110,25 +115,26 @@ def wire(
     swarm = Swarm(network, place, introduction, rng=rng, wall_clock=time.time, standing=standing)
     catalog = Catalog(config.home.models, memory_bytes=psutil.virtual_memory().total)
     worker = _worker(config, catalog, network.me) if config.worker else None
-    loads = worker.load if worker is not None else _no_loads
+    local = _local(config, worker, network.me)
+    loads = local.load if local is not None else _no_loads
     prober = Prober(swarm, ledger, loads, rng)
     view = SwarmView(ledger, prober, loads)
     publisher = Publisher(
         ledger,
         name=config.name,
-        role="worker" if worker is not None else "front",
+        role="worker" if local is not None else "front",
         version=node.__version__,
         hardware=hardware,
         addresses=lambda: [address.multiaddr for address in network.listen_addresses],
-        models=worker.model_records if worker is not None else _no_models,
+        models=local.model_records if local is not None else _no_models,
     )
-    if worker is not None:
-        worker.on_change = publisher.note_change
-        InferServer(worker, lambda model: worker.load().get(ModelReference.parse(model).name)).attach(swarm)
+    if local is not None:
+        local.on_change = publisher.note_change
+        InferServer(local, lambda model: local.load().get(ModelReference.parse(model).name)).attach(swarm)
     front = Front(
         network.me,
         view,
-        local=worker,
+        local=local,
         remote=partial(RemoteBackend, swarm),
         rng=rng,
         on_peer_failure=prober.report_failure,
@@ -143,6 +149,7 @@ def wire(
         view=view,
         catalog=catalog,
         worker=worker,
+        local=local,
         publisher=publisher,
         front=front,
     )
@@ -161,6 +168,16 @@ def _worker(config: NodeConfig, catalog: Catalog, me: PeerId) -> Worker:
         preload=preload,
         make_engine=partial(make_engine, memory_max=config.engine_memory),
     )
+
+
+def _local(config: NodeConfig, worker: Worker | None, me: PeerId) -> LocalBackend | None:
+    """The worker and the attached servers, whichever there are."""
+    servers = [
+        AttachedServer(me, url, key=config.backend_key, slots=config.backend_slots) for url in config.backends
+    ]
+    if not servers:
+        return worker
+    return Together([worker, *servers] if worker is not None else servers)
 
 
 def _no_loads() -> Mapping[ModelName, Load]:

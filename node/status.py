@@ -55,4 +55,6 @@ def _model_status(model: ModelRecord) -> dict[str, Any]:
     }
     if model.reason:
         status["reason"] = model.reason
+    if model.program:
+        status["program"] = model.program
     return status

@@ -55,9 +55,10 @@ def _row(node: Mapping[str, Any], name: str, *, is_self: bool) -> tuple[str, ...
 
 
 def model_text(model: Mapping[str, Any]) -> str:
-    """A model of `/api/swarm` in a line: its name, and what keeps it from answering."""
+    """A model of `/api/swarm` in a line: its name, what runs it, and what keeps it from answering."""
+    name = f"{model['name']} in {model['program']}" if model.get("program") else model["name"]
     reason = f": {model['reason']}" if model.get("reason") else ""
-    return model["name"] if model["state"] == "loaded" else f"{model['name']} ({model['state']}{reason})"
+    return name if model["state"] == "loaded" else f"{name} ({model['state']}{reason})"
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

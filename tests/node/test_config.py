@@ -116,6 +116,27 @@ def test_a_setting_of_the_file_fills_no_argument_of_its_name(home: Path) -> None
         command(["--home", str(home)], standalone_mode=False)
 
 
+def test_servers_are_attached_by_their_urls(
+    configure: Configure, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (configure().backends, configure().backend_slots, configure().backend_key) == ((), None, "")
+    config = configure(
+        "--backend", "http://127.0.0.1:11434/v1", "--backend", "https://box.lan", "--backend-slots", "3"
+    )
+    assert [str(url) for url in config.backends] == ["http://127.0.0.1:11434", "https://box.lan"]
+    assert config.backend_slots == 3
+    (home / "config.toml").write_text('backend = "http://127.0.0.1:1234"\n')
+    assert [str(url) for url in configure().backends] == ["http://127.0.0.1:1234"]
+    monkeypatch.setenv("LOCALAI_NODE_BACKEND", "http://a:1 http://b:2")
+    monkeypatch.setenv("LOCALAI_NODE_BACKEND_KEY", "hunter2")
+    config = configure()
+    assert [str(url) for url in config.backends] == ["http://a:1", "http://b:2"]
+    assert config.backend_key == "hunter2"
+    assert "hunter2" not in repr(config)
+    with pytest.raises(click.BadParameter, match=r"write http://127\.0\.0\.1:11434"):
+        configure("--backend", "127.0.0.1:11434")
+
+
 def test_every_kind_of_setting_can_stand_in_the_environment(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:

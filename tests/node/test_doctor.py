@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from node import doctor
+from node.attached.server_url import ServerUrl
 from node.doctor import Build, Finding
 from node.errors import CommandRefused, NoAnswer, NodeError
 from node.examination import describe_build, examine, why_not_listen
@@ -201,6 +202,21 @@ def test_a_machine_without_a_home_is_looked_at_and_none_is_made(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_server_that_shall_be_attached_is_looked_at(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = ServerUrl.parse(f"http://127.0.0.1:{port}")
+    [finding] = [
+        finding
+        for finding in examine(home, HostPort("127.0.0.1", 0), (), [url])
+        if finding.about == "backend"
+    ]
+    assert finding.level == "warning"
+    assert f"no server answers at {url}" in finding.text
+    assert says(doctor.judge_backend("http://x", "Ollama", 2, ""), "ok", "Ollama at http://x", "2 models")
+    assert says(doctor.judge_backend("http://x", "Ollama", 0, ""), "warning", "no models")
+
+
 def test_the_keys_of_a_home_are_looked_at(home: Home) -> None:
     found(home)
     names = {"node.key", "founder.key", "swarm.msgpack"}

@@ -100,6 +100,16 @@ def test_a_model_that_failed_says_why() -> None:
     ]
 
 
+def test_a_model_of_an_attached_server_says_what_runs_it() -> None:
+    attached = replace(DESKTOP, models=(ModelRecord(TINY, "loaded", program="Ollama"),))
+    assert row(attached)["models"] == [
+        {"name": "tiny", "state": "loaded", "capabilities": [], "program": "Ollama"}
+    ]
+    assert table(attached)[-1].endswith("tiny in Ollama")
+    failed = replace(DESKTOP, models=(ModelRecord(TINY, "failed", reason="gone", program="Ollama"),))
+    assert table(failed)[-1].endswith("tiny in Ollama (failed: gone)")
+
+
 def test_it_is_json() -> None:
     status = swarm_status("home", ME, [DESKTOP, MACBOOK], Leases())
     assert json.loads(json.dumps(status)) == status
