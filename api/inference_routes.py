@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.answer import InferenceResponse, StreamResponse
+from api.blame import blaming
 from api.chat_body import ChatBody
 from api.chat_shape import ChatShape
 from api.completion_body import CompletionBody
@@ -43,7 +44,7 @@ def inference_routes(backend: Backend, metrics: Metrics, version: str) -> APIRou
             partial(backend.infer, first) if len(requests) == 1 else partial(infer_several, backend, requests)
         )
         response = StreamResponse if first.is_streamed else InferenceResponse
-        return response(open_answer, first.model, wording, metrics)
+        return response(partial(blaming, open_answer, body.own_names()), first.model, wording, metrics)
 
     @router.post("/v1/chat/completions", responses=ANSWER_RESPONSES)
     async def chat_completions(body: ChatBody, request: Request) -> Response:

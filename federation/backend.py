@@ -239,7 +239,8 @@ class Answer:
     Zeros where no text is generated."""
     prompt_tokens: int
     events: AsyncIterator[AnswerEvent]
-    """Ends after `Done`. Raises Failed when the worker cannot go on, DeadlineExceeded."""
+    """Ends after `Done`. Raises Failed when the worker cannot go on, BadRequest when nobody could,
+    DeadlineExceeded."""
     attempts: int = 1
     """How many peers were asked until one accepted."""
 

@@ -272,7 +272,7 @@ class StepLoop:
             pieces = choice.take(sampled)
         except PromptRefused as error:
             self.handle(Cancel(request_id))
-            return [Refused(request_id, str(error))]
+            return [Refused(request_id, str(error), param=error.param)]
         if choice.reason is not None or sampled is None:
             self._leave(work, sequence_id)
         else:

@@ -380,9 +380,18 @@ def test_an_engine_that_dies_in_the_middle_fails_the_answer() -> None:
     run(test, behaviour=Behaviour(error_in_events=EngineFailed("it died")))
 
 
+def test_a_grammar_that_no_engine_can_follow_is_the_requests_fault() -> None:
+    async def test(worker: Worker) -> None:
+        with pytest.raises(BadRequest, match="too complex") as caught:
+            await ask(worker, completion())
+        assert caught.value.param == "tools"
+
+    run(test, behaviour=Behaviour(error_in_events=PromptRefused("too complex", param="grammar")))
+
+
 def test_messages_that_are_no_chat_are_named() -> None:
     async def test(worker: Worker) -> None:
-        for messages, param in (([], "messages"), ([{"role": "x", "content": ""}], "messages.0.role")):
+        for messages, param in (([], "messages"), ([{"role": "x", "content": ""}], "messages[0].role")):
             with pytest.raises(BadRequest) as caught:
                 await ask(worker, replace(chat(), messages=messages))
             assert caught.value.param == param
