@@ -221,6 +221,7 @@ class Worker:
         token_ids = dict(zip(facts.special_tokens, facts.special_ids, strict=True))
         traits = ModelTraits(
             settings.chat_template,
+            settings.tool_format,
             token_ids={text: token_ids[text] for text in MARKER_TEXTS if text in token_ids},
         )
         chat = await prepare_chat(request, facts, traits, self._renderer)

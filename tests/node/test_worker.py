@@ -331,6 +331,20 @@ def test_a_reader_that_takes_its_time_does_not_make_the_model_look_slow() -> Non
     run(test, behaviour=Behaviour(done=Done(("stop",), Usage(3, 2), Timings(0.0, 0.5, 100 * TOKEN_TIME))))
 
 
+def test_a_model_calls_tools_as_its_settings_say() -> None:
+    called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [{"role": "assistant", "content": "", "tool_calls": [called]}]
+
+    async def test(worker: Worker) -> None:
+        await ask(worker, replace(chat(), messages=messages))
+
+    behaviour = Behaviour()
+    run(test, definition(settings=ModelSettings(tool_format="hermes")), behaviour=behaviour)
+    [part] = behaviour.asked[0].prompt
+    assert isinstance(part, PromptPart)
+    assert "<tool_call>" in part.text
+
+
 def test_only_so_many_requests_wait_for_a_model() -> None:
     async def test(worker: Worker) -> None:
         refused = 0
