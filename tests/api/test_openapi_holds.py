@@ -11,7 +11,7 @@ from tests.api.openapi_cases import check, new_app, operations
 
 APP = new_app()
 OPERATIONS = {each.label: each for each in operations(APP)}
-EXAMPLES = 12
+EXAMPLES = 20
 """Requests to each endpoint: a second or two, of which most is making them up."""
 
 
