@@ -55,25 +55,29 @@ class InferenceResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         failure: FederationError | None = None
+        end: list[Message] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_hang_up, receive, nursery.cancel_scope)
             try:
-                await self._answer(send)
+                end = await self._answer(send)
             except FederationError as error:
                 failure = error  # Carried out by hand: the nursery would wrap it in a group.
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+        # Only now: to hypercorn the end of an answer is a disconnect as well, and if we were cancelled for it
+        # within this call, the connection would never count as idle, and outlast any timeout.
+        for message in end:
+            await send(message)
 
-    async def _answer(self, send: Send) -> None:
+    async def _answer(self, send: Send) -> list[Message]:
+        """Deliver all but the end, which is returned."""
         asked_at = trio.current_time()
         async with (
             self._open_answer() as answer,
             aclosing(self._events(answer, asked_at)) as events,
         ):
-            end = await self._deliver(answer, events, asked_at, send)
-        for message in end:
-            await send(message)
+            return await self._deliver(answer, events, asked_at, send)
 
     async def _events(self, answer: Answer, asked_at: float) -> AsyncGenerator[AnswerEvent]:
         """The events of `answer`, counted."""

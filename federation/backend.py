@@ -254,7 +254,8 @@ class Answer:
     prompt_tokens: int
     """0 where that is not known before the end."""
     events: AsyncIterator[AnswerEvent]
-    """Ends after `Done`. Raises Failed when the worker cannot go on, DeadlineExceeded."""
+    """Ends after `Done`. Raises Failed when the worker cannot go on, BadRequest when nobody could,
+    DeadlineExceeded."""
     attempts: int = 1
     """How many peers were asked until one accepted."""
 

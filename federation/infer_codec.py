@@ -88,9 +88,14 @@ def encode(message: FrontMessage | WorkerMessage) -> dict[str, Any]:
                 "param": param,
                 "load": _load_map(load),
             }
-        case Failure(text, load):
-            said = text[:_MESSAGE_LENGTH_MAX]
-            return {"kind": _Kind.FAILED.value, "message": said, "load": _load_map(load)}
+        case Failure(text, load, is_bad_request, param):
+            return {
+                "kind": _Kind.FAILED.value,
+                "message": text[:_MESSAGE_LENGTH_MAX],
+                "load": _load_map(load),
+                "is_bad_request": is_bad_request,
+                "param": param,
+            }
 
 
 def decode_from_front_untrusted(values: Mapping[str, Any]) -> FrontMessage:
@@ -155,13 +160,22 @@ def _refusal(fields: Fields) -> Refusal:
     return Refusal(
         reason=fields.word("reason", _REFUSAL_REASONS),
         message=fields.text("message", _MESSAGE_LENGTH_MAX),
-        param=fields.text("param", NAME_LENGTH_MAX) if "param" in fields else None,
+        param=_param(fields),
         load=_load(fields),
     )
 
 
 def _failure(fields: Fields) -> Failure:
-    return Failure(fields.text("message", _MESSAGE_LENGTH_MAX), _load(fields))
+    return Failure(
+        message=fields.text("message", _MESSAGE_LENGTH_MAX),
+        load=_load(fields),
+        is_bad_request="is_bad_request" in fields and fields.flag("is_bad_request"),
+        param=_param(fields),
+    )
+
+
+def _param(fields: Fields) -> str | None:
+    return fields.text("param", NAME_LENGTH_MAX) if "param" in fields else None
 
 
 def _load_map(load: Load | None) -> dict[str, Any] | None:

@@ -91,6 +91,25 @@ def _require_sane(sampling: Sampling) -> None:
             )
 
 
+def field_to_blame(request: InferenceRequest, engine_param: str, *, is_too_long: bool = False) -> str | None:
+    """What of `request` an engine means by `engine_param`, if it is anything.
+
+    An engine sees less than there was: one prompt, one grammar.
+    """
+    match engine_param:
+        case "grammar" if request.constraint is not None:
+            return "grammar" if request.constraint.kind == "gbnf" else "response_format"
+        case "grammar":
+            return "tools"
+        case "input" if request.kind == "rerank":
+            return "documents"
+        case "" if not is_too_long:
+            return None
+        case "" | "prompt":
+            return "messages" if request.kind == "chat" else "prompt"
+    return engine_param
+
+
 def completion_prompt(request: InferenceRequest) -> tuple[PromptPart, ...] | tuple[int, ...]:
     """The prompt of a completion. Special tokens count in its text: there is no template to write them.
 

@@ -49,6 +49,7 @@ from node.engine_request import (
     completion_prompt,
     embed_request,
     engine_request,
+    field_to_blame,
     lookup_request,
     require_servable,
 )
@@ -169,7 +170,7 @@ class Worker:
         require_servable(request)
         deadline = trio.current_time() + request.timeout
         with (
-            _refusals(model),
+            _refusals(model, request),
             self._at_work(model),
             trio.CancelScope(deadline=deadline) as patience,
         ):
@@ -186,6 +187,7 @@ class Worker:
                     prompt_sha256=generation.prompt_sha256,
                     prompt_tokens=generation.prompt_tokens,
                     events=_Events(
+                        request,
                         generation.events,
                         deadline,
                         model.speeds,
@@ -221,6 +223,7 @@ class Worker:
         token_ids = dict(zip(facts.special_tokens, facts.special_ids, strict=True))
         traits = ModelTraits(
             settings.chat_template,
+            settings.tool_format,
             token_ids={text: token_ids[text] for text in MARKER_TEXTS if text in token_ids},
         )
         chat = await prepare_chat(request, facts, traits, self._renderer)
@@ -291,8 +294,14 @@ class _Events:
     """What an engine generates, as long as somebody wants it. Its end tells how fast that was."""
 
     def __init__(
-        self, events: AsyncIterator[AnswerEvent], deadline: float, speeds: Speeds, reader: AnswerReader
+        self,
+        request: InferenceRequest,
+        events: AsyncIterator[AnswerEvent],
+        deadline: float,
+        speeds: Speeds,
+        reader: AnswerReader,
     ) -> None:
+        self._request = request
         self._events = events
         self._deadline = deadline
         self._speeds = speeds
@@ -318,7 +327,10 @@ class _Events:
                 event = await anext(self._events)
         except trio.TooSlowError as error:
             raise DeadlineExceeded("the request's time is over") from error
-        except (EngineFailed, PromptRefused) as error:
+        except PromptRefused as error:
+            # Found out on the way, and so it would be anywhere: a grammar that grows too complex.
+            raise BadRequest(str(error), param=field_to_blame(self._request, error.param)) from error
+        except EngineFailed as error:
             raise Failed(str(error)) from error
         if self._has_begun:
             self._waited += trio.current_time() - asked_at
@@ -339,8 +351,8 @@ def _require_capable(request: InferenceRequest, engine: Engine) -> None:
 
 
 @contextmanager
-def _refusals(model: ServedModel) -> Iterator[None]:
-    """What keeps `model` from accepting a request, as the federation calls it."""
+def _refusals(model: ServedModel, request: InferenceRequest) -> Iterator[None]:
+    """What keeps `model` from accepting `request`, as the federation calls it."""
     try:
         yield
     except BadChat as error:
@@ -348,11 +360,12 @@ def _refusals(model: ServedModel) -> Iterator[None]:
     except TemplateFailed as error:
         raise BadRequest(f"the model's chat template failed: {error}", param="messages") from error
     except PromptTooLong as error:
-        raise ContextTooLong(str(error)) from error
+        param = field_to_blame(request, error.param, is_too_long=True)
+        raise ContextTooLong(str(error), param=param) from error
     except OtherPrompt as error:
         raise Refused("resume_mismatch", str(error)) from error
     except PromptRefused as error:
-        raise BadRequest(str(error), param=error.param or None) from error
+        raise BadRequest(str(error), param=field_to_blame(request, error.param)) from error
     except EngineBusy as error:
         raise Refused("busy", str(error), load=model.load()) from error
     except (EngineFailed, EngineUnavailable, RendererUnavailable) as error:

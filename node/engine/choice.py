@@ -72,7 +72,7 @@ class Choice:
     def _take_in(self, token: int) -> str:
         self.length += 1
         if not self.sampler.accept(token):
-            raise PromptRefused("the answer does not follow its grammar")
+            raise PromptRefused("the grammar is too complex, or was not followed", param="grammar")
         text = self.unsaid + self.text.feed(self.piece(token))
         self.unsaid = ""
         if self.text.stopped or self.sampler.is_over:

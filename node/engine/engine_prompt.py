@@ -163,10 +163,11 @@ def _around_gap(model: Tokenizer, prefix: Sequence[int], suffix: str) -> list[in
 
 def _require_room(prompt_length: int, max_tokens: int | None, context_size: int) -> None:
     room = context_size - prompt_length
+    if room < 1:
+        raise PromptTooLong(f"{prompt_length} tokens of prompt do not fit the context of {context_size}")
     if max_tokens is not None and max_tokens > room:
         raise PromptTooLong(
             f"{prompt_length} tokens of prompt and {max_tokens} of answer "
-            f"do not fit the context of {context_size}"
+            f"do not fit the context of {context_size}",
+            param="max_tokens",
         )
-    if room < 1:
-        raise PromptTooLong(f"{prompt_length} tokens of prompt do not fit the context of {context_size}")

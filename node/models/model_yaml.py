@@ -4,6 +4,7 @@
     parameters: {model: file.gguf, temperature: 0.2, top_p: 0.9, max_tokens: 512}
     context_size: 4096
     stopwords: ["</s>"]
+    function: {tool_format: hermes}
     template: {chat: "{% for message in messages %}..."}
 
 A key this program does not know is warned about and skipped; a value of the wrong
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from federation.backend import Sampling
 from ledger.records import ModelName
+from node.chat.formats.choice import FORMATS
 from node.models.errors import BadModelName, BadModelYaml
 from node.models.model_name import parse_model_name
 from node.models.yaml_reader import (
@@ -63,6 +65,8 @@ class ModelSettings:
     """`mmlock` in the YAML."""
     chat_template: str | None = None
     """Jinja; None: the model's own."""
+    tool_format: str | None = None
+    """`function.tool_format`, one of `FORMATS`; None: as the chat template tells."""
     warnings: tuple[str, ...] = ()
     """One line each, for a person."""
 
@@ -92,6 +96,7 @@ def parse_model_yaml(content: bytes | str, *, source: str) -> ModelSettings:
     top = YamlReader.parse(content, source=source)
     parameters = top.section("parameters")
     template = top.section("template")
+    function = top.section("function")
     top.take("backend", _llama_backend)
     # "Use the template in the model's file" is what we do anyway unless `chat` is given.
     template.take("use_tokenizer_template", boolean)
@@ -114,6 +119,7 @@ def parse_model_yaml(content: bytes | str, *, source: str) -> ModelSettings:
         mmap=top.take("mmap", boolean),
         mlock=top.take("mmlock", boolean),
         chat_template=_jinja_only(template),
+        tool_format=function.take("tool_format", _tool_format),
     )
     return replace(settings, warnings=top.warnings())
 
@@ -135,6 +141,12 @@ def _llama_backend(value: object) -> None:
     # LocalAI's names for builds of llama.cpp end alike: `cuda12-llama-cpp`, `vulkan-llama-cpp`.
     if not text(value).endswith("llama-cpp") and value not in {"", "llama", "llama.cpp"}:
         raise WrongValue(f"is {value!r}; this program has llama-cpp only")
+
+
+def _tool_format(value: object) -> str | None:
+    if text(value) and value not in FORMATS:
+        raise WrongValue(f"is {value!r}; there is {', '.join(FORMATS)}")
+    return text(value) or None
 
 
 def _gpu_layers(value: object) -> int:

@@ -122,6 +122,7 @@ FROM_WORKER: list[WorkerMessage] = [
     Refusal("busy", "no slot"),
     Failure("the engine died", LOAD),
     Failure("the engine died"),
+    Failure("too complex", LOAD, is_bad_request=True, param="grammar"),
 ]
 
 

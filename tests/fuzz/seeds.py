@@ -237,6 +237,7 @@ FROM_WORKER: list[WorkerMessage] = [
     Refusal("busy", "no slot"),
     Failure("the engine died", Load(4, 2)),
     Failure("the engine died"),
+    Failure("too complex", is_bad_request=True, param="grammar"),
 ]
 
 _FACTS = wire.ModelFacts(4096, 49152, None, "<s>", "</s>", ("<s>", "</s>"), (1, 2))

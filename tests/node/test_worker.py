@@ -331,6 +331,20 @@ def test_a_reader_that_takes_its_time_does_not_make_the_model_look_slow() -> Non
     run(test, behaviour=Behaviour(done=Done(("stop",), Usage(3, 2), Timings(0.0, 0.5, 100 * TOKEN_TIME))))
 
 
+def test_a_model_calls_tools_as_its_settings_say() -> None:
+    called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [{"role": "assistant", "content": "", "tool_calls": [called]}]
+
+    async def test(worker: Worker) -> None:
+        await ask(worker, replace(chat(), messages=messages))
+
+    behaviour = Behaviour()
+    run(test, definition(settings=ModelSettings(tool_format="hermes")), behaviour=behaviour)
+    [part] = behaviour.asked[0].prompt
+    assert isinstance(part, PromptPart)
+    assert "<tool_call>" in part.text
+
+
 def test_only_so_many_requests_wait_for_a_model() -> None:
     async def test(worker: Worker) -> None:
         refused = 0
@@ -380,9 +394,18 @@ def test_an_engine_that_dies_in_the_middle_fails_the_answer() -> None:
     run(test, behaviour=Behaviour(error_in_events=EngineFailed("it died")))
 
 
+def test_a_grammar_that_no_engine_can_follow_is_the_requests_fault() -> None:
+    async def test(worker: Worker) -> None:
+        with pytest.raises(BadRequest, match="too complex") as caught:
+            await ask(worker, completion())
+        assert caught.value.param == "tools"
+
+    run(test, behaviour=Behaviour(error_in_events=PromptRefused("too complex", param="grammar")))
+
+
 def test_messages_that_are_no_chat_are_named() -> None:
     async def test(worker: Worker) -> None:
-        for messages, param in (([], "messages"), ([{"role": "x", "content": ""}], "messages.0.role")):
+        for messages, param in (([], "messages"), ([{"role": "x", "content": ""}], "messages[0].role")):
             with pytest.raises(BadRequest) as caught:
                 await ask(worker, replace(chat(), messages=messages))
             assert caught.value.param == param

@@ -16,7 +16,16 @@ import pytest
 import trio
 import trio.testing
 
-from federation.backend import Chunk, Done, InferenceRequest, Progress, RequestId, RequestKind, Resume
+from federation.backend import (
+    Chunk,
+    Delivered,
+    Done,
+    InferenceRequest,
+    Progress,
+    RequestId,
+    RequestKind,
+    Resume,
+)
 from federation.errors import BadRequest, DeadlineExceeded, Failed, FederationError, Refused
 from federation.infer_codec import decode_from_worker_untrusted, encode
 from ledger.records import ModelName
@@ -392,7 +401,7 @@ def test_what_it_finds_wrong_and_what_it_cannot_do_are_bad_requests() -> None:
         error = await error_of(each.server, chat())
         assert isinstance(error, BadRequest)
         assert error.param == "tools"
-        error = await error_of(each.server, chat(resume=Resume(bytes(32), ((1,),))))
+        error = await error_of(each.server, chat(resume=Resume(bytes(32), (Delivered((1,)),))))
         assert isinstance(error, Refused)
         assert error.reason == "resume_mismatch"
         assert isinstance(await error_of(each.server, ask("completion", prompt="x", suffix="y")), BadRequest)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from federation.backend import Constraint, InferenceRequest, Resume, Sampling
+from federation.backend import Constraint, Delivered, InferenceRequest, Resume, Sampling
 from federation.errors import BadRequest, Refused
 from node.attached.dialect import (
     LLAMA_CPP_PYTHON,
@@ -180,7 +180,7 @@ def test_a_completion_brings_suffix_probabilities_and_token_ids() -> None:
 
 def test_an_answer_is_not_gone_on_with() -> None:
     with pytest.raises(Refused, match="token ids") as caught:
-        require_no_resume(asking(resume=Resume(bytes(32), ((1, 2),))))
+        require_no_resume(asking(resume=Resume(bytes(32), (Delivered((1, 2)),))))
     assert caught.value.reason == "resume_mismatch"
 
 

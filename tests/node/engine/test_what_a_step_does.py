@@ -125,7 +125,7 @@ def test_a_full_context_ends_an_answer_by_length(echo_model: Echo) -> None:
 def test_what_cannot_fit_is_refused_with_both_numbers(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("", context_size=8)))
     assert loop.handle(Generate(1, GenerateRequest(text("hello"), max_tokens=4))) == [
-        Refused(1, "5 tokens of prompt and 4 of answer do not fit the context of 8", "too_long")
+        Refused(1, "5 tokens of prompt and 4 of answer do not fit the context of 8", "too_long", "max_tokens")
     ]
     assert loop.handle(Generate(2, GenerateRequest(text("12345678")))) == [
         Refused(2, "8 tokens of prompt do not fit the context of 8", "too_long")

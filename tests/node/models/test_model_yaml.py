@@ -59,6 +59,13 @@ def test_an_empty_file_says_nothing() -> None:
     assert parse("") == ModelSettings()
 
 
+def test_how_a_model_calls_tools_can_be_said() -> None:
+    assert parse("function: {tool_format: hermes}").tool_format == "hermes"
+    assert parse("function: {tool_format: '', grammar: {parallel_calls: true}}") == ModelSettings(
+        warnings=("m.yaml: function.grammar is not known here and has no effect",)
+    )
+
+
 def test_unknown_keys_are_named_once_each() -> None:
     settings = parse("name: m\nflash_attention: true\nparameters: {language: en}\ntemplate: {completion: x}")
     assert settings.warnings == (
@@ -90,6 +97,11 @@ def test_unknown_keys_are_named_once_each() -> None:
         ('parameters: {model: "\\ud800"}', "m.yaml: parameters.model must be text"),
         ('stopwords: ["\\ud800"]', "m.yaml: stopwords must be a list of texts"),
         ("backend: whisper", "m.yaml: backend is 'whisper'"),
+        (
+            "function: {tool_format: qwen}",
+            "m.yaml: function.tool_format is 'qwen'; there is hermes, llama, mistral, mistral-args, gemma",
+        ),
+        ("function: {tool_format: [hermes]}", "m.yaml: function.tool_format must be text"),
         ("- a list", "m.yaml: the document must be a map"),
         ("a: [", "m.yaml is not YAML"),
         ("[" * 5000, "m.yaml is not YAML"),
