@@ -17,7 +17,7 @@ _BECAUSE: Mapping[type[PromptRefused], RefusedBecause] = {kind: because for beca
 
 def refusal(request_id: int, error: PromptRefused) -> Refused:
     """What the child says of a request that ended with `error`."""
-    return Refused(request_id, str(error), _BECAUSE[type(error)], error.param)
+    return Refused(request_id, str(error), _BECAUSE.get(type(error), "unservable"), error.param)
 
 
 def refused_with(refused: Refused) -> PromptRefused:
