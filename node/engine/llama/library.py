@@ -28,14 +28,18 @@ _VALUE_SIZE_MAX = 256
 """Bytes of a metadata value that is looked at: a number, or a short name."""
 
 
+_CALLED_BACK: list[object] = []
+"""What the library calls by its address until the process ends. One that is collected is a crash later."""
+
+
 class ErrorLog:
     """The first error line of llama.cpp, which is the cause: later ones are its consequences."""
 
     def __init__(self) -> None:
         self._line = ""
-        # Kept for ever: the library calls it until the process ends.
-        self._callback = llama_cpp.llama_log_callback(self._on_line)
-        llama_cpp.llama_log_set(self._callback, None)
+        callback = llama_cpp.llama_log_callback(self._on_line)
+        _CALLED_BACK.append(callback)
+        llama_cpp.llama_log_set(callback, None)
 
     def _on_line(self, level: int, text: bytes, _user_data: object) -> None:
         if level == _ERROR_LEVEL and not self._line:
