@@ -13,7 +13,7 @@ says it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PureWindowsPath
 
@@ -197,10 +197,9 @@ def ollama_models(
     ]
 
 
-def ids_of(models: Iterable[AttachedModel | str], except_for: Collection[str]) -> list[str]:
-    """What the server calls those that are to be asked about, at most as many as are served."""
-    ids = [model.id for model in models if not isinstance(model, str) and model.id not in except_for]
-    return ids[:MODELS_MAX]
+def ids_of(models: Iterable[AttachedModel | str]) -> list[str]:
+    """What the server calls them, at most as many as are served."""
+    return [model.id for model in models if not isinstance(model, str)][:MODELS_MAX]
 
 
 def _named(id_: str, model: AttachedModel) -> AttachedModel | str:

@@ -90,9 +90,9 @@ class AttachedServer:
         self._exchanges: set[trio.CancelScope] = set()
         self._request_ended = trio.lowlevel.ParkingLot()
         self._speeds: defaultdict[ModelName, Speeds] = defaultdict(Speeds)
-        """As answers showed; of models that vanish too, of which there are few."""
+        """As answers showed; of the models it has now."""
         self._told: set[str] = set()
-        """Warnings that were said: each once."""
+        """Warnings that hold now: each is said once."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Then every connection is closed."""
@@ -235,6 +235,8 @@ class AttachedServer:
             yield
         finally:
             self._running[model.name] -= 1
+            if not self._running[model.name]:
+                del self._running[model.name]
             self._request_ended.unpark_all()
 
     @property
@@ -297,8 +299,12 @@ class AttachedServer:
         self._trouble = ""
         self._survey = survey
         self._models = {model.name: model for model in survey.models}
+        for name in self._speeds.keys() - self._models.keys():
+            del self._speeds[name]
         for warning in survey.left_out:
-            self._warn(f"{self.url}: {warning}")
+            if warning not in self._told:
+                logger.warning("%s: %s", self.url, warning)
+        self._told = set(survey.left_out)
 
     def _note_trouble(self, trouble: str, state: ModelState) -> None:
         self._failures += 1
@@ -319,8 +325,3 @@ class AttachedServer:
         # What it owes us it will not give either.
         for scope in self._exchanges:
             scope.cancel()
-
-    def _warn(self, warning: str) -> None:
-        if warning not in self._told:
-            self._told.add(warning)
-            logger.warning("%s", warning)

@@ -9,6 +9,8 @@ then what that program says besides (`model_list.py`)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 from ledger.records import Capability
@@ -121,14 +123,20 @@ class Surveyor:
             case LM_STUDIO.name:
                 return survey_of(dialect, lm_studio_models(await self._ask("/api/v0/models")))
             case OLLAMA.name:
-                for id_ in ids_of(models, except_for=self._capabilities):
-                    shown = await self._ask_maybe("/api/show", {"model": id_})
-                    if shown is not None:
-                        self._capabilities[id_] = ollama_capabilities(shown)
+                await self._learn_capabilities(ids_of(models))
                 loaded = ollama_loaded(await self._ask("/api/ps"))
                 return survey_of(dialect, ollama_models(models, loaded, self._capabilities))
             case _:
                 return survey_of(dialect, models)
+
+    async def _learn_capabilities(self, ids: Sequence[str]) -> None:
+        """Ask Ollama about those of `ids` that it was not asked about yet, and forget all others."""
+        self._capabilities = {id_: self._capabilities[id_] for id_ in ids if id_ in self._capabilities}
+        for id_ in ids:
+            if id_ not in self._capabilities:
+                shown = await self._ask_maybe("/api/show", {"model": id_})
+                if shown is not None:
+                    self._capabilities[id_] = ollama_capabilities(shown)
 
     async def _ask(self, path: str) -> JsonFields:
         reply = await self._client.ask(path)

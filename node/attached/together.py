@@ -51,7 +51,7 @@ class Together:
         self.on_change: Callable[[], None] = _ignore_change
         self._members = members
         self._clashes: set[ModelName] = set()
-        """Names of several models, each told of once."""
+        """Names that several models have now, each told of once."""
         for member in members:
             member.on_change = self._note_change
 
@@ -71,10 +71,13 @@ class Together:
     def model_records(self) -> list[ModelRecord]:
         """The same for the ledger."""
         found: dict[ModelName, ModelRecord] = {}
+        clashes: set[ModelName] = set()
         for member in self._members:
             for record in member.model_records():
                 if found.setdefault(record.name, record) is not record:
+                    clashes.add(record.name)
                     self._warn(found[record.name], record)
+        self._clashes = clashes
         return [found[name] for name in sorted(found)]
 
     def load(self) -> Mapping[ModelName, Load]:
@@ -102,7 +105,6 @@ class Together:
 
     def _warn(self, kept: ModelRecord, other: ModelRecord) -> None:
         if other.name not in self._clashes:
-            self._clashes.add(other.name)
             logger.warning(
                 "model %s is served by %s; the one of that name in %s is not",
                 other.name,

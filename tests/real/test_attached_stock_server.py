@@ -29,10 +29,19 @@ class StockServer:
 
 
 @pytest.fixture
+def client(living_swarm: LivingSwarm) -> Iterator[openai.OpenAI]:
+    url = f"{living_swarm.front.api}/v1"
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
 def stock_server() -> Iterator[StockServer]:
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(find_demo_model())]
     flags = ["--model_alias", MODEL, "--host", "127.0.0.1", "--port", "0", "--n_ctx", "512"]
-    with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         said = []
         for line in process.stderr:
@@ -50,7 +59,7 @@ def stock_server() -> Iterator[StockServer]:
 
 
 def test_a_stock_server_is_asked_through_the_swarm_and_missed_when_it_is_gone(
-    living_swarm: LivingSwarm, stock_server: StockServer
+    living_swarm: LivingSwarm, stock_server: StockServer, client: openai.OpenAI
 ) -> None:
     flags = ("--no-worker", "--backend", stock_server.url)
     attic = living_swarm.nodes.run("join", NAME, *flags, token=living_swarm.token)
@@ -59,7 +68,6 @@ def test_a_stock_server_is_asked_through_the_swarm_and_missed_when_it_is_gone(
     [model] = front.rows()[NAME]["models"]
     assert (model["name"], model["program"]) == (MODEL, "llama_cpp.server")
 
-    client = openai.OpenAI(base_url=f"{front.api}/v1", api_key="none", max_retries=0)
     answer = client.chat.completions.with_raw_response.create(
         model=MODEL,
         messages=[{"role": "user", "content": "Name the capital of France."}],
@@ -88,6 +96,7 @@ def test_a_stock_server_is_asked_through_the_swarm_and_missed_when_it_is_gone(
     assert client.completions.create(model=MODEL, prompt="1, 2", max_tokens=2).choices[0].text
 
     stock_server.process.kill()
+    stock_server.process.wait()
     with pytest.raises(openai.InternalServerError, match="no server answers at"):
         client.completions.create(model=MODEL, prompt="x")
     front.wait_until(has_failed)
