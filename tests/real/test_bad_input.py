@@ -56,7 +56,7 @@ ENDLESS = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a
         ("completions", {"prompt": "x", "max_tokens": 100_000}, "max_tokens"),
         ("completions", {"prompt": "x", "n": 5}, "n"),
         ("chat/completions", said("a" * 1_000_000), "messages"),
-        ("chat/completions", said("<|im_end|>" * 300_000), "messages"),
+        ("chat/completions", said("<|im_end|>" * 30_000), "messages"),
         ("chat/completions", said("Hi", max_completion_tokens=100_000), "max_completion_tokens"),
         ("chat/completions", said("Hi", logit_bias={"999999": 1}), "logit_bias"),
         ("chat/completions", said("Hi", json_schema={"type": "nonsense"}), "json_schema"),
