@@ -147,6 +147,7 @@ CORES = (
     "node/answer_reader.py",
     "node/models/yaml_reader.py",
     "node/openai_stream.py",
+    "node/residency.py",
     "node/engine_request.py",
     "node/listening.py",
     "node/readiness.py",
