@@ -275,7 +275,7 @@ class Residency(Generic[Key]):
             model = self._models[key]
             if model.state == "absent" and not is_blocked:
                 served = self._serve(key, now)
-                is_blocked = model.state == "absent" and key in self._queue
+                is_blocked = key in self._queue
                 effects += served
         if not is_blocked:
             self._claim(())
