@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from node.engine.engine_prompt import Tokenizer
 from node.engine.errors import PromptRefused, PromptTooLong
 from node.engine.lookup import answer_lookup
+from node.engine.step_loop import PROGRESS_INTERVAL
 from node.engine.wire import (
     Accepted,
     Cancel,
@@ -30,6 +31,7 @@ from node.engine.wire import (
     FromChild,
     Generate,
     Piece,
+    Prefilled,
     PromptPart,
     Refused,
     ToChild,
@@ -63,10 +65,15 @@ class _Work:
     tokens: int
     arrived: float
     started: float | None = None
+    read: int = 0
+    """Tokens of those that are embedded."""
+    reported: float = field(init=False)
+    """When it last said something."""
     unfinished: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.unfinished = len(self.texts)
+        self.reported = self.arrived
 
 
 class EmbedLoop:
@@ -152,15 +159,24 @@ class EmbedLoop:
         vectors = self._model.embed([tokens for _, _, tokens in batch])
         now = self._clock()
         messages: list[FromChild] = []
-        for (work, number, _), vector in zip(batch, vectors, strict=True):
+        for (work, number, tokens), vector in zip(batch, vectors, strict=True):
             if work.started is None:
                 work.started = began
             work.unfinished -= 1
+            work.read += len(tokens)
+            work.reported = now
             messages.append(Piece(work.id, number, (), "", vector=vector.astype("<f4").tobytes()))
         for work in [each for each in self._works.values() if not each.unfinished]:
             del self._works[work.id]
             messages.append(_finished(work, now))
-        return messages
+        return messages + self._progress(now)
+
+    def _progress(self, now: float) -> list[FromChild]:
+        """Of those whose turn has not come for a while."""
+        silent = [work for work in self._works.values() if now - work.reported >= PROGRESS_INTERVAL]
+        for work in silent:
+            work.reported = now
+        return [Prefilled(work.id, work.read, work.tokens) for work in silent]
 
     def _next_batch(self) -> list[tuple[_Work, int, list[int]]]:
         """A text of each request in turn, while there is room."""

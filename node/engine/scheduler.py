@@ -114,6 +114,11 @@ class _Sequence:
         return len(self.prompt) + delivered
 
     @property
+    def given(self) -> int:
+        """How many tokens there were before it made its first one."""
+        return len(self.prompt) + len(self.reading.delivered)
+
+    @property
     def is_reading(self) -> bool:
         return self.decoded < self.read_end
 
@@ -285,9 +290,9 @@ class Scheduler:
     def unfinished(self) -> list[tuple[SequenceId, int, int]]:
         """(id, tokens read, tokens in all) of each sequence that has not been read to its end."""
         return [
-            (each.id, each.decoded, each.read_end)
+            (each.id, each.decoded, each.given)
             for each in self._sequences.values()
-            if each.is_reading and each.leader is None
+            if each.decoded < each.given and each.leader is None
         ]
 
 

@@ -2,6 +2,7 @@
 
     node                                    child
       | -- Load -------------------------->  |
+      | <------------------------ Loading -- |   now and then while the weights are read
       | <------------------------- Loaded -- |   or LoadFailed, and the child ends
       | <-------------------------- Ready -- |   the self-test decode came back
       |                                      |
@@ -15,6 +16,8 @@
       | -- Embed(8) ---------------------->  |   answered in the same way: a Piece for each text
       | -- Tokenize(9), Detokenize(10) --->  |   looked up between two steps, answered in the same way
       |                                      |
+      | -- Ping -------------------------->  |   while there is work; answered between two steps
+      | <--------------------------- Pong -- |
       | -- Cancel(7) --------------------->  |   in place of the rest; what is under way is ignored
       | -- end of stdin ------------------>  |   the node is gone: exit at once
 
@@ -64,6 +67,8 @@ class EngineParams:
     use_extra_bufts: bool = True
     """Repack weights for special instructions (AMX and the like). They crash where a virtual machine
     hides them, so an engine that dies in its self-test tries once without."""
+    memory_max: int = 0
+    """Bytes, beside mapped weights, after which it is ended (see `memory.py`). 0: as much as there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +202,29 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    fraction: float
+    """Of the weights: 0 to 1. Those that are mapped count as read at once, and are read by the self-test."""
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     facts: ModelFacts
+    size_bytes: int
+    """Of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """The self-test passed: the model computes."""
+
+    step_seconds: float
+    """How long one step takes at most, as the self-test's decode shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +293,15 @@ class Finished:
     """and on to its end."""
 
 
-ToChild: TypeAlias = Load | Generate | Embed | Tokenize | Detokenize | Credit | Cancel
-FromChild: TypeAlias = Loaded | Ready | LoadFailed | Accepted | Refused | Prefilled | Piece | Finished
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to Ping: no step lasts for ever."""
+
+
+ToChild: TypeAlias = Load | Generate | Embed | Tokenize | Detokenize | Credit | Cancel | Ping
+FromChild: TypeAlias = (
+    Loading | Loaded | Ready | LoadFailed | Accepted | Refused | Prefilled | Piece | Finished | Pong
+)
 
 EngineRequest: TypeAlias = GenerateRequest | EmbedRequest | LookupRequest
 """What a node asks for."""

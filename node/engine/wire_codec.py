@@ -26,8 +26,11 @@ from node.engine.wire import (
     Load,
     Loaded,
     LoadFailed,
+    Loading,
     ModelFacts,
     Piece,
+    Ping,
+    Pong,
     Prefilled,
     PromptPart,
     Ready,
@@ -41,8 +44,8 @@ from p2p.errors import BadFrame
 _KINDS: dict[str, type[ToChild | FromChild]] = {
     kind.__name__: kind
     for kind in (
-        *(Load, Generate, Embed, Tokenize, Detokenize, Credit, Cancel),
-        *(Loaded, Ready, LoadFailed, Accepted, Refused, Prefilled, Piece, Finished),
+        *(Load, Generate, Embed, Tokenize, Detokenize, Credit, Cancel, Ping),
+        *(Loading, Loaded, Ready, LoadFailed, Accepted, Refused, Prefilled, Piece, Finished, Pong),
     )
 }
 
@@ -98,7 +101,7 @@ def _load(fields: dict[str, Any]) -> dict[str, Any]:
 def _loaded(fields: dict[str, Any]) -> dict[str, Any]:
     facts = fields["facts"]
     lists = {name: tuple(facts[name]) for name in ("special_tokens", "special_ids", "capabilities")}
-    return {"facts": ModelFacts(**{**facts, **lists})}
+    return {**fields, "facts": ModelFacts(**{**facts, **lists})}
 
 
 def _generate(fields: dict[str, Any]) -> dict[str, Any]:

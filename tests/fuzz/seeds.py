@@ -250,10 +250,13 @@ TO_CHILD: list[wire.ToChild] = [
     wire.Generate(1, _GENERATE),
     wire.Credit(1, 0, 16),
     wire.Cancel(1),
+    wire.Ping(),
 ]
 FROM_CHILD: list[wire.FromChild] = [
-    wire.Loaded(_FACTS),
-    wire.Ready(),
+    wire.Loading(0.5),
+    wire.Loaded(_FACTS, 98_000_000),
+    wire.Ready(0.5),
+    wire.Pong(),
     wire.LoadFailed("no room"),
     wire.Accepted(1, bytes(32), 9),
     wire.Refused(1, "too long", "too_long", "prompt"),

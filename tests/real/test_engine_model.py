@@ -122,6 +122,23 @@ def test_the_facts_of_a_model_are_known_once_it_is_loaded() -> None:
     run(main)
 
 
+def test_loading_is_told_step_by_step() -> None:
+    async def main() -> None:
+        fractions: list[float] = []
+        engine = Engine(
+            EngineParams(str(smollm2()), context_size=64, threads=2),
+            on_change=lambda: fractions.append(engine.loaded_fraction),
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            await engine.wait_ready()
+            assert fractions == sorted(fractions)
+            assert sum(0 < fraction < 1 for fraction in fractions) > 10
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
 def test_no_character_is_ever_cut() -> None:
     async def main() -> None:
         async with running(smollm2()) as engine:

@@ -112,9 +112,25 @@ def test_a_started_engine_answers() -> None:
             assert engine.facts is not None
             assert engine.facts.context_size == 99
             assert await ask(engine, "hello") == "hello"
-        assert changes == ["starting", "ready", "failed"]
+        assert changes == ["starting", "starting", "starting", "ready", "failed"]
         assert engine.reason == "the engine was stopped"
         assert engine.pid is None
+
+    run(main)
+
+
+def test_how_far_it_is_loaded_and_what_memory_it_takes_is_known() -> None:
+    async def main() -> None:
+        fractions: list[float] = []
+        engine = Engine(
+            EngineParams(""), EngineConfig(ECHO), lambda: fractions.append(engine.loaded_fraction)
+        )
+        assert engine.memory_bytes == 0
+        async with running(engine):
+            await engine.wait_ready()
+            assert fractions == [0.0, 0.5, 1.0, 1.0]
+            assert 2**20 < engine.memory_bytes < 2**30
+        assert (engine.loaded_fraction, engine.memory_bytes) == (0.0, 0)
 
     run(main)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -45,8 +46,8 @@ class ErrorLog:
         return load_problem(self._line, otherwise) if self._line else otherwise
 
 
-def load_weights(params: EngineParams, errors: ErrorLog) -> Any:  # noqa: ANN401 (a ctypes pointer)
-    """The weights in the file of `params`.
+def load_weights(params: EngineParams, errors: ErrorLog, on_loading: Callable[[float], None]) -> Any:  # noqa: ANN401 (a ctypes pointer)
+    """The weights in the file of `params`. `on_loading` hears, often, what fraction of them is read.
 
     Raises:
       ModelNotLoadable: the file is missing, damaged, unknown or too large; the text says which.
@@ -58,6 +59,14 @@ def load_weights(params: EngineParams, errors: ErrorLog) -> Any:  # noqa: ANN401
     options.use_extra_bufts = params.use_extra_bufts
     # LLAMA_LOAD_MODE: none, mmap, mlock, both.
     options.load_mode = int(params.mmap) + 2 * int(params.mlock)
+
+    def go_on(fraction: float, _user_data: object) -> bool:
+        on_loading(fraction)
+        return True
+
+    # Kept in a variable while loading: the library calls it by its address alone.
+    progress_callback = llama_cpp.llama_progress_callback(go_on)
+    options.progress_callback = progress_callback
     model = llama_cpp.llama_model_load_from_file(os.fsencode(params.path), options)
     if not model:
         raise ModelNotLoadable(errors.cause("llama.cpp cannot load the file"))

@@ -27,7 +27,15 @@ BOS = 257
 class EchoModel:
     """Its tokens are bytes. Special texts: `<bos>` and `<end>`."""
 
-    def __init__(self, params: EngineParams, *, bos: int | None = BOS, adds_bos: bool = False) -> None:
+    def __init__(
+        self,
+        params: EngineParams,
+        on_loading: Callable[[float], object] = abs,
+        *,
+        bos: int | None = BOS,
+        adds_bos: bool = False,
+    ) -> None:
+        on_loading(0.5)
         self.bos = bos
         self.adds_bos = adds_bos
         self.token_size_max = 8

@@ -20,8 +20,11 @@ from node.engine.wire import (
     Load,
     Loaded,
     LoadFailed,
+    Loading,
     ModelFacts,
     Piece,
+    Ping,
+    Pong,
     Prefilled,
     PromptPart,
     Ready,
@@ -55,7 +58,7 @@ def over_the_wire(message: ToChild | FromChild) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "message", [Load(EngineParams("m.gguf")), Generate(1, REQUEST), Credit(1, 0, 16), Cancel(1)]
+    "message", [Load(EngineParams("m.gguf")), Generate(1, REQUEST), Credit(1, 0, 16), Cancel(1), Ping()]
 )
 def test_what_is_said_to_a_child_arrives_unchanged(message: ToChild) -> None:
     assert to_child(over_the_wire(message)) == message
@@ -64,8 +67,10 @@ def test_what_is_said_to_a_child_arrives_unchanged(message: ToChild) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Loaded(FACTS),
-        Ready(),
+        Loading(0.25),
+        Loaded(FACTS, 2**40),
+        Ready(0.4),
+        Pong(),
         LoadFailed("missing"),
         Accepted(1, b"\xff" * 32, 9, ("as it", "was")),
         Refused(1, "too long", "too_long"),
@@ -86,7 +91,7 @@ def test_what_a_child_says_arrives_unchanged(message: FromChild) -> None:
         {"kind": "Nonsense"},
         {"kind": 7},
         {"kind": ["Ready"]},
-        {"kind": "Ready", "more": 1},
+        {"kind": "Ready", "step_seconds": 0.4, "more": 1},
         {"kind": "Piece", "id": 1},
         {"kind": "Loaded", "facts": None},
         {"kind": "Generate", "id": 1, "request": {}},
@@ -102,4 +107,4 @@ def test_neither_side_says_what_the_other_one_should() -> None:
     with pytest.raises(BadFrame):
         from_child(to_map(Cancel(1)))
     with pytest.raises(BadFrame):
-        to_child(to_map(Ready()))
+        to_child(to_map(Ready(0.4)))
