@@ -5,6 +5,7 @@ click tells the line together with the flag's name, and ends with exit code 2.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -17,7 +18,16 @@ from p2p.tcp_address import tcp_endpoint
 _NAME_LENGTH_MAX = 64
 """Peers refuse a longer one (`p2p/hello.py`)."""
 
-_SECONDS_OF_UNIT = {"m": 60, "h": 3600, "d": 86400}
+_SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+FOREVER = "forever"
+
+_BYTES_OF_UNIT = {
+    unit + ending: base**power
+    for power, unit in enumerate(("k", "m", "g", "t"), 1)
+    for ending, base in (("ib", 1024), ("", 1024), ("b", 1000))
+}
+"""`8G` is what people write for what their machine has, which is counted in powers of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +113,32 @@ class DurationType(click.ParamType[int]):
         if match is None:
             self.fail(f"{value!r} is not a duration; write 30m, 1h or 7d", param, ctx)
         return int(match[1]) * _SECONDS_OF_UNIT[match[2]]
+
+
+class KeepAliveType(click.ParamType[float]):
+    """`90s`, `5m`, `1h`, `7d`, `0` or `forever`, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float) or value in (0, "0"):
+            return float(value)
+        if value == FOREVER:
+            return math.inf
+        match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration; write 90s, 5m, 1h, 0 or {FOREVER}", param, ctx)
+        return float(int(match[1]) * _SECONDS_OF_UNIT[match[2]])
+
+
+class SizeType(click.ParamType[int]):
+    """`8GiB`, `8G`, `500MB`, or a number of bytes."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([kmgt]i?b?|)", str(value).lower())
+        size = int(float(match[1]) * _BYTES_OF_UNIT.get(match[2], 1)) if match else 0
+        if not size:
+            self.fail(f"{value!r} is not a size; write 8GiB or 500MiB", param, ctx)
+        return size

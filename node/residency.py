@@ -228,6 +228,13 @@ class Residency(Generic[Key]):
         """What it takes: measured if it was ever loaded, else estimated."""
         return self._models[key].size_bytes
 
+    def is_in_memory(self, key: Key) -> bool:
+        """Or on its way in or out."""
+        return self._models[key].state != "absent"
+
+    def is_loaded(self, key: Key) -> bool:
+        return self._models[key].state == "loaded"
+
     @property
     def used_bytes(self) -> int:
         """By all that are in memory, or on their way in or out."""
