@@ -76,6 +76,8 @@ class NodeConfig:
     pinned: tuple[str, ...] = ()
     """Names of models that stay."""
     kv_cache_type: CacheType = "f16"
+    engine_memory: int = 0
+    """Bytes after which an engine is ended; 0: never."""
     worker: bool = True
     mdns: bool = True
     api_keys: tuple[str, ...] = field(default=(), repr=False)
@@ -256,6 +258,12 @@ _WORKER_SETTINGS = (
         show_default=True,
         help="How contexts are kept: q8_0 takes half of the memory, q4_0 a quarter.",
     ),
+    _setting(
+        "--engine-memory",
+        type=SizeType(),
+        metavar="SIZE",
+        help="End a model's process that needs more memory, beside its file, than for example 6GB.",
+    ),
     _setting("--worker/--no-worker", default=True, help="Run models here, or only route requests."),
 )
 
@@ -284,6 +292,7 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         keep_alive=options.get("keep_alive", math.inf),
         pinned=tuple(options.get("pin", ())),
         kv_cache_type=options.get("kv_cache_type", "f16"),
+        engine_memory=options.get("engine_memory") or 0,
         worker=options.get("worker", False),
         mdns=options["mdns"],
         api_keys=tuple(options["api_key"]),

@@ -19,15 +19,9 @@ _NAME_LENGTH_MAX = 64
 """Peers refuse a longer one (`p2p/hello.py`)."""
 
 _SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES_OF_UNIT = {"M": 2**20, "G": 2**30, "T": 2**40}
 
 FOREVER = "forever"
-
-_BYTES_OF_UNIT = {
-    unit + ending: base**power
-    for power, unit in enumerate(("k", "m", "g", "t"), 1)
-    for ending, base in (("ib", 1024), ("", 1024), ("b", 1000))
-}
-"""`8G` is what people write for what their machine has, which is counted in powers of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +126,17 @@ class KeepAliveType(click.ParamType[float]):
 
 
 class SizeType(click.ParamType[int]):
-    """`8GiB`, `8G`, `500MB`, or a number of bytes."""
+    """`500MB`, `6GB`, `1.5GiB`, as bytes. All are powers of 1024, as memory is sold."""
 
     name = "size"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([kmgt]i?b?|)", str(value).lower())
-        size = int(float(match[1]) * _BYTES_OF_UNIT.get(match[2], 1)) if match else 0
-        if not size:
-            self.fail(f"{value!r} is not a size; write 8GiB or 500MiB", param, ctx)
-        return size
+        if isinstance(value, int) and value >= _BYTES_OF_UNIT["M"]:
+            return value
+        match = re.fullmatch(
+            r"([0-9]{1,5}(?:\.[0-9]{1,3})?)([MGT])(?:i?B)?", str(value).strip(), re.IGNORECASE
+        )
+        size_bytes = round(float(match[1]) * _BYTES_OF_UNIT[match[2].upper()]) if match else 0
+        if size_bytes == 0:
+            self.fail(f"{value!r} is not a size; write 500MB or 6GB", param, ctx)
+        return size_bytes

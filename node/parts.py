@@ -41,6 +41,7 @@ from node.models.catalog import Catalog
 from node.models.hashing import FileHasher
 from node.publisher import Publisher
 from node.readiness import why_not_ready
+from node.served_model import make_engine
 from node.status import swarm_status
 from node.worker import Worker, WorkerSettings
 from p2p.membership import SwarmMembership
@@ -168,6 +169,7 @@ def _worker(config: NodeConfig, catalog: Catalog, me: PeerId) -> Worker:
             pinned=frozenset(map(ModelName, config.pinned)),
         ),
         preload=preload,
+        make_engine=partial(make_engine, memory_max=config.engine_memory),
     )
 
 

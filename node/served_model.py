@@ -62,9 +62,9 @@ async def estimate_from_header(definition: ModelDefinition, params: EngineParams
     return estimate_memory(header, definition.size_bytes, params).total
 
 
-def make_engine(params: EngineParams, on_change: Callable[[], None]) -> Engine:
-    """A real engine."""
-    return Engine(params, on_change=on_change)
+def make_engine(params: EngineParams, on_change: Callable[[], None], *, memory_max: int = 0) -> Engine:
+    """A real engine, which may take `memory_max` bytes; 0: as many as there are."""
+    return Engine(replace(params, memory_max=memory_max), on_change=on_change)
 
 
 class ServedModel:
@@ -133,9 +133,8 @@ class ServedModel:
     @property
     def has_engine(self) -> bool:
         """It takes memory, or will."""
-        if self._engine is None:
-            return False
-        return self._engine.state != "failed" or self._engine_life.cancel_called
+        # One that crashed too often is tried again later, and has its place until somebody else needs it.
+        return self._engine is not None and (not self._engine.has_given_up or self._engine_life.cancel_called)
 
     @property
     def loaded_fraction(self) -> float:

@@ -24,8 +24,9 @@ from typing import TypeAlias
 
 from node.engine.embed_loop import EmbeddingModel, EmbedLoop
 from node.engine.errors import ModelNotLoadable
+from node.engine.load_problem import NOT_ENOUGH_MEMORY
 from node.engine.load_progress import LoadProgress
-from node.engine.memory import limit_own_memory
+from node.engine.memory import in_gib, limit_own_memory
 from node.engine.scheduler import Scheduler, SchedulerConfig
 from node.engine.step_loop import Model, StepLoop
 from node.engine.wire import (
@@ -114,9 +115,16 @@ def main(load_model: LoadModel | None = None) -> None:
     try:
         loop = _load(load.params, load_model or _load_llama, answers)
     except ModelNotLoadable as error:
-        answers.send([LoadFailed(str(error))])
+        answers.send([LoadFailed(_with_limit(str(error), load.params.memory_max))])
         return
     _serve(loop, messages, answers)
+
+
+def _with_limit(reason: str, memory_max: int) -> str:
+    """`reason`, and who set the limit, where the machine may have memory enough."""
+    if not memory_max or NOT_ENOUGH_MEMORY not in reason:
+        return reason
+    return f"{reason}; it may have {in_gib(memory_max)} (--engine-memory)"
 
 
 def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> StepLoop | EmbedLoop:

@@ -39,6 +39,11 @@ def needed_bytes(pid: int) -> int:
     return int(needed)
 
 
+def in_gib(size_bytes: int) -> str:
+    """For a person."""
+    return f"{size_bytes / 2**30:.2f} GiB"
+
+
 def limit_own_memory(size_bytes: int) -> None:
     """Let no request of this process for memory go far beyond `size_bytes`, where the OS can do that: Linux.
 

@@ -114,8 +114,8 @@ class _Sequence:
         return len(self.prompt) + delivered
 
     @property
-    def given(self) -> int:
-        """How many tokens there were before it made its first one."""
+    def given_end(self) -> int:
+        """How many tokens were not sampled here: of these nothing new comes out."""
         return len(self.prompt) + len(self.reading.delivered)
 
     @property
@@ -288,11 +288,11 @@ class Scheduler:
         sequence.credit -= 1
 
     def unfinished(self) -> list[tuple[SequenceId, int, int]]:
-        """(id, tokens read, tokens in all) of each sequence that has not been read to its end."""
+        """(id, tokens read, tokens in all) of each that has not been read, or replayed, to its end."""
         return [
-            (each.id, each.decoded, each.given)
+            (each.id, each.decoded, each.given_end)
             for each in self._sequences.values()
-            if each.decoded < each.given and each.leader is None
+            if each.decoded < each.given_end and each.leader is None
         ]
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from node.engine.memory import in_gib
 from node.engine.supervisor import EndedBecause
 from node.engine.wire import FromChild, Loaded, Pong, Ready
 
@@ -124,7 +125,7 @@ class Watchdog:
         since = 0.0 if self._ticked_at is None else now - self._ticked_at
         self._ticked_at = now
         if 0 < self.memory_max < tick.memory_bytes:
-            return End(f"needed more memory than the {_in_gb(self.memory_max)} it may have", "too_large")
+            return End(f"needed more memory than {in_gib(self.memory_max)} (--engine-memory)", "too_large")
         if not self._is_ready or self._owes_answer:
             # Whoever was late by more than a tick did not watch meanwhile.
             self._silence += min(since, 2 * self.config.interval)
@@ -136,7 +137,3 @@ class Watchdog:
             return None
         self._owes_answer, self._silence = True, 0.0
         return Ask()
-
-
-def _in_gb(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.3g} GB"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from node.config import API_DEFAULT, HOME_VARIABLE, NodeConfig, home_option, node_config, run_options
 from node.errors import HomeDamaged
-from node.flag_types import DurationType, HostPort, KeepAliveType, SizeType
+from node.flag_types import DurationType, HostPort, KeepAliveType
 from node.home import Home
 
 Configure = Callable[..., NodeConfig]
@@ -52,6 +52,14 @@ def test_a_node_nobody_configured_keeps_to_itself(configure: Configure) -> None:
     assert (config.listen, config.models, config.api_keys) == ((), (), ())
     assert (config.worker, config.mdns, config.allow_unauthenticated) == (True, True, False)
     assert config.name
+
+
+def test_memory_is_said_as_it_is_sold(configure: Configure, home: Path) -> None:
+    assert configure().engine_memory == 0
+    for text, size_bytes in (("6GB", 6 * 2**30), ("1.5gib", 3 * 2**29), ("500M", 500 * 2**20)):
+        assert configure("--engine-memory", text).engine_memory == size_bytes
+    (home / "config.toml").write_text('engine_memory = "2GB"\n')
+    assert configure().engine_memory == 2 * 2**30
 
 
 def test_flag_before_environment_before_file_before_default(
@@ -181,6 +189,9 @@ def test_a_file_of_another_encoding_is_named(configure: Configure, home: Path) -
         ("--slots", "0"),
         ("--slots", "257"),
         ("--slots", "many"),
+        ("--engine-memory", "0GB"),
+        ("--engine-memory", "lots"),
+        ("--engine-memory", "6"),
         ("--api", "8080"),
         ("--api", "localhost:99999"),
         ("--listen", "0.0.0.0:4747"),
@@ -242,20 +253,6 @@ def test_a_duration_has_a_unit() -> None:
     for text in ("", "7", "d", "0d", "-1h", "1.5h", "1w", "9999999d"):
         with pytest.raises(click.BadParameter):
             convert(text, None, None)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("8GiB", 8 * 2**30), ("8g", 8 * 2**30), ("1.5GiB", 3 * 2**29), ("500 MB", 500 * 10**6), ("4096", 4096)],
-)
-def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
-    assert SizeType().convert(text, None, None) == size
-
-
-@pytest.mark.parametrize("text", ["", "0", "8 apples", "-1GiB", "GiB", "1e9", "9" * 30])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is not a size"):
-        SizeType().convert(text, None, None)
 
 
 @pytest.mark.parametrize(

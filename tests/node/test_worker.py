@@ -75,6 +75,7 @@ class FakeEngine:
         self.state = "starting"
         self.reason = ""
         self.slots_busy = 0
+        self.has_given_up = False
         self.loaded_fraction = 0.0
         self.memory_bytes = behaviour.memory_bytes.get(Path(params.path).stem, 0)
         self._behaviour = behaviour
@@ -86,7 +87,7 @@ class FakeEngine:
             await hang_if(self._behaviour.hangs_at == "load")
             await trio.sleep(LOAD_TIME)
             if Path(self.params.path).stem in self._behaviour.fails_to_load:
-                self.state, self.reason = "failed", "not a model at all"
+                self.state, self.reason, self.has_given_up = "failed", "not a model at all", True
             else:
                 self.state, self.facts = "ready", self._behaviour.facts
             self._loaded.set()
@@ -95,7 +96,7 @@ class FakeEngine:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.sleep(STOP_TIME)
-            self.state = "failed"
+            self.state, self.has_given_up = "failed", True
 
     async def wait_ready(self) -> None:
         await self._loaded.wait()

@@ -27,6 +27,7 @@ from node.engine.wire import UNREAD_PIECES_MAX, EngineParams, GenerateRequest, P
 pytestmark = pytest.mark.real
 
 ECHO = (sys.executable, str(Path(__file__).parents[1] / "node" / "engine" / "echo_child.py"))
+FAULTY = (sys.executable, str(Path(__file__).parent / "faulty_child.py"))
 NO_DELAY = RestartConfig(delay_first=0.0)
 
 
@@ -359,12 +360,24 @@ from node.engine.engine import COMMAND, Engine, EngineConfig
 from node.engine.wire import EngineParams, GenerateRequest, PromptPart
 
 async def main():
-    path, *command = sys.argv[1:]
-    engine = Engine(EngineParams(path, threads=2, context_size=512), EngineConfig(tuple(command)))
+    moment, path, *command = sys.argv[1:]
+    changed = trio.Event()
+
+    def note_progress():
+        if engine.loaded_fraction > 0:
+            changed.set()
+
+    params, config = EngineParams(path, threads=2, context_size=2048), EngineConfig(tuple(command))
+    engine = Engine(params, config, note_progress)
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
+        if moment == "loading":
+            await changed.wait()
+            print(engine.pid, flush=True)
+            await trio.sleep_forever()
         await engine.wait_ready()
-        request = GenerateRequest((PromptPart("HANG", False),), ignore_eos=True)
+        # Several hundred tokens: a step of llama.cpp takes a while.
+        request = GenerateRequest((PromptPart("HANG " * 300, False),), ignore_eos=True)
         async with engine.generate(request) as generation:
             print(engine.pid, flush=True)
             async for _ in generation.events:
@@ -375,10 +388,19 @@ trio.run(main)
 
 
 @pytest.mark.parametrize(
-    ("path", "command"), [("", ECHO), (smollm2(), COMMAND)], ids=["hanging", "llama.cpp decoding"]
+    ("moment", "path", "command"),
+    [
+        ("hanging", "", ECHO),
+        ("loading", smollm2(), FAULTY),
+        ("decoding", smollm2(), COMMAND),
+    ],
 )
-def test_no_engine_outlives_a_node_that_is_killed(path: str, command: tuple[str, ...]) -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT, path, *command], stdout=subprocess.PIPE) as parent:
+def test_no_engine_outlives_a_node_that_is_killed(
+    moment: str, path: str, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "load").write_text("hang")  # For the one that looks there.
+    arguments = [sys.executable, "-c", PARENT, moment, path, *command, str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         assert psutil.pid_exists(pid)

@@ -112,10 +112,10 @@ def test_time_that_was_not_watched_does_not_count() -> None:
 
 
 def test_memory_counts_at_any_time() -> None:
-    for watch in (Watch(memory_max=2 * 10**9), Watch(memory_max=2 * 10**9)):
-        assert watch.tick(has_work=False, memory=2 * 10**9) is None
-        end = watch.tick(has_work=False, memory=2 * 10**9 + 1)
-        assert end == End("needed more memory than the 2 GB it may have", "too_large")
+    for watch in (Watch(memory_max=2**31), Watch(memory_max=2**31)):
+        assert watch.tick(has_work=False, memory=2**31) is None
+        end = watch.tick(has_work=False, memory=2**31 + 1)
+        assert end == End("needed more memory than 2.00 GiB (--engine-memory)", "too_large")
 
 
 def test_without_a_limit_memory_is_nobodys_business() -> None:

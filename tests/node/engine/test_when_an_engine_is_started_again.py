@@ -99,13 +99,13 @@ def test_the_time_for_which_an_engine_was_stuck_forgives_nothing() -> None:
 
 def test_a_model_that_needs_too_much_memory_again_has_failed_for_good() -> None:
     supervisor = running()
-    too_large = ProcessExited("needed more memory than the 2 GB it may have", "too_large")
+    too_large = ProcessExited("needed more memory than 2.00 GiB", "too_large")
     assert supervisor.handle(too_large, 1.0) is not None
     supervisor.handle(Loaded(), 1.0)
     # In the self-test that is no sign of the illness it looks for.
     assert supervisor.handle(too_large, 2.0) is None
     assert supervisor.state == "failed"
-    assert supervisor.reason == "the engine needed more memory than the 2 GB it may have, 2 times in a row"
+    assert supervisor.reason == "the engine needed more memory than 2.00 GiB, 2 times in a row"
 
 
 def test_a_file_that_cannot_be_loaded_is_not_tried_again() -> None:
