@@ -16,7 +16,7 @@ from ledger.records import ModelName
 from node.models.catalog import Catalog
 from node.models.demo_model import DEMO_MODEL_NAME, find_demo_model
 from node.models.hashing import FileHasher
-from node.worker import Worker
+from node.worker import Worker, WorkerSettings
 from p2p.peer import PeerId
 
 pytestmark = pytest.mark.real
@@ -32,7 +32,7 @@ async def running_worker(home: Path, *given: Path | str) -> AsyncIterator[Worker
         PeerId("me"),
         catalog.definitions.values(),
         hasher=FileHasher(home / "hashes.json"),
-        slots=2,
+        settings=WorkerSettings(slots=2),
         preload=preload,
     )
     with trio.fail_after(TIMEOUT):
