@@ -14,12 +14,13 @@ them, or between files with what separates them in PATH.
 
 from __future__ import annotations
 
+import math
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import platformdirs
@@ -28,9 +29,11 @@ from node.attached.server_url import ServerUrl
 from node.child_environment import SETTINGS_PREFIX
 from node.errors import HomeDamaged
 from node.flag_types import (
+    FOREVER,
     ApiKeyType,
     HostPort,
     HostPortType,
+    KeepAliveType,
     MultiaddrType,
     NameType,
     ServerUrlType,
@@ -38,6 +41,9 @@ from node.flag_types import (
 )
 from node.home import Home
 from node.listening import PORT_DEFAULT
+
+if TYPE_CHECKING:
+    from node.engine.wire import CacheType
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -67,6 +73,13 @@ class NodeConfig:
     """Files, or `demo`."""
     slots: int = SLOTS_DEFAULT
     """Sequences each engine runs at once."""
+    memory_bytes: int | None = None
+    """That all models together may take; None: most of what the machine has."""
+    keep_alive: float = math.inf
+    """Seconds that a model stays in memory which nobody uses."""
+    pinned: tuple[str, ...] = ()
+    """Names of models that stay."""
+    kv_cache_type: CacheType = "f16"
     engine_memory: int = 0
     """Bytes after which an engine is ended; 0: never."""
     worker: bool = True
@@ -242,6 +255,32 @@ _WORKER_SETTINGS = (
         help="Answers each model gives at once.",
     ),
     _setting(
+        "--memory",
+        type=SizeType(),
+        metavar="SIZE",
+        help="What all models together may take, for example 8GiB; if not given, most of what there is.",
+    ),
+    _setting(
+        "--keep-alive",
+        type=KeepAliveType(),
+        default=FOREVER,
+        show_default=True,
+        help="How long a model that nobody uses stays in memory, for example 15m.",
+    ),
+    _setting(
+        "--pin",
+        multiple=True,
+        metavar="MODEL",
+        help="A model, by its name, that is loaded at the start and stays. Repeatable.",
+    ),
+    _setting(
+        "--kv-cache-type",
+        type=click.Choice(["f16", "q8_0", "q4_0"]),
+        default="f16",
+        show_default=True,
+        help="How contexts are kept: q8_0 takes half of the memory, q4_0 a quarter.",
+    ),
+    _setting(
         "--engine-memory",
         type=SizeType(),
         metavar="SIZE",
@@ -278,6 +317,10 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         listen=tuple(options["listen"]),
         models=tuple(options.get("model", ())),
         slots=options.get("slots", SLOTS_DEFAULT),
+        memory_bytes=options.get("memory"),
+        keep_alive=options.get("keep_alive", math.inf),
+        pinned=tuple(options.get("pin", ())),
+        kv_cache_type=options.get("kv_cache_type", "f16"),
         engine_memory=options.get("engine_memory") or 0,
         worker=options.get("worker", False),
         backends=tuple(options.get("backend", ())),

@@ -5,6 +5,7 @@ click tells the line together with the flag's name, and ends with exit code 2.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -18,8 +19,10 @@ from p2p.tcp_address import tcp_endpoint
 _NAME_LENGTH_MAX = 64
 """Peers refuse a longer one (`p2p/hello.py`)."""
 
-_SECONDS_OF_UNIT = {"m": 60, "h": 3600, "d": 86400}
+_SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES_OF_UNIT = {"M": 2**20, "G": 2**30, "T": 2**40}
+
+FOREVER = "forever"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,22 @@ class DurationType(click.ParamType[int]):
         if match is None:
             self.fail(f"{value!r} is not a duration; write 30m, 1h or 7d", param, ctx)
         return int(match[1]) * _SECONDS_OF_UNIT[match[2]]
+
+
+class KeepAliveType(click.ParamType[float]):
+    """`90s`, `5m`, `1h`, `7d`, `0` or `forever`, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float) or value in (0, "0"):
+            return float(value)
+        if value == FOREVER:
+            return math.inf
+        match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration; write 90s, 5m, 1h, 0 or {FOREVER}", param, ctx)
+        return float(int(match[1]) * _SECONDS_OF_UNIT[match[2]])
 
 
 class SizeType(click.ParamType[int]):

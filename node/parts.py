@@ -38,13 +38,14 @@ from ledger.view import SwarmView
 from node.attached.server import AttachedServer
 from node.attached.together import LocalBackend, Together
 from node.config import NodeConfig
+from node.hardware import memory_for_models, usable_memory
 from node.models.catalog import Catalog
 from node.models.hashing import FileHasher
 from node.publisher import Publisher
 from node.readiness import why_not_ready
 from node.served_model import make_engine
 from node.status import swarm_status
-from node.worker import Worker
+from node.worker import Worker, WorkerSettings
 from p2p.membership import SwarmMembership
 from p2p.network import Network
 from p2p.peer import PeerId
@@ -158,13 +159,22 @@ def wire(
 def _worker(config: NodeConfig, catalog: Catalog, me: PeerId) -> Worker:
     """A worker for the models that were asked for, which it loads at once, and those of the home."""
     preload = catalog.read(config.models)
-    for warning in catalog.warnings:
+    missing = [
+        f"there is no model {name} to pin" for name in config.pinned if name not in catalog.definitions
+    ]
+    for warning in (*catalog.warnings, *missing):
         logger.warning("%s", warning)
     return Worker(
         me,
         catalog.definitions.values(),
         hasher=FileHasher(config.home.hashes_file),
-        slots=config.slots,
+        settings=WorkerSettings(
+            slots=config.slots,
+            cache_type=config.kv_cache_type,
+            memory_bytes=config.memory_bytes or memory_for_models(usable_memory()),
+            keep_alive=config.keep_alive,
+            pinned=frozenset(map(ModelName, config.pinned)),
+        ),
         preload=preload,
         make_engine=partial(make_engine, memory_max=config.engine_memory),
     )

@@ -6,6 +6,7 @@
       supervisor.py  when to start it again (core)      engine_prompt.py  a prompt as tokens (core)
       process.py     one child's pipes, and             scheduler.py      who is in the next batch (core)
                      the generations in it              slots.py          where a prompt goes (core)
+        watchdog.py    is it stuck, or too large (core)  load_progress.py  what is said of a load (core)
       generation.py  what its reader sees               choice.py         one answer while it grows (core)
                             |                             text_stream.py  bytes to text, stop strings (core)
                             |                             sampler.py      its next token (core)

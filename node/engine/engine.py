@@ -91,6 +91,11 @@ class Engine:
         return self._supervisor.reason
 
     @property
+    def has_given_up(self) -> bool:
+        """It has failed for good: no process will be started any more."""
+        return self._supervisor.is_final
+
+    @property
     def slots_busy(self) -> int:
         """Of `params.slots`."""
         return self._process.slots_busy if self._process else 0

@@ -109,9 +109,9 @@ class Supervisor:
     state: EngineState = "starting"
     reason: str = ""
     """Why it is not ready, for a person."""
-    _is_in_self_test: bool = False
-    _is_final: bool = False
+    is_final: bool = False
     """It has failed and is not tried again."""
+    _is_in_self_test: bool = False
     _ready_at: float = 0.0
     """When it was ready last."""
     _crashes: int = 0
@@ -141,11 +141,11 @@ class Supervisor:
         return None
 
     def _fail(self, reason: str) -> None:
-        self.state, self.reason, self._is_final = "failed", reason, True
+        self.state, self.reason, self.is_final = "failed", reason, True
 
     def _on_exit(self, event: ProcessExited, now: float) -> StartProcess | None:
         died_in_self_test, self._is_in_self_test = self._is_in_self_test, False
-        if self._is_final:
+        if self.is_final:
             return None
         reason = f"the engine {event.how}"
         if died_in_self_test and self.use_extra_bufts and event.because != "too_large":

@@ -42,8 +42,11 @@ UNREAD_PIECES_MAX = 32
 """Pieces of one choice that its reader has not taken yet; at that many the choice pauses,
 and the others go on. At 100 tokens/s a third of a second: more than any reader that keeps up needs."""
 
-CacheType: TypeAlias = Literal["f16", "f32", "q8_0"]
+CacheType: TypeAlias = Literal["f32", "f16", "q8_0", "q4_0"]
 """How keys and values of the context are kept."""
+
+FlashAttention: TypeAlias = Literal["auto", "on", "off"]
+"""Attention without a table of all pairs of tokens. `auto`: where the model and the build can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,10 @@ class EngineParams:
     """Map the file, so that two engines share it and loading reads only what is used."""
     mlock: bool = False
     """Keep the weights from being swapped out."""
-    cache_type: CacheType = "f16"
+    cache_type_k: CacheType = "f16"
+    cache_type_v: CacheType = "f16"
+    """q8_0 and q4_0 need flash attention."""
+    flash_attention: FlashAttention = "auto"
     use_extra_bufts: bool = True
     """Repack weights for special instructions (AMX and the like). They crash where a virtual machine
     hides them, so an engine that dies in its self-test tries once without."""

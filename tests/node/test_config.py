@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from node.config import API_DEFAULT, HOME_VARIABLE, NodeConfig, home_option, node_config, run_options
 from node.errors import HomeDamaged
-from node.flag_types import DurationType, HostPort
+from node.flag_types import DurationType, HostPort, KeepAliveType
 from node.home import Home
 
 Configure = Callable[..., NodeConfig]
@@ -84,6 +85,10 @@ def test_every_kind_of_setting_can_stand_in_the_file(configure: Configure, home:
         worker = false
         allow_unauthenticated = true
         policy = "random"
+        memory = "6GiB"
+        keep_alive = "15m"
+        pin = ["tiny"]
+        kv_cache_type = "q8_0"
         log_level = "debug"
         log_format = "json"
         """
@@ -95,6 +100,8 @@ def test_every_kind_of_setting_can_stand_in_the_file(configure: Configure, home:
     assert config.api_keys == ("one",)
     assert (config.mdns, config.worker, config.allow_unauthenticated) == (False, False, True)
     assert config.policy == "random"
+    assert (config.memory_bytes, config.keep_alive, config.pinned) == (6 * 2**30, 900.0, ("tiny",))
+    assert config.kv_cache_type == "q8_0"
 
 
 def test_one_value_of_a_repeatable_flag_needs_no_brackets(configure: Configure, home: Path) -> None:
@@ -267,3 +274,16 @@ def test_a_duration_has_a_unit() -> None:
     for text in ("", "7", "d", "0d", "-1h", "1.5h", "1w", "9999999d"):
         with pytest.raises(click.BadParameter):
             convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90.0), ("5m", 300.0), ("1h", 3600.0), ("0", 0.0), ("forever", math.inf)]
+)
+def test_a_model_is_kept_for_as_long_as_people_say(text: str, seconds: float) -> None:
+    assert KeepAliveType().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "-1m", "always", "1.5h"])
+def test_what_is_no_time_to_keep_a_model_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="write 90s, 5m, 1h, 0 or forever"):
+        KeepAliveType().convert(text, None, None)

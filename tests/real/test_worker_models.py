@@ -20,7 +20,7 @@ from node.models.catalog import Catalog
 from node.models.definition import define_model
 from node.models.demo_model import DEMO_MODEL_NAME, find_demo_model
 from node.models.hashing import FileHasher
-from node.worker import Worker
+from node.worker import Worker, WorkerSettings
 from p2p.peer import PeerId
 from tests.real import minilm
 
@@ -37,7 +37,7 @@ async def running_worker(home: Path, *given: Path | str) -> AsyncIterator[Worker
         PeerId("me"),
         catalog.definitions.values(),
         hasher=FileHasher(home / "hashes.json"),
-        slots=2,
+        settings=WorkerSettings(slots=2),
         preload=preload,
     )
     with trio.fail_after(TIMEOUT):
