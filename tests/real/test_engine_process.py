@@ -8,9 +8,10 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -22,7 +23,22 @@ from node.engine.engine import COMMAND, Engine, EngineConfig
 from node.engine.errors import EngineBusy, EngineFailed, EngineUnavailable, PromptRefused, PromptTooLong
 from node.engine.generation import Generation
 from node.engine.supervisor import EngineState, RestartConfig
-from node.engine.wire import UNREAD_PIECES_MAX, EngineParams, GenerateRequest, PromptPart
+from node.engine.wire import (
+    FRAME_SIZE_MAX,
+    UNREAD_PIECES_MAX,
+    EngineParams,
+    FromChild,
+    Generate,
+    GenerateRequest,
+    Load,
+    Piece,
+    Ping,
+    Pong,
+    PromptPart,
+    ToChild,
+)
+from node.engine.wire_codec import from_child, to_map
+from p2p.framing import FrameDecoder, encode_frame
 
 pytestmark = pytest.mark.real
 
@@ -74,6 +90,13 @@ async def drain(generation: Generation) -> None:
 async def ask(engine: Engine, text: str) -> str:
     async with engine.generate(request(text)) as generation:
         return "".join([event.text async for event in generation.events if isinstance(event, Chunk)])
+
+
+def heard_from(stdout: IO[bytes]) -> Iterator[FromChild]:
+    decoder = FrameDecoder(FRAME_SIZE_MAX)
+    while data := os.read(stdout.fileno(), 64 * 1024):
+        for message in decoder.feed_untrusted(data):
+            yield from_child(message)
 
 
 def wait_gone(pid: int, seconds: float = 10.0) -> None:
@@ -331,6 +354,27 @@ def test_stopping_ends_a_process_that_hangs() -> None:
         wait_gone(pid)
 
     run(main)
+
+
+def test_an_engine_whose_readers_take_nothing_still_says_that_it_lives() -> None:
+    with subprocess.Popen(ECHO, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        said = heard_from(child.stdout)
+
+        def say(message: ToChild) -> None:
+            assert child.stdin is not None
+            child.stdin.write(encode_frame(to_map(message), FRAME_SIZE_MAX))
+            child.stdin.flush()
+
+        say(Load(EngineParams("")))
+        say(Generate(1, request("x", ignore_eos=True)))
+        while not (isinstance(message := next(said), Piece) and message.token_ids):
+            pass
+        # That was the first of those for which it has credit. Then there is no more to do.
+        assert all(isinstance(next(said), Piece) for _ in range(UNREAD_PIECES_MAX - 1))
+        say(Ping())
+        assert next(said) == Pong()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be frozen there")
