@@ -15,7 +15,7 @@ def engine_params(path: str, settings: ModelSettings, slots: int, cache_type: Ca
         context_size=settings.context_size or 0,
         slots=slots,
         threads=settings.threads or 0,
-        gpu_layers=-1 if settings.gpu_layers is None else settings.gpu_layers,
+        gpu_layers=settings.gpu_layers,
         mmap=settings.mmap is not False,
         mlock=settings.mlock is True,
         cache_type_k=settings.cache_type_k or cache_type,

@@ -146,6 +146,7 @@ CORES = (
     "node/chat/tools.py",
     "node/answer_reader.py",
     "node/models/gguf_header.py",
+    "node/models/gpu_layers.py",
     "node/models/memory_estimate.py",
     "node/models/yaml_reader.py",
     "node/openai_stream.py",
