@@ -10,6 +10,8 @@ def engine_params(path: str, settings: ModelSettings, slots: int, cache_type: Ca
     """The parameters for the model at `path`. `cache_type`: of its context, where `settings` say nothing."""
     if settings.f16 is False:
         cache_type = "f32"
+    # What is asked of all models is not held against one that cannot.
+    can_quantise = settings.flash_attention != "off"
     return EngineParams(
         path=path,
         context_size=settings.context_size or 0,
@@ -19,6 +21,6 @@ def engine_params(path: str, settings: ModelSettings, slots: int, cache_type: Ca
         mmap=settings.mmap is not False,
         mlock=settings.mlock is True,
         cache_type_k=settings.cache_type_k or cache_type,
-        cache_type_v=settings.cache_type_v or cache_type,
+        cache_type_v=settings.cache_type_v or (cache_type if can_quantise or cache_type == "f32" else "f16"),
         flash_attention=settings.flash_attention or "auto",
     )

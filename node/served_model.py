@@ -269,6 +269,7 @@ class ServedModel:
                         await self._started.wait()
                         await self._run_engine()
         finally:
+            self._engine_ended.set()
             self._ended.set()
 
     async def _run_engine(self) -> None:

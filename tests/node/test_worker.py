@@ -594,6 +594,16 @@ def test_a_file_that_is_not_what_it_should_be_is_not_served() -> None:
     run(test, definition(expected_sha256="something else"))
 
 
+def test_a_file_that_is_not_what_it_should_be_has_nothing_to_unload() -> None:
+    async def test(worker: Worker) -> None:
+        with pytest.raises(Refused):
+            await ask(worker, completion())
+        assert await worker.unload_model(TINY) is False
+        assert state_of(worker)[0] == "failed"
+
+    run(test, definition(expected_sha256="something else"), preload=True)
+
+
 def test_a_file_that_cannot_be_hashed_is_served_without_a_hash() -> None:
     async def test(worker: Worker) -> None:
         assert await ask(worker, completion("changing")) == "ab"
