@@ -31,7 +31,7 @@ from node.control import ask
 from node.doctor import Build, Finding
 from node.errors import CommandRefused, HomeDamaged, NoAnswer, NotRunning
 from node.flag_types import HostPort
-from node.hardware import gpu_names, nvidia_names
+from node.hardware import gpu_names, memory_for_models, nvidia_names, usable_memory
 from node.home import Home, NodeState
 from node.listening import listen_attempts
 from node.place import is_loopback, load_place
@@ -93,7 +93,7 @@ def examine(
         yield Finding("problem", "node", str(error), "look at its log, and start it anew")
     yield from (_examine_backend(url, backend_key) for url in backends)
     yield _examine_known_addresses((*state.peers, *known))
-    yield from doctor.defaults_chosen(build)
+    yield from doctor.defaults_chosen(build, memory_for_models(usable_memory()))
 
 
 def describe_build(command: Sequence[str] = _DESCRIBE) -> Build | str:

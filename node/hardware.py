@@ -20,6 +20,8 @@ import psutil
 from node.child_environment import child_environment
 
 _MEMORY_RESERVE = 2 * 2**30
+_VULKAN_VENDORS = {"0x1002": "AMD", "0x8086": "Intel"}
+"""PCI's numbers. NVIDIA's cards with a driver answer `nvidia-smi`."""
 _GPU_QUERY_TIMEOUT = 3.0
 """Seconds: `nvidia-smi` wakes the driver, which takes one; a broken driver never answers."""
 
@@ -67,7 +69,20 @@ def gpu_names() -> list[str]:
     names = nvidia_names() or []
     if Path("/dev/kfd").exists():
         names.append("AMD (ROCm)")
-    return names
+    # What a vendor's own interface reaches is not to be named twice.
+    return names or vulkan_names(Path("/sys/class/drm"))
+
+
+def vulkan_names(drm: Path) -> list[str]:
+    """Graphics cards that llama.cpp reaches through Vulkan only. `drm`: where Linux lists them."""
+    vendors = set()
+    for file in drm.glob("card*/device/vendor"):
+        try:
+            vendors.add(file.read_text(encoding="ascii").strip())
+        except (OSError, ValueError):
+            continue  # It has just gone, or is not ours to read.
+    # Not those of virtual machines, which draw and do not compute.
+    return [f"{name} (Vulkan)" for vendor, name in _VULKAN_VENDORS.items() if vendor in vendors]
 
 
 def nvidia_names() -> list[str] | None:

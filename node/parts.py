@@ -24,6 +24,7 @@ import psutil
 
 import node
 from federation.balancer import POLICIES
+from federation.errors import ModelNotFound
 from federation.front import Front
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
@@ -40,6 +41,7 @@ from node.attached.together import LocalBackend, Together
 from node.config import NodeConfig
 from node.hardware import memory_for_models, usable_memory
 from node.models.catalog import Catalog
+from node.models.errors import UnknownModel
 from node.models.hashing import FileHasher
 from node.publisher import Publisher
 from node.readiness import why_not_ready
@@ -74,7 +76,28 @@ class Parts:
 
     def swarm(self) -> Mapping[str, Any]:
         """The content of `/api/swarm`."""
-        return swarm_status(self.swarm_name, self.ledger.me, self.view.nodes(), self.front.leases)
+        fractions = self.worker.loaded_fractions() if self.worker is not None else {}
+        return swarm_status(self.swarm_name, self.ledger.me, self.view.nodes(), self.front.leases, fractions)
+
+    def engines(self) -> Mapping[str, Any]:
+        """The content of `/backend/monitor`."""
+        if self.worker is None:
+            return {"budget_bytes": 0, "used_bytes": 0, "models": []}
+        return self.worker.monitor()
+
+    async def shut_down(self, model: str) -> bool:
+        """Take a model of this node out of memory once nothing runs on it; returns whether it was there.
+
+        Raises:
+          ModelNotFound: this node has none of that name.
+        """
+        name = ModelName(model)
+        if self.worker is None:
+            raise ModelNotFound(f"this node runs no models, so it has no {name}")
+        try:
+            return await self.worker.unload_model(name)
+        except UnknownModel as error:
+            raise ModelNotFound(str(error)) from error
 
     def refused_entries(self) -> Mapping[str, int]:
         """How many ledger entries that peers sent did not enter, by reason."""

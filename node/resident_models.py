@@ -143,8 +143,6 @@ class ResidentModels:
         """
         if model in self._known and self._residency.is_in_memory(model):
             self._handle(Dismissed(model))
-        elif model.has_engine:
-            return  # On its way out already.
         else:
             # One that has failed is given another chance.
             model.end_engine()

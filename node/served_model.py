@@ -12,10 +12,11 @@ finds it in memory.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 
@@ -102,6 +103,9 @@ class ServedModel:
         self._engine_life = trio.CancelScope()
         self._started = trio.Event()
         self._engine_ended = trio.Event()
+        self._pid: int | None = None
+        self._processes = 0
+        """That its engine has had; all but the first are restarts."""
         self._waiting = 0
         self._problem = definition.problem
         self._life = trio.CancelScope()
@@ -174,6 +178,27 @@ class ServedModel:
             is_loaded=self.state == "loaded",
         )
 
+    def monitor(self) -> dict[str, Any]:
+        """One row of `/backend/monitor`."""
+        load, idle_since = self.load(), self._residents.idle_since(self)
+        keep_alive = self._residents.keep_alive
+        return {
+            "model": self.definition.name,
+            "state": self.state,
+            "reason": self.reason,
+            "pid": self._engine.pid if self._engine else None,
+            "memory_bytes": self.memory_bytes,
+            "estimated_bytes": self._estimated,
+            "loaded_fraction": round(self.loaded_fraction, 3),
+            "slots_total": load.slots_total,
+            "slots_busy": load.slots_busy,
+            "waiting": load.queued,
+            "idle_s": None if idle_since is None else round(trio.current_time() - idle_since, 3),
+            "keep_alive_s": None if self.is_pinned or math.isinf(keep_alive) else keep_alive,
+            "pinned": self.is_pinned,
+            "restarts": max(self._processes - 1, 0),
+        }
+
     async def estimate_bytes(self) -> int:
         """What it will take, from its file's header; read once."""
         self._estimated = self._estimated or await self._estimate(self.definition, self._params)
@@ -184,6 +209,7 @@ class ServedModel:
         assert self._engine is None, "one at a time: both would not fit"
         self._engine = self._make_engine(self._params, self._note_engine)
         self._engine_life, self._engine_ended = trio.CancelScope(), trio.Event()
+        self._processes = 0
         self._started.set()
         self._on_change()
 
@@ -243,6 +269,7 @@ class ServedModel:
                         await self._started.wait()
                         await self._run_engine()
         finally:
+            self._engine_ended.set()
             self._ended.set()
 
     async def _run_engine(self) -> None:
@@ -255,8 +282,12 @@ class ServedModel:
         self._on_change()
 
     def _note_engine(self) -> None:
-        if self._engine is not None and self._engine.facts is not None:
-            self.facts = self._engine.facts
+        engine = self._engine
+        if engine is not None:
+            self.facts = engine.facts or self.facts
+            if engine.pid not in (None, self._pid):
+                self._pid = engine.pid
+                self._processes += 1
         self._on_change()
 
     def stop(self) -> None:

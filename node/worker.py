@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -137,6 +138,20 @@ class Worker:
     def model_records(self) -> list[ModelRecord]:
         """The same for the ledger."""
         return [self._models[name].record() for name in sorted(self._models)]
+
+    def monitor(self) -> dict[str, Any]:
+        """The content of `/backend/monitor`."""
+        return {
+            "budget_bytes": self._residents.budget_bytes,
+            "used_bytes": self._residents.used_bytes,
+            "models": [self._models[name].monitor() for name in sorted(self._models)],
+        }
+
+    def loaded_fractions(self) -> Mapping[ModelName, float]:
+        """How far each model is that is being loaded, 0 to 1."""
+        return {
+            name: model.loaded_fraction for name, model in self._models.items() if model.state == "loading"
+        }
 
     def load(self) -> Mapping[ModelName, Load]:
         """How busy each model is now."""

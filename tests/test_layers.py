@@ -158,6 +158,7 @@ CORES = (
     "node/attached/server_url.py",
     "node/attached/sse.py",
     "node/models/gguf_header.py",
+    "node/models/gpu_layers.py",
     "node/models/memory_estimate.py",
     "node/models/yaml_reader.py",
     "node/openai_stream.py",

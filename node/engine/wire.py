@@ -61,8 +61,8 @@ class EngineParams:
     """Sequences at once, each with a context of its own."""
     threads: int = 0
     """0: one per physical core this process may use."""
-    gpu_layers: int = -1
-    """Layers to put on a GPU, if the build knows one. -1: all."""
+    gpu_layers: int | None = None
+    """Layers to put on a GPU, if the build knows one. -1: all. None: as many as fit what is free there."""
     mmap: bool = True
     """Map the file, so that two engines share it and loading reads only what is used."""
     mlock: bool = False

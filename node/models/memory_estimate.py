@@ -65,6 +65,28 @@ def estimate_memory(header: GgufHeader | None, file_size: int, params: EnginePar
     )
 
 
+def movable_parts(header: GgufHeader, params: EngineParams) -> list[int]:
+    """Bytes of what can move to a GPU, in the order in which it does: what follows the layers, then each
+    layer with its part of the cache, the last one first. Token embeddings stay where they are."""
+    shape = _Shape(header)
+    cells = shape.cells(params)
+    layers = [int(shape.cache_per_cell(layer, params) * cells) for layer in range(shape.layers)]
+    output = embeddings = 0
+    has_output = False
+    for tensor in header.tensors:
+        kind, _, rest = tensor.name.partition(".")
+        number = rest.partition(".")[0]
+        if kind == "blk" and number.isdecimal() and int(number) < len(layers):
+            layers[int(number)] += tensor.size_bytes
+        elif kind.startswith("output"):
+            output += tensor.size_bytes
+            has_output = has_output or tensor.name == "output.weight"
+        elif tensor.name == "token_embd.weight":
+            embeddings = tensor.size_bytes
+    # Without a matrix of its own for the scores, a model uses a copy of its embeddings.
+    return [output if has_output else output + embeddings, *reversed(layers)]
+
+
 class _Shape:
     """The numbers of one model that count. What is not told, or cannot be, is 0."""
 

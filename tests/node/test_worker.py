@@ -76,6 +76,7 @@ class FakeEngine:
         self.reason = ""
         self.slots_busy = 0
         self.has_given_up = False
+        self.pid: int | None = None
         self.loaded_fraction = 0.0
         self.memory_bytes = behaviour.memory_bytes.get(Path(params.path).stem, 0)
         self._behaviour = behaviour
@@ -85,6 +86,7 @@ class FakeEngine:
     async def run(self) -> None:
         try:
             await hang_if(self._behaviour.hangs_at == "load")
+            self.pid = 100 + len(self._behaviour.engines)
             await trio.sleep(LOAD_TIME)
             if Path(self.params.path).stem in self._behaviour.fails_to_load:
                 self.state, self.reason, self.has_given_up = "failed", "not a model at all", True
@@ -615,6 +617,15 @@ def test_a_file_that_is_not_what_it_should_be_is_not_served() -> None:
     run(test, definition(expected_sha256="something else"))
 
 
+def test_a_file_that_is_not_what_it_should_be_has_nothing_to_unload() -> None:
+    async def test(worker: Worker) -> None:
+        await trio.sleep(2 * LOAD_TIME)
+        assert await worker.unload_model(TINY) is False
+        assert state_of(worker)[0] == "failed"
+
+    run(test, definition(expected_sha256="something else"), preload=True)
+
+
 def test_a_file_that_cannot_be_hashed_is_served_without_a_hash() -> None:
     async def test(worker: Worker) -> None:
         assert await ask(worker, completion("changing")) == "ab"
@@ -759,3 +770,38 @@ def test_what_was_measured_counts_once_a_model_was_loaded() -> None:
         assert [state_of(worker, name)[0] for name in ("one", "two")] == ["cold", "loaded"]
 
     run(test, definition("one"), definition("two"), behaviour=behaviour, settings=roomy_for(2))
+
+
+def test_a_monitor_shows_each_model_and_the_memory_they_share() -> None:
+    behaviour = Behaviour(memory_bytes={"one": 12})
+
+    async def test(worker: Worker) -> None:
+        async with worker.infer(completion("one")):
+            await trio.sleep(5)
+            monitor = worker.monitor()
+        await trio.sleep(7)
+        assert (monitor["budget_bytes"], monitor["used_bytes"]) == (18, 12)
+        one, two = monitor["models"]
+        assert one == {
+            "model": "one",
+            "state": "loaded",
+            "reason": "",
+            "pid": 101,
+            "memory_bytes": 12,
+            "estimated_bytes": 9,
+            "loaded_fraction": 0.0,
+            "slots_total": 2,
+            "slots_busy": 1,
+            "waiting": 0,
+            "idle_s": None,
+            "keep_alive_s": 60.0,
+            "pinned": False,
+            "restarts": 0,
+        }
+        assert (two["state"], two["pid"], two["memory_bytes"], two["pinned"]) == ("cold", None, 0, True)
+        assert two["keep_alive_s"] is None
+        assert worker.monitor()["models"][0]["idle_s"] == 7
+
+    pinned = definition("two", settings=ModelSettings(pinned=True))
+    settings = roomy_for(2, keep_alive=60.0)
+    run(test, definition("one"), replace(pinned, size_bytes=99), behaviour=behaviour, settings=settings)

@@ -44,6 +44,12 @@ class Status:
     def refused_entries(self) -> Mapping[str, int]:
         return {}
 
+    def engines(self) -> Mapping[str, Any]:
+        return {}
+
+    async def shut_down(self, model: str) -> bool:
+        return False
+
     def readiness(self) -> str | None:
         return None
 

@@ -30,14 +30,16 @@ TIMEOUT = 90.0
 
 
 @asynccontextmanager
-async def running_worker(home: Path, *given: Path | str) -> AsyncIterator[Worker]:
+async def running_worker(
+    home: Path, *given: Path | str, settings: WorkerSettings | None = None
+) -> AsyncIterator[Worker]:
     catalog = Catalog(home / "models", memory_bytes=2**40)
     preload = catalog.read([str(item) for item in given])
     worker = Worker(
         PeerId("me"),
         catalog.definitions.values(),
         hasher=FileHasher(home / "hashes.json"),
-        settings=WorkerSettings(slots=2),
+        settings=settings or WorkerSettings(slots=2),
         preload=preload,
     )
     with trio.fail_after(TIMEOUT):
@@ -137,6 +139,19 @@ def test_a_ranker_reads_question_and_document_together_and_asks_its_head(tmp_pat
         lengths = scores / (read @ read[1])
         assert lengths == pytest.approx([lengths[1]] * 3, rel=0.05)
         assert scores.argmax() == 1
+
+    trio.run(main)
+
+
+def test_a_quantised_context_still_knows_what_was_said(tmp_path: Path) -> None:
+    async def main() -> None:
+        settings = WorkerSettings(slots=2, cache_type="q8_0")
+        async with running_worker(tmp_path, "demo", settings=settings) as worker:
+            text, _ = await say(worker, DEMO_MODEL_NAME, "Name the capital of France.")
+            assert "Paris" in text
+            [row] = worker.monitor()["models"]
+            # At 16 bits a number the contexts of two slots take 180 MB, at 8 bits half of it.
+            assert row["memory_bytes"] < row["estimated_bytes"] < 320 * 2**20
 
     trio.run(main)
 
