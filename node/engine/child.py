@@ -121,7 +121,7 @@ def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> Step
     if isinstance(model, EmbeddingModel):
         return EmbedLoop(model, time.perf_counter)
     # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
-    scheduler = Scheduler(SchedulerConfig(slots=params.slots), prefill_speed=1 / decode_seconds)
+    scheduler = Scheduler(SchedulerConfig(slots=params.slots), 1 / decode_seconds, decode_seconds)
     return StepLoop(model, scheduler, time.perf_counter, new_seed=lambda: secrets.randbits(64))
 
 
