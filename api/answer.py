@@ -55,25 +55,30 @@ class InferenceResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         failure: FederationError | None = None
+        end: Sequence[Message] = ()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_hang_up, receive, nursery.cancel_scope)
             try:
-                await self._answer(send)
+                end = await self._answer(send)
             except FederationError as error:
                 failure = error  # Carried out by hand: the nursery would wrap it in a group.
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+        # Not inside: its end looks like a hang-up, which would cancel the closing of the connection.
+        for message in end:
+            await send(message)
 
-    async def _answer(self, send: Send) -> None:
+    async def _answer(self, send: Send) -> Sequence[Message]:
+        """Serve it. Returns what is left to send."""
         asked_at = trio.current_time()
+        end: list[Message] = []
         async with (
             self._open_answer() as answer,
             aclosing(self._events(answer, asked_at)) as events,
         ):
-            end = await self._deliver(answer, events, asked_at, send)
-        for message in end:
-            await send(message)
+            end += await self._deliver(answer, events, asked_at, send)
+        return end
 
     async def _events(self, answer: Answer, asked_at: float) -> AsyncGenerator[AnswerEvent]:
         """The events of `answer`, counted."""
