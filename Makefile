@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench bench-swarm sim fuzz fuzz-api clean
+.PHONY: setup demo test lint bench bench-swarm bench-engine sim fuzz fuzz-api clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,11 @@ bench: setup
 
 bench-swarm: setup
 	$(BIN)/python tests/bench/swarm_liveness.py
+
+# Against llama.cpp's own server, which is built from the same source first, once: ten minutes. Prints a table and
+# writes docs/engine.md. Fails where an aim was missed.
+bench-engine: setup
+	$(BIN)/python tests/bench/engine.py
 
 # An hour or so on two cores. Prints a table and writes docs/simulation.md, which `HOURS=50 make sim`, being
 # shorter, leaves alone. Fails where an aim was missed.

@@ -141,7 +141,7 @@ def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> Step
     # Now, because later every stream would wait for it; and not before it is known that the model works.
     model.index_vocabulary()
     # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
-    scheduler = Scheduler(SchedulerConfig(slots=params.slots), prefill_speed=1 / decode_seconds)
+    scheduler = Scheduler(SchedulerConfig(slots=params.slots), 1 / decode_seconds, decode_seconds)
     answers.send([Ready(scheduler.config.step_alone + params.slots * decode_seconds)])
     return StepLoop(model, scheduler, time.perf_counter, new_seed=lambda: secrets.randbits(64))
 

@@ -40,38 +40,40 @@ _SHORTLIST = 1024
 _LOOKBACK_MAX = 4096
 """Tokens that `repeat_last_n` can reach back: sorting them takes 0.1 ms a token."""
 
-_BLOCK = 256
-"""Scores that are first compared by their maximum alone."""
+_LOWEST = np.finfo(np.float32).min
+"""The score of a token that can come is at least that; minus infinity is less."""
 
 
 def likeliest(scores: Scores, count: int) -> Ids:
-    """The ids of the `count` highest `scores`, highest first; of equal ones, the smaller id first."""
-    if count >= len(scores):
-        return _in_order(scores, np.arange(len(scores)))
-    found = _block_candidates(scores, count)
-    values = scores[found]
+    """The ids of the `count` highest `scores`, highest first; of equal ones, the smaller id first.
+
+    Those that cannot come (minus infinity) are left out.
+    """
+    found = np.flatnonzero(scores >= _LOWEST) if count >= len(scores) else _candidates(scores, count)
     # All that equal the last one stay until they are in order: which of them is cut must not depend on luck.
-    threshold = np.partition(values, len(values) - count)[len(values) - count]
-    found = found[values >= threshold]
-    return _in_order(scores, found)[:count]
+    ordered: Ids = found[np.argsort(-scores[found], kind="stable")]
+    return ordered[:count]
 
 
-def _in_order(scores: Scores, ids: Ids) -> Ids:
-    ordered: Ids = ids[np.argsort(-scores[ids], kind="stable")]
-    return ordered
+def _candidates(scores: Scores, count: int) -> Ids:
+    """Ids, in order, among which are the `count` highest.
 
-
-def _block_candidates(scores: Scores, count: int) -> Ids:
-    """Ids, in order, among which are the `count` highest: those of the blocks with the highest maxima."""
-    blocks = len(scores) // _BLOCK
-    if blocks <= 2 * count:
-        return np.arange(len(scores))
-    maxima = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
-    # A block whose maximum is below `count` others has nothing among the highest.
-    threshold = np.partition(maxima, blocks - count)[blocks - count]
-    chosen = np.flatnonzero(maxima >= threshold)
-    inside = (chosen[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()
-    return np.concatenate([inside, np.arange(blocks * _BLOCK, len(scores))])
+    The scores are laid out in rows of a table. The highest of each column are found fast, and at least as
+    many scores as columns reach the `count` highest of those: all others are not among the highest.
+    """
+    # Wide enough that few columns are looked into, and not so wide that the columns themselves are many.
+    width = 1 << ((len(scores) * count).bit_length() + 1) // 2
+    rows = len(scores) // width
+    if rows < 2:
+        return np.flatnonzero(scores >= _LOWEST)
+    table = scores[: rows * width].reshape(rows, width)
+    maxima = table.max(axis=0)
+    # Of a grammar that allows little, the threshold is minus infinity, and everything would reach it.
+    threshold = max(np.partition(maxima, width - count)[width - count], _LOWEST)
+    columns = np.flatnonzero(maxima >= threshold)
+    row, column = np.nonzero(table[:, columns] >= threshold)
+    rest = rows * width + np.flatnonzero(scores[rows * width :] >= threshold)
+    return np.concatenate([row * width + columns[column], rest])
 
 
 def log_normaliser(scores: Scores) -> float:

@@ -5,8 +5,9 @@
                  +-- follow: other choices -------+    +--> paused without credit
 
 Every step carries one token of each sequence that is decoding, so that nobody's
-stream stands still, and as much prompt as fits the time a step may take: the speed
-of the steps before says how much that is. Prompts share a step evenly.
+stream stands still, and as much prompt as fits the time a step may take: the speed of
+the steps before says how much that is. While others stream, that time follows what they
+are used to. Prompts share a step evenly.
 
 Other choices of one prompt follow the first: they wait until it is read, and go on in
 slots of their own from a copy of it.
@@ -28,6 +29,9 @@ REPRODUCIBLE_CHUNK = 16
 their number must not follow the speed of this machine, nor what a self-test made of it this time. A slow
 machine, which reads 16 tokens/s, still ends a step in a second. A processor reads as fast so as it ever does
 (measured on one core: 101 tokens/s, 105 with 512 at a time), a GPU slower, which is the price of a seed."""
+
+_WEIGHT_OF_LATEST = 0.25
+"""Of the latest step in the mean of what a step takes: one that was disturbed says little."""
 
 SequenceId: TypeAlias = tuple[int, int]
 """Request and choice."""
@@ -67,12 +71,15 @@ class SchedulerConfig:
     slots: int
     step_alone: float = 0.4
     """Seconds while only prompts are read. Cancelling and progress wait for it; both are owed in a second."""
-    step_shared: float = 0.1
-    """Seconds while others stream: the gap they see. Guess: noticed as slower, not as stuck."""
+    reading_share: float = 2.0
+    """While others stream, reading takes at most so many times what decoding them does: the gap they see is
+    three times as long as usual, noticed as slower and not as stuck, on a fast machine and on a slow one."""
+    reading_min: float = 0.01
+    """Seconds for it in any case. A hundred tokens a second are more than anybody reads."""
 
     def __post_init__(self) -> None:
         assert 0 < self.slots < BATCH_MAX
-        assert 0 < self.step_shared <= self.step_alone < 1.0
+        assert 0 < self.reading_min <= self.step_alone < 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,8 @@ class Scheduler:
     config: SchedulerConfig
     prefill_speed: float
     """Tokens per second; at first a careful guess, then what the steps show."""
+    decode_seconds: float = 0.05
+    """Of a step that reads nothing, likewise."""
     _sequences: dict[SequenceId, _Sequence] = field(default_factory=dict)
     _read: int = 0
     """Tokens of prompts in the latest step."""
@@ -246,8 +255,11 @@ class Scheduler:
         return [each for each in self._sequences.values() if each.leader == leader]
 
     def _read_budget(self, decoding: int) -> int:
-        seconds = self.config.step_shared if decoding else self.config.step_alone
-        return max(1, min(int(self.prefill_speed * seconds), BATCH_MAX - decoding))
+        seconds = self.config.step_alone
+        if decoding:
+            shared = self.config.reading_share * self.decode_seconds
+            seconds = min(seconds, max(shared, self.config.reading_min))
+        return max(1, min(round(self.prefill_speed * seconds), BATCH_MAX - decoding))
 
     def carried_out(self, spans: Sequence[Span]) -> list[Fork]:
         """`spans`, as planned, are in the context. Returns who goes on from them now."""
@@ -275,8 +287,13 @@ class Scheduler:
     def took(self, seconds: float) -> None:
         """What was carried out last took so long, with all that belongs to it."""
         if self._read == 0:
+            self.decode_seconds += (seconds - self.decode_seconds) * _WEIGHT_OF_LATEST
             return
         speed = self._read / max(seconds, 1e-6)
+        if self._decoded:
+            speed = self._read / max(seconds - self.decode_seconds, 1e-6)
+            # Where that leaves next to nothing by chance, the next step must not become endless.
+            speed = min(speed, 2 * self.prefill_speed)
         # Part of a step's time is the same however little it carries, so a small
         # prompt makes the engine look slow: only a full step may lower the speed.
         was_full = self._read >= self._read_budget(self._decoded)

@@ -59,6 +59,12 @@ class Status:
     def refused_entries(self) -> dict[str, int]:
         return {"stale": 1}
 
+    def engines(self) -> dict[str, Any]:
+        return {"budget_bytes": 2**30, "used_bytes": 0, "models": []}
+
+    async def shut_down(self, model: str) -> bool:
+        return model == "tiny"
+
     def readiness(self) -> str | None:
         return None
 

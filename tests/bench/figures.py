@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
 from statistics import median, quantiles
 from typing import Any
 
@@ -19,10 +19,14 @@ class Figure:
     unit: str
     aim: float | None = None
     """It should be at most this; None where it is there to compare with."""
+    is_least: bool = False
+    """It should be at least `aim`."""
 
     @property
     def misses_aim(self) -> bool:
-        return self.aim is not None and self.value > self.aim
+        if self.aim is None:
+            return False
+        return self.value < self.aim if self.is_least else self.value > self.aim
 
 
 def over_rounds(what: str, samples: Sequence[float], unit: str, aim: float | None) -> Iterator[Figure]:
@@ -42,11 +46,17 @@ def facts(figures: Iterable[Figure]) -> list[dict[str, Any]]:
     return [
         {
             **asdict(figure),
-            "value": round(figure.value, 4) if isfinite(figure.value) else None,
+            "value": round(figure.value, 4) if math.isfinite(figure.value) else None,
             "misses_aim": figure.misses_aim,
         }
         for figure in figures
     ]
+
+
+def figure_of(fact: Mapping[str, Any]) -> Figure:
+    """What `facts` made of a figure, back."""
+    value = math.inf if fact["value"] is None else fact["value"]
+    return Figure(fact["what"], value, fact["unit"], fact["aim"], is_least=fact["is_least"])
 
 
 def percentile(samples: Sequence[float], percent: int) -> float:
@@ -55,6 +65,7 @@ def percentile(samples: Sequence[float], percent: int) -> float:
 
 
 def _row(figure: Figure) -> str:
-    aim = "" if figure.aim is None else f"<= {figure.aim:g} {figure.unit}"
-    value = f"{figure.value:.2f} {figure.unit}" if isfinite(figure.value) else "never"
+    relation = ">=" if figure.is_least else "<="
+    aim = "" if figure.aim is None else f"{relation} {figure.aim:g} {figure.unit}"
+    value = f"{figure.value:.2f} {figure.unit}" if math.isfinite(figure.value) else "never"
     return f"| {figure.what} | {value} | {aim}{' MISSED' * figure.misses_aim} |"

@@ -302,6 +302,24 @@ async def deaf_client(address: ServerAddress) -> AsyncIterator[trio.SocketStream
         yield deaf
 
 
+@pytest.mark.parametrize("stream", ["true", "false"])
+def test_a_client_that_wants_the_connection_closed_sees_its_end(stream: str) -> None:
+    body = f'{{"model":"stub","prompt":"x","stream":{stream}}}'.encode()
+    head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+
+    async def main() -> None:
+        async with (
+            server(app_over(StubBackend())) as (address, _),
+            await trio.open_tcp_stream(address.host, address.port) as connection,
+        ):
+            head_line = f"POST /v1/completions HTTP/1.1\r\nConnection: close\r\n{head}\r\n\r\n"
+            await connection.send_all(head_line.encode() + body)
+            answer = b"".join([piece async for piece in connection])
+            assert answer.startswith(b"HTTP/1.1 200")
+
+    run(main)
+
+
 def more_than_any_buffer() -> list[Any]:
     pieces: list[Any] = words(*["x" * 10_000] * 5_000)
     return pieces

@@ -25,6 +25,8 @@ from node.engine.scheduler import (
 
 SPEED = 1000.0
 """Prefill tokens per second of the pretended machine: 400 a step alone, 100 a shared one."""
+DECODE_SECONDS = 0.05
+"""Of its steps that decode."""
 
 
 def scheduler(slots: int = 4, speed: float = SPEED) -> Scheduler:
@@ -32,15 +34,28 @@ def scheduler(slots: int = 4, speed: float = SPEED) -> Scheduler:
 
 
 def step(scheduler: Scheduler, speed: float = SPEED) -> list[Span]:
-    """One step of a machine that prefills at `speed` and decodes in no time."""
+    """One step of a machine that prefills at `speed`."""
     spans = scheduler.plan()
-    prefilled = sum(len(span.tokens) for span in spans if list(span.tokens) != [7])
+    reading = [len(span.tokens) for span in spans if list(span.tokens) != [7]]
     scheduler.carried_out(spans)
-    scheduler.took(prefilled / speed)
+    scheduler.took(sum(reading) / speed + DECODE_SECONDS * (len(reading) < len(spans)))
     for span in spans:
         if scheduler.is_read(span.id):
             scheduler.sampled(span.id, 7)
     return spans
+
+
+def took(subject: Scheduler, decode_seconds: float, speed: float = SPEED) -> float:
+    """Seconds of one step of a machine that decodes in `decode_seconds`, whatever else it does."""
+    spans = subject.plan()
+    read = sum(len(span.tokens) for span in spans if list(span.tokens) != [7])
+    seconds = read / speed + decode_seconds
+    subject.carried_out(spans)
+    subject.took(seconds)
+    for span in spans:
+        if subject.is_read(span.id):
+            subject.sampled(span.id, 7)
+    return seconds
 
 
 def sizes(spans: list[Span]) -> dict[int, int]:
@@ -71,6 +86,27 @@ def test_a_stream_moves_at_every_step_while_a_long_prompt_is_read() -> None:
         {1: 1, 2: 50},
         {1: 1, 2: 1},
     ]
+
+
+@pytest.mark.parametrize("decode_seconds", [0.02, 0.05, 0.1])
+def test_a_long_prompt_makes_the_gaps_of_the_others_three_times_as_long(decode_seconds: float) -> None:
+    subject = scheduler()
+    admit(subject, 1, [0], credit=99)
+    for _ in range(40):
+        took(subject, decode_seconds)
+    admit(subject, 2, range(4000))
+    assert [took(subject, decode_seconds) for _ in range(9)] == pytest.approx(
+        [3 * decode_seconds] * 9, abs=0.001
+    )
+
+
+def test_a_slow_machine_goes_on_reading_while_others_stream() -> None:
+    subject = scheduler(speed=10)
+    admit(subject, 1, [0], credit=99)
+    for _ in range(40):
+        took(subject, 2.0, speed=10)
+    admit(subject, 2, range(4000))
+    assert [took(subject, 2.0, speed=10) for _ in range(3)] == pytest.approx([2.4] * 3)
 
 
 def test_a_short_prompt_does_not_wait_behind_a_long_one() -> None:
