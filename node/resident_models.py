@@ -187,7 +187,7 @@ class ResidentModels:
                 case Admit(model):
                     self._turns.pop(model).is_over.set()
                 case Refuse(model, reason):
-                    turn = self._turns.pop(model)
+                    turn = self._turns.pop(model, _Turn())
                     turn.refusal = reason
                     turn.is_over.set()
                     if self._residency.size_bytes(model) > self.budget_bytes:
