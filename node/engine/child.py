@@ -139,9 +139,8 @@ def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> Step
         answers.send([Ready(model.batch_max * decode_seconds)])
         return EmbedLoop(model, time.perf_counter)
     # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
-    config = SchedulerConfig(slots=params.slots)
-    scheduler = Scheduler(config, prefill_speed=1 / decode_seconds)
-    answers.send([Ready(config.step_alone + params.slots * decode_seconds)])
+    scheduler = Scheduler(SchedulerConfig(slots=params.slots), prefill_speed=1 / decode_seconds)
+    answers.send([Ready(scheduler.config.step_alone + params.slots * decode_seconds)])
     return StepLoop(model, scheduler, time.perf_counter, new_seed=lambda: secrets.randbits(64))
 
 

@@ -67,9 +67,10 @@ class WatchdogConfig:
     starting_speed: float = 10e6
     """Bytes a second. Mapped weights are read by the self-test, perhaps over a network of 100 Mbit/s."""
     working: float = 60.0
-    """While it owes an answer, which it does for a step, of 0.4 s mostly, or for a grammar, of 3 s at most. A
-    machine that swaps takes tens of seconds for one. Clients wait that long for a rare thing: a healthy
-    engine that is ended loses all its answers, and loads again on a machine that is too slow already."""
+    """While it owes an answer, which it does for a step, of 0.4 s mostly, or for a grammar, of 3 s at most.
+    Where ten programs wanted two cores the longest took 6 s, and a machine that swaps is slower yet.
+    Clients wait that long for a rare thing: a healthy engine that is ended loses all its answers, and
+    loads again on a machine that is too slow already."""
     working_speed: float = 100e6
     """Bytes a second. Weights that memory had no room for are read again within a step, from a hard disk."""
     steps: float = 3.0

@@ -39,10 +39,10 @@ ECHO = (sys.executable, str(Path(__file__).parents[1] / "node" / "engine" / "ech
 NO_DELAY = RestartConfig(delay_first=0.0, delay_failed=0.01)
 IMPATIENT = WatchdogConfig(
     interval=0.1,
-    # The longest a healthy child is silent here is while it imports llama.cpp.
-    starting=5.0,
+    # Where ten programs want two cores, a healthy child is silent for 4.5 s while it imports llama.cpp.
+    starting=8.0,
     starting_speed=math.inf,
-    working=1.5,
+    working=2.5,
     working_speed=math.inf,
     steps=0.0,
 )
@@ -131,7 +131,7 @@ def test_one_that_does_not_get_ready_is_started_again(tmp_path: Path) -> None:
             await assert_answers(watched.engine)
         assert watched.reasons[:3] == [
             "the engine was ended by SIGSEGV",
-            "the engine was stuck: it said nothing for 5 s while it was starting",
+            "the engine was stuck: it said nothing for 8 s while it was starting",
             "the engine was ended by SIGSEGV",
         ]
 
@@ -147,7 +147,7 @@ def test_one_that_ends_at_work_fails_its_own_requests_alone(tmp_path: Path) -> N
             for moment, fault, reason in (
                 ("prefill", "SIGSEGV", "was ended by SIGSEGV"),
                 ("decode", "SIGSEGV", "was ended by SIGSEGV"),
-                ("decode", "SIGSTOP", "was stuck: it said nothing for 2 s while it had work"),
+                ("decode", "SIGSTOP", r"was stuck: it said nothing for \d s while it had work"),
             ):
                 await engine.wait_ready()
                 async with (
