@@ -205,8 +205,7 @@ class Residency(Generic[Key]):
             case Left(key, was_admitted):
                 self._on_left(key, was_admitted, now)
             case Wanted(key):
-                if self._models[key].state == "absent" and not self._queue and self._is_room(key):
-                    effects.append(self._load(key, now))
+                effects += self._on_wanted(key, self._models[key], now)
             case Loaded(key, size_bytes):
                 self._on_loaded(self._models[key], size_bytes, now)
             case Gone(key):
@@ -250,6 +249,13 @@ class Residency(Generic[Key]):
         if key not in self._queue:
             self._queue.append(key)
             model.waits_since = now
+
+    def _on_wanted(self, key: Key, model: _Model, now: float) -> list[Effect[Key]]:
+        if model.size_bytes > self.config.budget_bytes:
+            return [Refuse(key, self._reason(model.size_bytes, 0))]
+        if model.state == "absent" and not self._queue and self._is_room(key):
+            return [self._load(key, now)]
+        return []
 
     def _on_left(self, key: Key, was_admitted: bool, now: float) -> None:
         model = self._models.get(key)

@@ -155,10 +155,6 @@ class ResidentModels:
             self._turns.pop(model, None)
             self._handle(Removed(model))
 
-    def size_bytes(self, model: ResidentModel) -> int:
-        """What it takes: measured if it was ever loaded, else estimated; 0 until that was done."""
-        return self._residency.size_bytes(model) if model in self._known else 0
-
     def idle_since(self, model: ResidentModel) -> float | None:
         """Since when nobody uses it; None: somebody does, or it is not loaded."""
         return self._residency.idle_since(model) if model in self._known else None
@@ -187,7 +183,7 @@ class ResidentModels:
                 case Admit(model):
                     self._turns.pop(model).is_over.set()
                 case Refuse(model, reason):
-                    turn = self._turns.pop(model)
+                    turn = self._turns.pop(model, _Turn())
                     turn.refusal = reason
                     turn.is_over.set()
                     if self._residency.size_bytes(model) > self.budget_bytes:

@@ -122,11 +122,12 @@ class Worker:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Then no process of it is left."""
         async with self._renderer, trio.open_nursery() as nursery:
-            self._nursery = nursery
-            for model in self._models.values():
-                nursery.start_soon(model.run)
             for model in self._preload:
                 await self._load_ahead(model)
+            self._nursery = nursery
+            # After that: they hash their files, which should be read by who loads them first.
+            for model in self._models.values():
+                nursery.start_soon(model.run)
             nursery.start_soon(self._residents.run)
             task_status.started()
             await trio.sleep_forever()
@@ -170,7 +171,6 @@ class Worker:
             return
         model = self._models[definition.name] = self._served(definition)
         if self._nursery is not None:
-            self._nursery.start_soon(self._load_ahead, model)
             self._nursery.start_soon(self._run_after, former, model)
         self.on_change()
 
@@ -290,6 +290,7 @@ class Worker:
         # Not both at once: the memory may hold one only.
         if former is not None:
             await self._end(former)
+        await self._load_ahead(model)
         await model.run()
 
     async def _end(self, model: ServedModel) -> None:

@@ -699,9 +699,20 @@ def test_a_model_larger_than_all_memory_is_failed_with_the_sizes() -> None:
             assert caught.value.reason == "model_failed"
             assert state_of(worker, "large")[0] == "failed"
         assert await ask(worker, completion("small")) == "ab"
+        assert behaviour.engines.keys() == {"small"}
 
+    behaviour = Behaviour()
     large = replace(definition("large"), size_bytes=3 * 2**30)
-    run(test, large, definition("small"), settings={"memory_bytes": 2 * 2**30})
+    run(test, large, definition("small"), behaviour=behaviour, settings={"memory_bytes": 2 * 2**30})
+
+
+def test_a_model_larger_than_all_memory_is_seen_to_be_when_it_should_be_loaded_ahead() -> None:
+    async def test(worker: Worker) -> None:
+        state, reason = state_of(worker)
+        assert state == "failed"
+        assert "(--memory)" in reason
+
+    run(test, preload=True, settings={"memory_bytes": 8})
 
 
 def test_a_model_nobody_uses_is_unloaded_after_a_while_and_a_pinned_one_never() -> None:
@@ -798,7 +809,7 @@ def test_a_monitor_shows_each_model_and_the_memory_they_share() -> None:
             "pinned": False,
             "restarts": 0,
         }
-        assert (two["state"], two["pid"], two["memory_bytes"], two["pinned"]) == ("cold", None, 0, True)
+        assert (two["state"], two["pid"], two["memory_bytes"], two["pinned"]) == ("failed", None, 0, True)
         assert two["keep_alive_s"] is None
         assert worker.monitor()["models"][0]["idle_s"] == 7
 

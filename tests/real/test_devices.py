@@ -1,23 +1,32 @@
-"""What the installed llama.cpp says of this machine's devices."""
+"""What the installed llama.cpp says of this machine's devices, in a process of its own as always."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 
-from node.engine.llama import library
-from node.engine.wire import EngineParams
 from node.models.demo_model import find_demo_model
 
 pytestmark = pytest.mark.real
 
+ASK = """
+import json, sys
+from dataclasses import asdict
+from node.engine.llama.library import devices, gpu_layers
+from node.engine.wire import EngineParams
+print(json.dumps([[asdict(device) for device in devices()], gpu_layers(EngineParams(sys.argv[1]))]))
+"""
+
 
 def test_each_device_tells_its_memory_and_without_a_gpu_no_layer_moves() -> None:
-    devices = library.devices()
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK, str(find_demo_model())], capture_output=True, timeout=60, check=True
+    )
+    devices, layers = json.loads(asked.stdout)
     assert devices
-    assert all(0 < device.free_bytes <= device.total_bytes and device.name for device in devices)
-    params = EngineParams(str(find_demo_model()))
-    if not library.gpu_devices():
-        assert library.gpu_layers(params) == 0
-    else:
-        # 30 of them and what follows; the demo model fits any GPU.
-        assert library.gpu_layers(params) == 31
+    assert all(0 < device["free_bytes"] <= device["total_bytes"] and device["name"] for device in devices)
+    # 30 layers and what follows them; the demo model fits any GPU.
+    assert layers == (31 if any(device["is_gpu"] for device in devices) else 0)
