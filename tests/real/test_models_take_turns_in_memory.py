@@ -19,8 +19,8 @@ from tests.real.swarm_processes import STOP_TIMEOUT, NodeProcess, NodeProcesses,
 pytestmark = pytest.mark.real
 
 SMOL, GEMMA, OTHER = str(DEMO_MODEL_NAME), "gemma", "other"
-MEMORY = "800MB"
-"""With one slot each SmolLM2 takes some 250 MB and Gemma 420: two of the small one fit, or one of each."""
+MEMORY = "900MB"
+"""With one slot each SmolLM2 takes some 275 MB and Gemma 540: two of the small one fit, or one of each."""
 
 
 def monitor(node: NodeProcess) -> dict[str, Any]:

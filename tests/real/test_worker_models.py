@@ -151,7 +151,7 @@ def test_a_quantised_context_still_knows_what_was_said(tmp_path: Path) -> None:
             assert "Paris" in text
             [row] = worker.monitor()["models"]
             # At 16 bits a number the contexts of two slots take 180 MB, at 8 bits half of it.
-            assert row["memory_bytes"] < row["estimated_bytes"] < 320 * 2**20
+            assert row["memory_bytes"] < row["estimated_bytes"] < 340 * 2**20
 
     trio.run(main)
 

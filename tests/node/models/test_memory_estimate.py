@@ -160,5 +160,5 @@ def test_without_a_header_it_is_guessed() -> None:
 def test_the_demo_model_takes_what_was_measured() -> None:
     path = find_demo_model()
     estimate = estimate_memory(read_gguf_header(path), path.stat().st_size, EngineParams(str(path), slots=4))
-    # 523 MiB were resident after loading, 537 after a prompt of a thousand tokens.
-    assert 537 * MIB < estimate.total < 570 * MIB
+    # 546 MiB were resident after loading, 560 after a prompt of a thousand tokens.
+    assert 560 * MIB < estimate.total < 590 * MIB
