@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench bench-swarm bench-engine sim fuzz clean
+.PHONY: setup demo test lint bench bench-swarm bench-engine sim fuzz fuzz-api clean
 
 setup: $(STAMP)
 
@@ -51,6 +51,10 @@ sim: setup
 # A hundred thousand near misses against each decoder. SEED= replays a run, COUNT= makes it shorter.
 fuzz: setup
 	$(BIN)/python tests/fuzz/run.py
+
+# Three thousand requests to each endpoint, made from our own OpenAPI. SEED= replays a run, COUNT= makes it shorter.
+fuzz-api: setup
+	$(BIN)/python tests/fuzz/run_api.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis

@@ -9,6 +9,8 @@ Deviations from OpenAI, all on purpose:
 
 - parameters that would change the answer and are not supported are refused by
   name (`schema.py`); those that change nothing, or that nobody knows, are ignored;
+- two names of one thing (`max_tokens`, `max_completion_tokens`) may both be there if they agree;
+- of a name that is twice in a JSON object the last counts, as in every parser;
 - what llama.cpp, LocalAI and vLLM have besides is accepted: `top_k`, `min_p`, `typical_p`,
   `repeat_penalty`, `repeat_last_n`, `ignore_eos`, `grammar`, `json_schema`;
 - a `json_schema` is met whether it is `strict` or not;

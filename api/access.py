@@ -72,7 +72,7 @@ def check_access(path: str, headers: Mapping[str, str], settings: ApiSettings) -
 
 
 def check_content_type(headers: Mapping[str, str]) -> None:
-    """Nothing, if there is no body or it says that it is JSON.
+    """Nothing, if there is no body or it says that it is JSON, as it is.
 
     Raises:
       HttpError: 415.
@@ -82,6 +82,11 @@ def check_content_type(headers: Mapping[str, str]) -> None:
     if has_body and media_type != "application/json":
         raise HttpError(
             415, "the body must be sent with `Content-Type: application/json`", code="unsupported_media_type"
+        )
+    # What a few kilobytes unpack to has no bound, and no client in use packs what it asks.
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise HttpError(
+            415, "the body must be sent as it is, without `Content-Encoding`", code="unsupported_media_type"
         )
 
 

@@ -55,7 +55,7 @@ class InferenceResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         failure: FederationError | None = None
-        end: Sequence[Message] = ()
+        end: list[Message] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_hang_up, receive, nursery.cancel_scope)
             try:
@@ -65,20 +65,19 @@ class InferenceResponse(Response):
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
-        # Not inside: its end looks like a hang-up, which would cancel the closing of the connection.
+        # Only now: to hypercorn the end of an answer is a disconnect as well, and if we were cancelled for it
+        # within this call, the connection would never count as idle, and outlast any timeout.
         for message in end:
             await send(message)
 
-    async def _answer(self, send: Send) -> Sequence[Message]:
-        """Serve it. Returns what is left to send."""
+    async def _answer(self, send: Send) -> list[Message]:
+        """Deliver all but the end, which is returned."""
         asked_at = trio.current_time()
-        end: list[Message] = []
         async with (
             self._open_answer() as answer,
             aclosing(self._events(answer, asked_at)) as events,
         ):
-            end += await self._deliver(answer, events, asked_at, send)
-        return end
+            return await self._deliver(answer, events, asked_at, send)
 
     async def _events(self, answer: Answer, asked_at: float) -> AsyncGenerator[AnswerEvent]:
         """The events of `answer`, counted."""

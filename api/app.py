@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import HTMLResponse
 
+from api.backend_routes import backend_routes
 from api.boundary import Boundary
 from api.docs_page import docs_page
 from api.errors import HttpError
@@ -48,6 +49,7 @@ def create_app(backend: Backend, settings: ApiSettings, status: NodeStatus) -> F
     app.include_router(inference_routes(backend, metrics, settings.version))
     app.include_router(question_routes(backend, metrics))
     app.include_router(model_routes(backend))
+    app.include_router(backend_routes(status))
     app.include_router(node_routes(status, metrics, settings.version))
 
     @app.get("/docs", include_in_schema=False)

@@ -5,10 +5,12 @@ A body of a million wrong items would otherwise be seconds of work and gigabytes
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from api.errors import HttpError
 from federation.request_limits import NESTED_VALUES_MAX, require_portable, require_text
 
 TOKENS_MAX = 2**31 - 1
@@ -57,6 +59,26 @@ class ModelBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     model: Name
+
+    not_yet: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Parameters that would change the answer and are not supported, with the values that change nothing."""
+    elsewhere: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """The same for parameters that other endpoints have."""
+
+    def require_supported(self) -> None:
+        """Nothing, if all that would change the answer is supported.
+
+        Raises:
+          HttpError: 400 that names the parameter.
+        """
+        self._refuse(self.not_yet, "is not supported yet, or not with this value")
+        self._refuse(self.elsewhere, "is a parameter of another endpoint")
+
+    def _refuse(self, values: Mapping[str, tuple[Any, ...]], why: str) -> None:
+        unknown = self.model_extra or {}
+        for name, neutral in values.items():
+            if unknown.get(name) not in neutral:
+                raise HttpError(400, f"`{name}` {why}", param=name, code="unsupported_parameter")
 
 
 def separate_texts(texts: str | list[Any]) -> list[str | tuple[int, ...]]:

@@ -24,15 +24,25 @@ class ChatBody(InferenceBody, ToolBody):
 
     messages: Annotated[Items[Message], Field(min_length=1, max_length=MESSAGES_MAX)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
-    """OpenAI's newer name of `max_tokens`; wins over it."""
+    """OpenAI's newer name of `max_tokens`."""
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=TOP_LOGPROBS_MAX)] | None = None
 
-    elsewhere: ClassVar[Mapping[str, tuple[Any, ...]]] = {"echo": (None, False), "suffix": (None, "")}
+    elsewhere: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "echo": (None, False),
+        "suffix": (None, ""),
+        "prompt": (None,),
+        "input": (None,),
+    }
 
     def tokens_wanted(self) -> int | None:
         """How many tokens to generate at most."""
         return self.max_completion_tokens or self.max_tokens
+
+    def own_names(self) -> dict[str, str]:
+        """As in `InferenceBody`."""
+        length = {} if self.max_completion_tokens is None else {"max_tokens": "max_completion_tokens"}
+        return {**super().own_names(), **length, **self.own_tool_names()}
 
     def inference_request(self, request_id: RequestId) -> InferenceRequest:
         """This body as a request for a backend.
@@ -41,6 +51,11 @@ class ChatBody(InferenceBody, ToolBody):
           HttpError: 400 that names the parameter.
         """
         self.check()
+        if self.max_tokens not in (None, self.tokens_wanted()):
+            param = "max_completion_tokens"
+            raise HttpError(
+                400, f"`{param}` is the new name of `max_tokens`, which says otherwise", param=param
+            )
         if self.top_logprobs and not self.logprobs:
             raise HttpError(400, "`top_logprobs` needs `logprobs: true`", param="top_logprobs")
         tools = self.tool_fields()

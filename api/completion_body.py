@@ -26,8 +26,17 @@ class CompletionBody(InferenceBody):
     elsewhere: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "tools": (None, []),
         "functions": (None, []),
+        "tool_choice": (None, "auto", "none"),
+        "function_call": (None, "auto", "none"),
         "top_logprobs": (None, 0),
+        "max_completion_tokens": (None,),
+        "messages": (None,),
+        "input": (None,),
     }
+
+    def own_names(self) -> dict[str, str]:
+        """As in `InferenceBody`."""
+        return {**super().own_names(), "top_logprobs": "logprobs"}
 
     def inference_requests(self, request_id: RequestId) -> tuple[InferenceRequest, ...]:
         """This body as requests for a backend, one for each prompt.

@@ -37,8 +37,15 @@ class ResponseFormat(BaseModel):
         """What it asks for, if anything.
 
         Raises:
-          HttpError: 400; it asks for a schema that is not there.
+          HttpError: 400; it asks for a schema that is not there, or has one that it does not ask for.
         """
+        for name, given, kind in (
+            ("json_schema", self.json_schema, "json_schema"),
+            ("schema", self.definition, "json_object"),
+        ):
+            if given is not None and self.type != kind:
+                param = f"response_format.{name}"
+                raise HttpError(400, f"`{param}` belongs to the type {kind}", param=param)
         match self.type:
             case "text":
                 return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,12 +30,20 @@ class EmbeddingsBody(ModelBody):
     dimensions: Annotated[int, Field(ge=1, le=_DIMENSIONS_MAX)] | None = None
     """Only so many numbers of each vector, scaled to the length of 1. For models that were trained for it."""
 
+    not_yet: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "truncate_prompt_tokens": (None,),
+        "late_chunking": (None, False),
+        "normalized": (None, True),
+    }
+    elsewhere: ClassVar[Mapping[str, tuple[Any, ...]]] = {"messages": (None,), "prompt": (None,)}
+
     def inference_request(self, request_id: RequestId) -> InferenceRequest:
         """This body as a request for a backend.
 
         Raises:
           HttpError: 400 that names the parameter.
         """
+        self.require_supported()
         inputs = separate_texts(self.input)
         if not inputs or not all(inputs):
             raise HttpError(400, "`input`: there is nothing to embed in it, or in one of it", param="input")

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from api.errors import HttpError
-from api.validation import describe_validation
+from api.validation import describe_unreadable, describe_validation
 from federation.errors import (
     BadRequest,
     Busy,
@@ -64,6 +64,8 @@ def http_error_of(error: Exception) -> HttpError | None:
         case RequestValidationError():
             param, message = describe_validation(error)
             return HttpError(400, message, param=param)
+        case HTTPException(__cause__=Exception() as cause):
+            return HttpError(error.status_code, describe_unreadable(cause))
         case HTTPException():
             return HttpError(error.status_code, str(error.detail), code=_CODES.get(error.status_code))
         case FederationError():

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api.openapi import ERROR_RESPONSES
+from api.openapi import MODEL_RESPONSES, MODELS_RESPONSES
 from federation.backend import Backend, ModelInfo
 from federation.errors import ModelNotFound
 
@@ -18,13 +18,13 @@ def model_routes(backend: Backend) -> APIRouter:
     since = int(time.time())
     """OpenAI wants a time of creation; ours is when this node began to offer anything."""
 
-    @router.get("/v1/models", responses=ERROR_RESPONSES)
+    @router.get("/v1/models", responses=MODELS_RESPONSES)
     async def list_models() -> dict[str, Any]:
         """Every model that can be asked for, once each; one that failed to load cannot."""
         usable = [model for model in backend.models() if model.state != "failed"]
         return {"object": "list", "data": [_model_object(model, since) for model in usable]}
 
-    @router.get("/v1/models/{name:path}", responses=ERROR_RESPONSES)
+    @router.get("/v1/models/{name:path}", responses=MODEL_RESPONSES)
     async def retrieve_model(name: str) -> dict[str, Any]:
         """One model; of one that failed to load, the reason."""
         for model in backend.models():

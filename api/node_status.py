@@ -15,5 +15,15 @@ class NodeStatus(Protocol):
     def refused_entries(self) -> Mapping[str, int]:
         """How many ledger entries that peers sent did not enter, by reason."""
 
+    def engines(self) -> Mapping[str, Any]:
+        """`{"budget_bytes", "used_bytes", "models": [...]}`, the JSON of `/backend/monitor`."""
+
+    async def shut_down(self, model: str) -> bool:
+        """Take a model of this node out of memory once nothing runs on it; returns whether it was there.
+
+        Raises:
+          ModelNotFound: this node has none of that name.
+        """
+
     def readiness(self) -> str | None:
         """Why requests cannot be served now, for a person, or None if they can."""

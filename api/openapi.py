@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from api.answer_models import ChatCompletion, ModelList, ModelObject, TextCompletion
+
 
 class ErrorObject(BaseModel):
     """OpenAI's error object."""
@@ -29,13 +31,20 @@ ERROR_RESPONSES: Responses = {
     "5XX": {"model": ErrorBody, "description": "The swarm is at fault; with `Retry-After`, try again."},
 }
 
-ANSWER_RESPONSES: Responses = {
-    200: {
-        "description": "OpenAI's object, or with `stream` its pieces and `[DONE]`.",
-        "content": {"application/json": {}, "text/event-stream": {}},
-    },
-    **ERROR_RESPONSES,
-}
+
+def _text_responses(model: type[BaseModel]) -> Responses:
+    """Of an endpoint that answers with `model`, or streams it."""
+    described = "OpenAI's object, or with `stream` its pieces and `[DONE]`."
+    return {
+        200: {"model": model, "description": described, "content": {"text/event-stream": {}}},
+        **ERROR_RESPONSES,
+    }
+
+
+CHAT_RESPONSES = _text_responses(ChatCompletion)
+COMPLETION_RESPONSES = _text_responses(TextCompletion)
+MODEL_RESPONSES: Responses = {200: {"model": ModelObject}, **ERROR_RESPONSES}
+MODELS_RESPONSES: Responses = {200: {"model": ModelList}, **ERROR_RESPONSES}
 
 
 class EmbeddingObject(BaseModel):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,12 +35,24 @@ class RerankBody(ModelBody):
     return_documents: bool | None = None
     """Their texts are returned too, unless this is false."""
 
+    not_yet: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "truncate_prompt_tokens": (None,),
+        "max_tokens_per_doc": (None,),
+        "max_chunks_per_doc": (None,),
+        "rank_fields": (None, []),
+    }
+
     def texts(self) -> tuple[str, ...]:
         """The documents, as text."""
         return tuple(each if isinstance(each, str) else each.text for each in self.documents)
 
     def inference_request(self, request_id: RequestId) -> InferenceRequest:
-        """This body as a request for a backend."""
+        """This body as a request for a backend.
+
+        Raises:
+          HttpError: 400 that names the parameter.
+        """
+        self.require_supported()
         return InferenceRequest(
             kind="rerank",
             request_id=request_id,

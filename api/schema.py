@@ -4,7 +4,7 @@ Three kinds of parameters:
 
 - supported: fields, strictly typed and in range, here and in the modules beside this one;
 - not supported, and the answer would be another one without them: `NOT_YET`, and what belongs
-  to the other endpoint; refused by name unless their value asks for nothing;
+  to another endpoint; refused by name unless their value asks for nothing;
 - everything else (`user`, `metadata`, `store`, `service_tier`, `reasoning_effort`, ...): ignored.
 """
 
@@ -30,13 +30,35 @@ STOP_LENGTH_MAX = 1024
 """Characters. A worker holds back that much text while a stop string may be forming."""
 
 NOT_YET: Mapping[str, tuple[Any, ...]] = {
+    # OpenAI's
     "modalities": (None, ["text"]),
     "audio": (None,),
     "web_search_options": (None,),
+    # llama.cpp's
     "mirostat": (None, 0),
     "dry_multiplier": (None, 0),
     "xtc_probability": (None, 0),
+    "top_n_sigma": (None, -1),
+    "dynatemp_range": (None, 0),
+    "samplers": (None,),
+    "lora": (None, []),
+    "n_predict": (None, -1),
+    "n_probs": (None, 0),
+    "chat_template_kwargs": (None, {}),
+    # vLLM's
     "min_tokens": (None, 0),
+    "stop_token_ids": (None, []),
+    "bad_words": (None, []),
+    "use_beam_search": (None, False),
+    "prompt_logprobs": (None, 0),
+    "truncate_prompt_tokens": (None,),
+    "structured_outputs": (None,),
+    "guided_json": (None,),
+    "guided_regex": (None, ""),
+    "guided_choice": (None, []),
+    "guided_grammar": (None, ""),
+    "chat_template": (None, ""),
+    "continue_final_message": (None, False),
 }
 """Parameters that are refused, with the values that change nothing and pass."""
 
@@ -63,8 +85,7 @@ class InferenceBody(ModelBody, SamplingBody, ConstraintBody):
     stop: StopText | Annotated[Items[StopText], Field(max_length=STOP_MAX)] | None = None
     ignore_eos: bool | None = None
 
-    elsewhere: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Parameters of the other endpoint, with the values that pass."""
+    not_yet: ClassVar[Mapping[str, tuple[Any, ...]]] = NOT_YET
 
     @property
     def include_usage(self) -> bool:
@@ -82,23 +103,7 @@ class InferenceBody(ModelBody, SamplingBody, ConstraintBody):
         Raises:
           HttpError: 400 that names the parameter.
         """
-        unknown = self.model_extra or {}
-        for name, neutral in NOT_YET.items():
-            if unknown.get(name) not in neutral:
-                raise HttpError(
-                    400,
-                    f"`{name}` is not supported yet, or not with this value",
-                    param=name,
-                    code="unsupported_parameter",
-                )
-        for name, neutral in self.elsewhere.items():
-            if unknown.get(name) not in neutral:
-                raise HttpError(
-                    400,
-                    f"`{name}` is a parameter of the other endpoint, chat or completions",
-                    param=name,
-                    code="unsupported_parameter",
-                )
+        self.require_supported()
         if self.stream_options is not None and not self.stream:
             raise HttpError(400, "`stream_options` needs `stream: true`", param="stream_options")
         if self.best_of is not None and self.best_of != self.choices:
@@ -107,6 +112,10 @@ class InferenceBody(ModelBody, SamplingBody, ConstraintBody):
     def tokens_wanted(self) -> int | None:
         """How many tokens to generate at most."""
         return self.max_tokens
+
+    def own_names(self) -> dict[str, str]:
+        """What the client called fields of an `InferenceRequest`, where that is another name."""
+        return {} if self.json_schema is None else {"response_format": "json_schema"}
 
     def common(self, request_id: RequestId) -> dict[str, Any]:
         """The fields of an `InferenceRequest` that do not depend on its kind."""

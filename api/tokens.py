@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 from api import sse
 from api.body_types import Items, ModelBody, Text, TokenId
@@ -18,8 +19,20 @@ class TokenizeBody(ModelBody):
     add_special: bool | None = None
     """With the tokens that begin and end a sequence."""
 
+    not_yet: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "with_pieces": (None, False),
+        "parse_special": (None, True),
+        "add_special_tokens": (None, False),
+    }
+    elsewhere: ClassVar[Mapping[str, tuple[Any, ...]]] = {"messages": (None,), "prompt": (None,)}
+
     def inference_request(self, request_id: RequestId) -> InferenceRequest:
-        """This body as a request for a backend."""
+        """This body as a request for a backend.
+
+        Raises:
+          HttpError: 400 that names the parameter.
+        """
+        self.require_supported()
         return InferenceRequest(
             kind="tokenize",
             request_id=request_id,

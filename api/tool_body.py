@@ -91,6 +91,13 @@ class ToolBody(BaseModel):
             "allows_parallel_tool_calls": self.parallel_tool_calls is not False and not is_old,
         }
 
+    def own_tool_names(self) -> dict[str, str]:
+        """What the client called `tools`, where that is another name."""
+        if not self.functions:
+            return {}
+        each = {f"tools[{index}].function": f"functions[{index}]" for index in range(len(self.functions))}
+        return {**each, "tools": "functions"}
+
     def _choice(self, names: list[str]) -> str:
         if self.function_call is not None and self.tool_choice is not None:
             raise HttpError(

@@ -19,10 +19,24 @@ def describe_validation(error: RequestValidationError) -> tuple[str | None, str]
     if worst["type"] == "json_invalid":
         return None, f"the body is not JSON: {worst['ctx']['error']} at character {worst['loc'][1]}"
     param = _path_in(error.body, worst["loc"][1:], is_missing=worst["type"] == "missing")
+    if param is None and isinstance(error.body, dict):
+        return None, "the body has a name that is not text"
     if param is None:
         return None, "the body must be a JSON object"
     # What pydantic writes in front of our own words.
     return param, f"`{param}`: {worst['msg'].removeprefix('Value error, ')}"
+
+
+def describe_unreadable(cause: Exception) -> str:
+    """Why a body could not be read at all: what FastAPI says of it is that there was an error."""
+    match cause:
+        case RecursionError():
+            return "the body is nested too deep"
+        case UnicodeDecodeError():
+            return f"the body is not UTF-8: {cause.reason} at byte {cause.start}"
+        case ValueError():
+            return "the body has a number of more digits than any number needs"
+    return "the body could not be read"
 
 
 def _path_in(body: Any, location: Sequence[str | int], *, is_missing: bool) -> str | None:  # noqa: ANN401 (any JSON)

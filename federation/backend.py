@@ -87,13 +87,22 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivered:
+    """What was delivered of one choice."""
+
+    token_ids: tuple[int, ...] = ()
+    finish_reason: FinishReason | None = None
+    """Why it had ended, if its end was delivered too: nothing more is said of it. None: it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
     """What was delivered of an answer whose worker is gone: another one goes on after it."""
 
     prompt_sha256: bytes
     """Of the prompt's token ids, as in `Answer`. Another prompt is refused."""
-    choices: tuple[tuple[int, ...], ...]
-    """Token ids of each choice."""
+    choices: tuple[Delivered, ...]
+    """One for each."""
     is_replayed: bool = False
     """Feed them one by one, as they were made. Slow; alone on one machine, what follows is then the same to
     the byte. Else they are read like a prompt."""
@@ -196,15 +205,20 @@ class Chunk:
 
     choice: int
     token_ids: tuple[int, ...]
+    """Of the text and all else in it, though some of it may come later; none where a server of another
+    program generates it, which tells none."""
     text: str
     """May be empty: a character or a possible stop string is still incomplete."""
     reasoning: str = ""
     """What the model thought, and does not count as its answer."""
     tool_calls: tuple[ToolCallDelta, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
-    """One for each of `token_ids`, where they were asked for."""
+    """One for each of `token_ids`, where they were asked for. Where ids are not known, one for each token."""
     vector: bytes = b""
     """32-bit floats, little-endian: the numbers that follow those in the chunk before."""
+    finish_reason: FinishReason | None = None
+    """With the last chunk of a choice that was generated: why it ended, as `Done` says again. Whoever goes on
+    with the others elsewhere passes it on (`Delivered`). A worker that is older says None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +250,12 @@ class Answer:
     served_by: PeerId
     prompt_sha256: bytes
     """Of the prompt's token ids, 4 bytes little-endian each: what resuming elsewhere is checked against.
-    Zeros where no text is generated."""
+    Zeros where no text is generated, and where a server of another program does it: then nobody can."""
     prompt_tokens: int
+    """0 where that is not known before the end."""
     events: AsyncIterator[AnswerEvent]
-    """Ends after `Done`. Raises Failed when the worker cannot go on, DeadlineExceeded."""
+    """Ends after `Done`. Raises Failed when the worker cannot go on, BadRequest when nobody could,
+    DeadlineExceeded."""
     attempts: int = 1
     """How many peers were asked until one accepted."""
 

@@ -6,9 +6,9 @@ and probabilities are lists without names, which grow at their end.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from federation.backend import Chunk, TokenLogprob, ToolCallDelta
+from federation.backend import Chunk, FinishReason, TokenLogprob, ToolCallDelta
 from federation.infer import NAME_LENGTH_MAX, TOKEN_ID_MAX
 from federation.request_limits import INPUTS_MAX, TOOL_CALLS_MAX, TOP_LOGPROBS_MAX
 from p2p.errors import BadFrame
@@ -27,6 +27,7 @@ _LOGPROB_MIN, _LOGPROB_MAX = -1e6, 1.0
 _VECTOR_SIZE_MAX = 64 * 1024
 """Bytes of a piece of a vector, sixteen times what an honest worker sends."""
 _FLOAT_SIZE = 4
+_FINISH_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
 
 def encode_chunk(chunk: Chunk) -> dict[str, Any]:
@@ -40,6 +41,8 @@ def encode_chunk(chunk: Chunk) -> dict[str, Any]:
         said["logprobs"] = [_logprob_row(each) for each in chunk.logprobs]
     if chunk.vector:
         said["vector"] = chunk.vector
+    if chunk.finish_reason:
+        said["finish_reason"] = chunk.finish_reason
     return said
 
 
@@ -58,7 +61,25 @@ def decode_chunk_untrusted(fields: Fields) -> Chunk:
         tool_calls=_tool_calls(fields) if "tool_calls" in fields else (),
         logprobs=_logprobs(fields) if "logprobs" in fields else (),
         vector=_vector(fields) if "vector" in fields else b"",
+        finish_reason=optional_finish_reason(fields),
     )
+
+
+def finish_reason(word: str) -> FinishReason:
+    """One that only newer nodes know is a "stop": all of the choice is here, and its client must be told
+    one of the words there are."""
+    return next((known for known in _FINISH_REASONS if known == word), "stop")
+
+
+def optional_finish_reason(fields: Fields) -> FinishReason | None:
+    """Why the choice in `fields` ended, if it has.
+
+    Raises:
+      BadFrame: it is no word.
+    """
+    if "finish_reason" not in fields:
+        return None
+    return finish_reason(fields.text("finish_reason", NAME_LENGTH_MAX))
 
 
 def _logprob_row(logprob: TokenLogprob) -> list[Any]:

@@ -33,7 +33,9 @@ _CALL_LENGTH = 64
 
 def merged(first: Chunk, second: Chunk) -> Chunk | None:
     """Both as one chunk, or None if that would say something else or be too much for one frame."""
-    if first.choice != second.choice or not (_keeps_order(first, second) and _keeps_pairs(first, second)):
+    if first.choice != second.choice or first.finish_reason is not None:
+        return None
+    if not (_keeps_order(first, second) and _keeps_pairs(first, second)):
         return None
     both = Chunk(
         first.choice,
@@ -43,6 +45,7 @@ def merged(first: Chunk, second: Chunk) -> Chunk | None:
         tool_calls=_joined(first.tool_calls, second.tool_calls),
         logprobs=first.logprobs + second.logprobs,
         vector=first.vector + second.vector,
+        finish_reason=second.finish_reason,
     )
     return both if _fits(both) else None
 
@@ -50,11 +53,17 @@ def merged(first: Chunk, second: Chunk) -> Chunk | None:
 def pieces(chunk: Chunk) -> Iterator[Chunk]:
     """`chunk` as chunks that fit one frame each: mostly itself.
 
-    Ids come first, because what they stand for may always come later.
+    Ids come first, because what they stand for may always come later; the end comes last.
     """
     if _fits(chunk):
         yield chunk
         return
+    yield from _cut_up(chunk)
+    if chunk.finish_reason is not None:
+        yield Chunk(chunk.choice, (), "", finish_reason=chunk.finish_reason)
+
+
+def _cut_up(chunk: Chunk) -> Iterator[Chunk]:
     bare = Chunk(chunk.choice, (), "")
     each = max(map(_logprob_count, chunk.logprobs), default=1)
     step = max(1, min(CHUNK_TOKENS_MAX, CHUNK_LOGPROBS_MAX // each))

@@ -104,6 +104,10 @@ class Failure:
 
     message: str
     load: Load | None = None
+    is_bad_request: bool = False
+    """The request is to blame, so nobody else could go on either."""
+    param: str | None = None
+    """Of a bad request: the field to blame."""
 
 
 FrontMessage: TypeAlias = Request | Credit

@@ -169,6 +169,8 @@ class _Exchange:
                 case Done() as done:
                     yield done
                     return
+                case Failure(message, is_bad_request=True, param=param):
+                    raise BadRequest(message, param=param)
                 case Failure(message):
                     raise Failed(message)
 

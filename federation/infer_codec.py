@@ -12,8 +12,8 @@ from dataclasses import asdict
 from enum import IntEnum
 from typing import Any, get_args
 
-from federation.backend import Chunk, Done, FinishReason, Progress, Timings, Usage
-from federation.chunk_codec import decode_chunk_untrusted, encode_chunk
+from federation.backend import Chunk, Done, Progress, Timings, Usage
+from federation.chunk_codec import decode_chunk_untrusted, encode_chunk, finish_reason
 from federation.errors import RefusalReason
 from federation.infer import (
     COUNT_MAX,
@@ -42,7 +42,6 @@ _SECONDS_MAX = 10 * TIMEOUT_MAX
 """Of a timing."""
 
 _REFUSAL_REASONS: tuple[RefusalReason, ...] = get_args(RefusalReason)
-_FINISH_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
 
 class _Kind(IntEnum):
@@ -89,9 +88,14 @@ def encode(message: FrontMessage | WorkerMessage) -> dict[str, Any]:
                 "param": param,
                 "load": _load_map(load),
             }
-        case Failure(text, load):
-            said = text[:_MESSAGE_LENGTH_MAX]
-            return {"kind": _Kind.FAILED.value, "message": said, "load": _load_map(load)}
+        case Failure(text, load, is_bad_request, param):
+            return {
+                "kind": _Kind.FAILED.value,
+                "message": text[:_MESSAGE_LENGTH_MAX],
+                "load": _load_map(load),
+                "is_bad_request": is_bad_request,
+                "param": param,
+            }
 
 
 def decode_from_front_untrusted(values: Mapping[str, Any]) -> FrontMessage:
@@ -136,7 +140,7 @@ def _done(fields: Fields) -> Done:
     usage, timings = fields.fields("usage"), fields.fields("timings")
     return Done(
         finish_reasons=tuple(
-            map(_finish_reason, fields.texts("finish_reasons", CHOICES_MAX, NAME_LENGTH_MAX))
+            map(finish_reason, fields.texts("finish_reasons", CHOICES_MAX, NAME_LENGTH_MAX))
         ),
         usage=Usage(
             prompt_tokens=usage.whole("prompt_tokens", 0, TOKENS_MAX),
@@ -152,23 +156,26 @@ def _done(fields: Fields) -> Done:
     )
 
 
-def _finish_reason(word: str) -> FinishReason:
-    """One that only newer workers know is a "stop": all of the answer is here, and its client must be told
-    one of the words there are."""
-    return next((known for known in _FINISH_REASONS if known == word), "stop")
-
-
 def _refusal(fields: Fields) -> Refusal:
     return Refusal(
         reason=fields.word("reason", _REFUSAL_REASONS),
         message=fields.text("message", _MESSAGE_LENGTH_MAX),
-        param=fields.text("param", NAME_LENGTH_MAX) if "param" in fields else None,
+        param=_param(fields),
         load=_load(fields),
     )
 
 
 def _failure(fields: Fields) -> Failure:
-    return Failure(fields.text("message", _MESSAGE_LENGTH_MAX), _load(fields))
+    return Failure(
+        message=fields.text("message", _MESSAGE_LENGTH_MAX),
+        load=_load(fields),
+        is_bad_request="is_bad_request" in fields and fields.flag("is_bad_request"),
+        param=_param(fields),
+    )
+
+
+def _param(fields: Fields) -> str | None:
+    return fields.text("param", NAME_LENGTH_MAX) if "param" in fields else None
 
 
 def _load_map(load: Load | None) -> dict[str, Any] | None:

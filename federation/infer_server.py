@@ -169,9 +169,10 @@ class _Conversation:
                             await events.send(event)
         except FederationError as error:
             load = self._load(request.model)
-            if is_accepted:
-                return Failure(str(error), load)
+            is_bad_request = isinstance(error, BadRequest)
             param = error.param if isinstance(error, BadRequest) else None
+            if is_accepted:
+                return Failure(str(error), load, is_bad_request, param)
             return Refusal(refusal_of(error).reason, str(error), param, load)
         assert done is not None, "a backend's answer ends with Done or an error"
         return replace(done, load=self._load(request.model))

@@ -16,12 +16,14 @@ from typing import Any, get_args
 from federation.backend import (
     Constraint,
     ConstraintKind,
+    Delivered,
     InferenceRequest,
     RequestId,
     RequestKind,
     Resume,
     Sampling,
 )
+from federation.chunk_codec import optional_finish_reason
 from federation.infer import COUNT_MAX, FRAME_SIZE_MAX, NAME_LENGTH_MAX, TIMEOUT_MAX, TOKEN_ID_MAX, TOKENS_MAX
 from federation.request_limits import (
     CHOICES_MAX,
@@ -135,7 +137,7 @@ def _later(request: InferenceRequest) -> dict[str, Any]:
         "resume": resume
         and {
             "prompt_sha256": resume.prompt_sha256,
-            "choices": [{"token_ids": list(ids)} for ids in resume.choices],
+            "choices": [_delivered_map(each) for each in resume.choices],
             "is_replayed": resume.is_replayed,
         },
     }
@@ -168,11 +170,20 @@ def _constraint(fields: Fields) -> Constraint:
 def _resume(fields: Fields) -> Resume:
     return Resume(
         prompt_sha256=fields.data("prompt_sha256", 32),
-        choices=tuple(
-            Fields(choice).wholes("token_ids", TOKENS_MAX, TOKEN_ID_MAX)
-            for choice in fields.maps("choices", CHOICES_MAX)
-        ),
+        choices=tuple(_delivered(Fields(choice)) for choice in fields.maps("choices", CHOICES_MAX)),
         is_replayed=fields.over({"is_replayed": False}).flag("is_replayed"),
+    )
+
+
+def _delivered_map(delivered: Delivered) -> dict[str, Any]:
+    said: dict[str, Any] = {"token_ids": list(delivered.token_ids)}
+    return said if delivered.finish_reason is None else {**said, "finish_reason": delivered.finish_reason}
+
+
+def _delivered(fields: Fields) -> Delivered:
+    return Delivered(
+        fields.wholes("token_ids", TOKENS_MAX, TOKEN_ID_MAX),
+        optional_finish_reason(fields),
     )
 
 

@@ -61,6 +61,8 @@ class ModelRecord:
     slots: int = 1
     reason: str = ""
     """Why it failed, for a person."""
+    program: str = ""
+    """What runs it, where that is no engine of the node's own: a server that is attached to it."""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -164,6 +166,9 @@ def encode_record(record: Record) -> dict[str, Any]:
                 "slots": record.slots,
                 "reason": record.reason,
             }
+            # Of most models there is none, and older nodes' records have no such field.
+            if record.program:
+                said["program"] = record.program
         case LeaveRecord(name):
             said = {"name": name}
         case AliasRecord(_, model):
@@ -208,6 +213,7 @@ def _decode_model_record(name: ModelName, fields: RecordFields) -> ModelRecord:
         sha256=fields.text("sha256", default=""),
         slots=fields.count("slots", default=1),
         reason=fields.text("reason", default=""),
+        program=fields.text("program", default=""),
         extra=fields.unread(),
     )
 

@@ -10,6 +10,7 @@
     worker -------> engine/   one llama.cpp subprocess per model
            -------> models/   the files this node serves
            -------> chat/     messages to prompt, in a process with a time bound
+    attached/                 servers of other programs, as if they were a worker of ours
 
 Everything heavy (libp2p, llama.cpp, the web stack) is imported where a node runs,
 so that commands that only talk to a running node start at once.

@@ -10,18 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from federation.backend import AnswerEvent, Chunk, Done, FinishReason
+from federation.backend import AnswerEvent, Chunk, Delivered, Done, FinishReason
 from node.chat.answer_parser import AnswerParser, AnswerPiece
 
 
 class AnswerReader:
     """Reads one answer; `parsers` has one for each choice of a chat."""
 
-    def __init__(self, parsers: Sequence[AnswerParser] = (), resumed: Sequence[str] = ()) -> None:
-        """`resumed`: the text of each choice that was delivered before, elsewhere."""
+    def __init__(
+        self,
+        parsers: Sequence[AnswerParser] = (),
+        resumed: Sequence[str] = (),
+        delivered: Sequence[Delivered] = (),
+    ) -> None:
+        """`resumed`: the text of each choice that was delivered before, elsewhere, as `delivered`."""
         self._parsers = parsers
-        for parser, text in zip(parsers, resumed, strict=False):
-            parser.feed(text)
+        self._open = set(range(len(parsers)))
+        """Choices of which the end was not read yet."""
+        for choice, (text, before) in enumerate(zip(resumed, delivered, strict=True)):
+            if parsers:
+                parsers[choice].feed(text)
+                if before.finish_reason is not None:
+                    self._finish(choice)
 
     def read(self, event: AnswerEvent) -> Iterator[AnswerEvent]:
         """What `event` is to the client."""
@@ -30,15 +40,30 @@ class AnswerReader:
             return
         match event:
             case Chunk(choice, text=text):
-                yield _with(event, self._parsers[choice].feed(text))
+                yield from self._read_chunk(event, self._parsers[choice].feed(text))
             case Done():
-                for choice, parser in enumerate(self._parsers):
-                    rest = parser.finish()
+                # Those that ended elsewhere, where nobody heard of it.
+                for choice in sorted(self._open):
+                    rest = self._finish(choice)
                     if any(rest):
                         yield _with(Chunk(choice, (), ""), rest)
                 yield replace(event, finish_reasons=tuple(map(_reason, event.finish_reasons, self._parsers)))
             case _:
                 yield event
+
+    def _read_chunk(self, chunk: Chunk, piece: AnswerPiece) -> Iterator[Chunk]:
+        if chunk.finish_reason is None:
+            yield _with(chunk, piece)
+            return
+        # In two, because each has an order of its own.
+        yield _with(replace(chunk, finish_reason=None), piece)
+        rest = self._finish(chunk.choice)
+        reason = _reason(chunk.finish_reason, self._parsers[chunk.choice])
+        yield _with(Chunk(chunk.choice, (), "", finish_reason=reason), rest)
+
+    def _finish(self, choice: int) -> AnswerPiece:
+        self._open.discard(choice)
+        return self._parsers[choice].finish()
 
 
 def _with(chunk: Chunk, piece: AnswerPiece) -> Chunk:

@@ -14,21 +14,36 @@ them, or between files with what separates them in PATH.
 
 from __future__ import annotations
 
+import math
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import platformdirs
 
+from node.attached.server_url import ServerUrl
 from node.child_environment import SETTINGS_PREFIX
 from node.errors import HomeDamaged
-from node.flag_types import ApiKeyType, HostPort, HostPortType, MultiaddrType, NameType
+from node.flag_types import (
+    FOREVER,
+    ApiKeyType,
+    HostPort,
+    HostPortType,
+    KeepAliveType,
+    MultiaddrType,
+    NameType,
+    ServerUrlType,
+    SizeType,
+)
 from node.home import Home
 from node.listening import PORT_DEFAULT
+
+if TYPE_CHECKING:
+    from node.engine.wire import CacheType
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -41,6 +56,8 @@ SLOTS_DEFAULT = 4
 """A household's worth of simultaneous questions; each slot takes memory for a context of its own."""
 _SLOTS_MAX = 256
 """llama.cpp refuses more sequences in one context."""
+_BACKEND_SLOTS_MAX = 4096
+"""More than any server of a home batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +73,21 @@ class NodeConfig:
     """Files, or `demo`."""
     slots: int = SLOTS_DEFAULT
     """Sequences each engine runs at once."""
+    memory_bytes: int | None = None
+    """That all models together may take; None: most of what the machine has."""
+    keep_alive: float = math.inf
+    """Seconds that a model stays in memory which nobody uses."""
+    pinned: tuple[str, ...] = ()
+    """Names of models that stay."""
+    kv_cache_type: CacheType = "f16"
+    engine_memory: int = 0
+    """Bytes after which an engine is ended; 0: never."""
     worker: bool = True
+    backends: tuple[ServerUrl, ...] = ()
+    """Servers of other programs whose models are this node's too."""
+    backend_slots: int | None = None
+    """Answers each of them gives at once; None: what it says, else what is usual for it."""
+    backend_key: str = field(default="", repr=False)
     mdns: bool = True
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     allow_unauthenticated: bool = False
@@ -154,6 +185,19 @@ api_key_option = _setting(
     metavar="KEY",
     help="What HTTP clients must show. Repeatable.",
 )
+backend_option = _setting(
+    "--backend",
+    multiple=True,
+    type=ServerUrlType(),
+    metavar="URL",
+    help="A local server whose models are served too: Ollama, llama-server, vLLM, LM Studio. Repeatable.",
+)
+backend_key_option = _setting(
+    "--backend-key",
+    type=ApiKeyType(),
+    metavar="KEY",
+    help=f"What attached servers are shown, if they want an API key ({SETTINGS_PREFIX}BACKEND_KEY).",
+)
 
 _RUN_SETTINGS = (
     _setting(
@@ -210,7 +254,46 @@ _WORKER_SETTINGS = (
         show_default=True,
         help="Answers each model gives at once.",
     ),
+    _setting(
+        "--memory",
+        type=SizeType(),
+        metavar="SIZE",
+        help="What all models together may take, for example 8GiB; if not given, most of what there is.",
+    ),
+    _setting(
+        "--keep-alive",
+        type=KeepAliveType(),
+        default=FOREVER,
+        show_default=True,
+        help="How long a model that nobody uses stays in memory, for example 15m.",
+    ),
+    _setting(
+        "--pin",
+        multiple=True,
+        metavar="MODEL",
+        help="A model, by its name, that is loaded at the start and stays. Repeatable.",
+    ),
+    _setting(
+        "--kv-cache-type",
+        type=click.Choice(["f16", "q8_0", "q4_0"]),
+        default="f16",
+        show_default=True,
+        help="How contexts are kept: q8_0 takes half of the memory, q4_0 a quarter.",
+    ),
+    _setting(
+        "--engine-memory",
+        type=SizeType(),
+        metavar="SIZE",
+        help="End a model's process that needs more memory, beside its file, than for example 6GB.",
+    ),
     _setting("--worker/--no-worker", default=True, help="Run models here, or only route requests."),
+    backend_option,
+    _setting(
+        "--backend-slots",
+        type=click.IntRange(1, _BACKEND_SLOTS_MAX),
+        help="Answers each attached server gives at once, if it does not say it or you know better.",
+    ),
+    backend_key_option,
 )
 
 
@@ -234,7 +317,15 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         listen=tuple(options["listen"]),
         models=tuple(options.get("model", ())),
         slots=options.get("slots", SLOTS_DEFAULT),
+        memory_bytes=options.get("memory"),
+        keep_alive=options.get("keep_alive", math.inf),
+        pinned=tuple(options.get("pin", ())),
+        kv_cache_type=options.get("kv_cache_type", "f16"),
+        engine_memory=options.get("engine_memory") or 0,
         worker=options.get("worker", False),
+        backends=tuple(options.get("backend", ())),
+        backend_slots=options.get("backend_slots"),
+        backend_key=options.get("backend_key") or "",
         mdns=options["mdns"],
         api_keys=tuple(options["api_key"]),
         allow_unauthenticated=options["allow_unauthenticated"],

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
 from node.config import API_DEFAULT, LISTEN_DEFAULT, SLOTS_DEFAULT
+from node.engine.scheduler import BATCH_MAX
 from p2p.credential import EXPIRY_LEEWAY, NEVER
 
 Level: TypeAlias = Literal["ok", "warning", "problem"]
@@ -36,7 +37,12 @@ _REINSTALL = (
     "reinstall the same version of llama-cpp-python with CMAKE_ARGS='{flags}-DGGML_RPC=on' "
     "and pip's --no-cache-dir --force-reinstall"
 )
-_BUILD_FLAGS = (("Metal", "-DGGML_METAL=on "), ("AMD", "-DGGML_HIP=on "), ("", "-DGGML_CUDA=on "))
+_BUILD_FLAGS = (
+    ("Metal", "-DGGML_METAL=on "),
+    ("Vulkan", "-DGGML_VULKAN=on "),
+    ("AMD", "-DGGML_HIP=on "),
+    ("", "-DGGML_CUDA=on "),
+)
 """What llama.cpp must be built with, by a word in the GPU's name."""
 
 
@@ -81,27 +87,49 @@ def judge_build(build: Build | str) -> Finding:
 def judge_gpu(names: Sequence[str], build: Build | str, *, driver_answers: bool) -> Finding:
     """`names`: the GPUs of this machine."""
     if isinstance(build, Build) and build.gpus:
-        return Finding("ok", "GPU", f"{', '.join(build.gpus)}: models run there as far as its memory goes")
+        text = f"{'; '.join(build.gpus)}: as many layers run there as fit"
+        return Finding("ok", "GPU", text)
     if not driver_answers:
         advice = "run `nvidia-smi` and mend what it says"
         return Finding("warning", "GPU", "NVIDIA's driver is installed and does not answer", advice)
     if not names:
         return Finding("ok", "GPU", "none that llama.cpp could use; models run on the CPU")
+    if names[0].startswith("Intel"):
+        text = f"{names[0]}: seldom faster than the CPU, whose memory it shares; models run on the CPU"
+        return Finding("ok", "GPU", text)
     flags = next(flags for word, flags in _BUILD_FLAGS if word in names[0])
     advice = f"to use it {_REINSTALL.format(flags=flags)}"
     return Finding("warning", "GPU", f"{', '.join(names)}: this llama.cpp was not built for it", advice)
 
 
-def defaults_chosen(build: Build | str) -> list[Finding]:
-    """What a node does unless it is told otherwise, and why."""
+def defaults_chosen(build: Build | str, memory_bytes: int) -> list[Finding]:
+    """What a node does unless it is told otherwise, and why. `memory_bytes`: that models may take."""
     threads = f"{build.threads}" if isinstance(build, Build) else "one per physical core"
+    has_gpu = isinstance(build, Build) and bool(build.gpus)
     reasons = {
+        "memory": f"{memory_bytes / _GIB:.1f} GiB for all models (--memory): the rest is the machine's own",
+        "keep-alive": "for ever (--keep-alive): to load a model again takes longer than to find it there",
+        "GPU layers": (
+            "as many as fit what is free there" if has_gpu else "none: this llama.cpp found no GPU"
+        ),
+        "attention": "flash attention where model and build can: it needs no table of all pairs of tokens",
+        "KV cache": "f16 (--kv-cache-type): q8_0 halves it, and answers may change a little",
+        "batch": f"{BATCH_MAX} tokens at once: more are no faster on a CPU, and hold running answers up",
         "threads": f"{threads} per model: hyperthreads share the units that do the work",
         "slots": f"{SLOTS_DEFAULT} per model: each takes memory for a context of its own",
         "API": f"{API_DEFAULT}: nobody but this machine, until there is a key",
         "listen": f"{LISTEN_DEFAULT}: every network; strangers lack the swarm's secret",
     }
     return [Finding("ok", about, f"by default {reason}") for about, reason in reasons.items()]
+
+
+def judge_backend(url: str, program: str, models: int, trouble: str) -> Finding:
+    """`trouble`: why a server that shall be attached cannot be used; empty if it can."""
+    if trouble:
+        return Finding("warning", "backend", trouble, "its models are served as soon as it answers")
+    if not models:
+        return Finding("warning", "backend", f"{program} at {url} has no models", "give it one")
+    return Finding("ok", "backend", f"{program} at {url} has {models} model{'' if models == 1 else 's'}")
 
 
 def judge_memory(total_bytes: int, available_bytes: int) -> Finding:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
+from typing import Any
 
 from federation.backend import InferenceRequest, Sampling
 from federation.errors import BadRequest
 from node.engine.wire import (
     DetokenizeRequest,
     EmbedRequest,
+    FilledSampling,
     GenerateRequest,
     LookupRequest,
     PromptPart,
@@ -89,6 +91,25 @@ def _require_sane(sampling: Sampling) -> None:
             )
 
 
+def field_to_blame(request: InferenceRequest, engine_param: str, *, is_too_long: bool = False) -> str | None:
+    """What of `request` an engine means by `engine_param`, if it is anything.
+
+    An engine sees less than there was: one prompt, one grammar.
+    """
+    match engine_param:
+        case "grammar" if request.constraint is not None:
+            return "grammar" if request.constraint.kind == "gbnf" else "response_format"
+        case "grammar":
+            return "tools"
+        case "input" if request.kind == "rerank":
+            return "documents"
+        case "" if not is_too_long:
+            return None
+        case "" | "prompt":
+            return "messages" if request.kind == "chat" else "prompt"
+    return engine_param
+
+
 def completion_prompt(request: InferenceRequest) -> tuple[PromptPart, ...] | tuple[int, ...]:
     """The prompt of a completion. Special tokens count in its text: there is no template to write them.
 
@@ -158,7 +179,8 @@ def engine_request(
     return GenerateRequest(
         prompt=prompt,
         sampling=_filled(request.sampling, settings.sampling),
-        max_tokens=request.max_tokens if request.max_tokens is not None else settings.max_tokens,
+        max_tokens=request.max_tokens,
+        max_tokens_default=settings.max_tokens,
         # Without duplicates, in this order, so that one request is always the same request.
         stop=tuple(dict.fromkeys((*request.stop, *settings.stop, *stops))),
         ignore_eos=request.ignore_eos,
@@ -172,6 +194,10 @@ def engine_request(
     )
 
 
-def _filled(sampling: Sampling, defaults: Sampling) -> Sampling:
-    open_ones = {each.name for each in fields(sampling) if getattr(sampling, each.name) is None}
-    return replace(sampling, **{name: getattr(defaults, name) for name in open_ones})
+def _filled(sampling: Sampling, defaults: Sampling) -> FilledSampling:
+    """What the request says; else what the model does; else as in llama.cpp."""
+    said: dict[str, Any] = {}
+    for source in (defaults, sampling):
+        values = ((each.name, getattr(source, each.name)) for each in fields(source))
+        said.update((name, value) for name, value in values if value is not None)
+    return FilledSampling(**said)

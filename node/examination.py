@@ -16,17 +16,22 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psutil
+import trio
 
 from node import doctor
+from node.attached.errors import AttachedError
+from node.attached.server_url import ServerUrl
+from node.attached.survey import look_once
 from node.child_environment import child_environment
 from node.control import ask
 from node.doctor import Build, Finding
 from node.errors import CommandRefused, HomeDamaged, NoAnswer, NotRunning
 from node.flag_types import HostPort
-from node.hardware import gpu_names, nvidia_names
+from node.hardware import gpu_names, memory_for_models, nvidia_names, usable_memory
 from node.home import Home, NodeState
 from node.listening import listen_attempts
 from node.place import is_loopback, load_place
@@ -42,15 +47,24 @@ _DESCRIBE_TIMEOUT = 60.0
 """Seconds: a GPU's driver that was asleep takes some; a disk that was, too."""
 _CONNECT_TIMEOUT = 2.0
 """Seconds: anything slower than that over a home's connections is not there."""
+_BACKEND_TIMEOUT = 5.0
+"""Seconds: its lists take milliseconds."""
 _ADDRESSES_TRIED_MAX = 32
 """At once. One that answers is enough, and so many say that none will."""
 
 
-def examine(home: Home, api: HostPort, listen: Sequence[str]) -> Iterator[Finding]:
+def examine(
+    home: Home,
+    api: HostPort,
+    listen: Sequence[str],
+    backends: Sequence[ServerUrl] = (),
+    backend_key: str = "",
+) -> Iterator[Finding]:
     """What there is to say of this machine and of `home`, as it is found.
 
     Args:
       api, listen: where a node of this home would listen; none: where it did last.
+      backends: servers that would be attached to it.
     """
     build = describe_build()
     yield doctor.judge_build(build)
@@ -77,8 +91,9 @@ def examine(home: Home, api: HostPort, listen: Sequence[str]) -> Iterator[Findin
         yield from _examine_ports(api, listen, state.listen)
     except (NoAnswer, CommandRefused) as error:
         yield Finding("problem", "node", str(error), "look at its log, and start it anew")
+    yield from (_examine_backend(url, backend_key) for url in backends)
     yield _examine_known_addresses((*state.peers, *known))
-    yield from doctor.defaults_chosen(build)
+    yield from doctor.defaults_chosen(build, memory_for_models(usable_memory()))
 
 
 def describe_build(command: Sequence[str] = _DESCRIBE) -> Build | str:
@@ -160,6 +175,14 @@ def _examine_ports(api: HostPort, listen: Sequence[str], kept: Sequence[str]) ->
         failure = why_not_listen(*tcp_endpoint(multiaddr))
         yield doctor.judge_listen_port(multiaddr, is_ours=False, is_asked=bool(listen), failure=failure)
     yield doctor.judge_reachability(_outside(concrete_multiaddrs(map(tcp_endpoint, first_choice))))
+
+
+def _examine_backend(url: ServerUrl, key: str) -> Finding:
+    try:
+        found = trio.run(partial(look_once, url, key, timeout=_BACKEND_TIMEOUT))
+    except AttachedError as error:
+        return doctor.judge_backend(str(url), "", 0, str(error))
+    return doctor.judge_backend(str(url), found.dialect.name, len(found.models), "")
 
 
 def _examine_known_addresses(addresses: Iterable[PeerAddress]) -> Finding:

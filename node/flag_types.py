@@ -5,19 +5,24 @@ click tells the line together with the flag's name, and ends with exit code 2.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 import click
 
+from node.attached.server_url import ServerUrl
 from p2p.errors import BadAddress
 from p2p.tcp_address import tcp_endpoint
 
 _NAME_LENGTH_MAX = 64
 """Peers refuse a longer one (`p2p/hello.py`)."""
 
-_SECONDS_OF_UNIT = {"m": 60, "h": 3600, "d": 86400}
+_SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES_OF_UNIT = {"M": 2**20, "G": 2**30, "T": 2**40}
+
+FOREVER = "forever"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,18 @@ class ApiKeyType(click.ParamType[str]):
         return key
 
 
+class ServerUrlType(click.ParamType[ServerUrl]):
+    name = "url"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ServerUrl:
+        if isinstance(value, ServerUrl):
+            return value
+        try:
+            return ServerUrl.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class DurationType(click.ParamType[int]):
     """`30m`, `1h`, `7d`, as seconds."""
 
@@ -103,3 +120,36 @@ class DurationType(click.ParamType[int]):
         if match is None:
             self.fail(f"{value!r} is not a duration; write 30m, 1h or 7d", param, ctx)
         return int(match[1]) * _SECONDS_OF_UNIT[match[2]]
+
+
+class KeepAliveType(click.ParamType[float]):
+    """`90s`, `5m`, `1h`, `7d`, `0` or `forever`, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float) or value in (0, "0"):
+            return float(value)
+        if value == FOREVER:
+            return math.inf
+        match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration; write 90s, 5m, 1h, 0 or {FOREVER}", param, ctx)
+        return float(int(match[1]) * _SECONDS_OF_UNIT[match[2]])
+
+
+class SizeType(click.ParamType[int]):
+    """`500MB`, `6GB`, `1.5GiB`, as bytes. All are powers of 1024, as memory is sold."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int) and value >= _BYTES_OF_UNIT["M"]:
+            return value
+        match = re.fullmatch(
+            r"([0-9]{1,5}(?:\.[0-9]{1,3})?)([MGT])(?:i?B)?", str(value).strip(), re.IGNORECASE
+        )
+        size_bytes = round(float(match[1]) * _BYTES_OF_UNIT[match[2].upper()]) if match else 0
+        if size_bytes == 0:
+            self.fail(f"{value!r} is not a size; write 500MB or 6GB", param, ctx)
+        return size_bytes

@@ -19,6 +19,9 @@ import psutil
 
 from node.child_environment import child_environment
 
+_MEMORY_RESERVE = 2 * 2**30
+_VULKAN_VENDORS = {"0x1002": "AMD", "0x8086": "Intel"}
+"""PCI's numbers. NVIDIA's cards with a driver answer `nvidia-smi`."""
 _GPU_QUERY_TIMEOUT = 3.0
 """Seconds: `nvidia-smi` wakes the driver, which takes one; a broken driver never answers."""
 
@@ -32,6 +35,24 @@ def describe_machine() -> dict[str, Any]:
         "system": platform.system(),
         "gpu": gpu_names(),
     }
+
+
+def usable_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its container's."""
+    total = int(psutil.virtual_memory().total)
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return total
+    return min(total, int(limit)) if limit.isdecimal() else total
+
+
+def memory_for_models(usable_bytes: int) -> int:
+    """How much of `usable_bytes` models may take, unless somebody says so: the rest is the machine's own.
+
+    A fifth stays free, and 2 GiB at least, which a desktop with a browser needs; of a small machine half.
+    """
+    return usable_bytes - min(max(usable_bytes // 5, _MEMORY_RESERVE), usable_bytes // 2)
 
 
 def machine_names() -> tuple[str, ...]:
@@ -48,7 +69,20 @@ def gpu_names() -> list[str]:
     names = nvidia_names() or []
     if Path("/dev/kfd").exists():
         names.append("AMD (ROCm)")
-    return names
+    # What a vendor's own interface reaches is not to be named twice.
+    return names or vulkan_names(Path("/sys/class/drm"))
+
+
+def vulkan_names(drm: Path) -> list[str]:
+    """Graphics cards that llama.cpp reaches through Vulkan only. `drm`: where Linux lists them."""
+    vendors = set()
+    for file in drm.glob("card*/device/vendor"):
+        try:
+            vendors.add(file.read_text(encoding="ascii").strip())
+        except (OSError, ValueError):
+            continue  # It has just gone, or is not ours to read.
+    # Not those of virtual machines, which draw and do not compute.
+    return [f"{name} (Vulkan)" for vendor, name in _VULKAN_VENDORS.items() if vendor in vendors]
 
 
 def nvidia_names() -> list[str] | None:

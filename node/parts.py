@@ -1,7 +1,7 @@
 """The parts of a node and how they hold each other. Nothing runs here yet.
 
-    network -> swarm -> replicator -> ledger <- publisher <- worker -> engines
-                 |          prober -> view                     ^
+    network -> swarm -> replicator -> ledger <- publisher <- local -> worker -> engines
+                 |          prober -> view                     ^  +-> attached servers
                  |                      |                      |
                  +--- infer server -----|----------------------+
                  |                      v                      |
@@ -24,6 +24,7 @@ import psutil
 
 import node
 from federation.balancer import POLICIES
+from federation.errors import ModelNotFound
 from federation.front import Front
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
@@ -35,13 +36,18 @@ from ledger.records import Load, ModelName, ModelRecord
 from ledger.replicate import Replicator
 from ledger.sync_messages import LEDGER_PROTOCOL
 from ledger.view import SwarmView
+from node.attached.server import AttachedServer
+from node.attached.together import LocalBackend, Together
 from node.config import NodeConfig
+from node.hardware import memory_for_models, usable_memory
 from node.models.catalog import Catalog
+from node.models.errors import UnknownModel
 from node.models.hashing import FileHasher
 from node.publisher import Publisher
 from node.readiness import why_not_ready
+from node.served_model import make_engine
 from node.status import swarm_status
-from node.worker import Worker
+from node.worker import Worker, WorkerSettings
 from p2p.membership import SwarmMembership
 from p2p.network import Network
 from p2p.peer import PeerId
@@ -62,12 +68,36 @@ class Parts:
     view: SwarmView
     catalog: Catalog
     worker: Worker | None
+    """Our own engines."""
+    local: LocalBackend | None
+    """All that runs models for this node: the worker, and the servers attached to it."""
     publisher: Publisher
     front: Front
 
     def swarm(self) -> Mapping[str, Any]:
         """The content of `/api/swarm`."""
-        return swarm_status(self.swarm_name, self.ledger.me, self.view.nodes(), self.front.leases)
+        fractions = self.worker.loaded_fractions() if self.worker is not None else {}
+        return swarm_status(self.swarm_name, self.ledger.me, self.view.nodes(), self.front.leases, fractions)
+
+    def engines(self) -> Mapping[str, Any]:
+        """The content of `/backend/monitor`."""
+        if self.worker is None:
+            return {"budget_bytes": 0, "used_bytes": 0, "models": []}
+        return self.worker.monitor()
+
+    async def shut_down(self, model: str) -> bool:
+        """Take a model of this node out of memory once nothing runs on it; returns whether it was there.
+
+        Raises:
+          ModelNotFound: this node has none of that name.
+        """
+        name = ModelName(model)
+        if self.worker is None:
+            raise ModelNotFound(f"this node runs no models, so it has no {name}")
+        try:
+            return await self.worker.unload_model(name)
+        except UnknownModel as error:
+            raise ModelNotFound(str(error)) from error
 
     def refused_entries(self) -> Mapping[str, int]:
         """How many ledger entries that peers sent did not enter, by reason."""
@@ -85,12 +115,12 @@ class Parts:
     async def drain(self) -> None:
         """Take nothing new from now on, and wait until nothing runs here. Cancelled: still nothing new."""
         self.publisher.set_presence("draining")
-        if self.worker is not None:
-            await self.worker.drain()
+        if self.local is not None:
+            await self.local.drain()
 
     def running(self) -> int:
-        """How many answers this node's own worker gives now."""
-        return sum(load.slots_busy for load in self.worker.load().values()) if self.worker else 0
+        """How many answers this node's own worker gives now, attached servers included."""
+        return sum(load.slots_busy for load in self.local.load().values()) if self.local else 0
 
 
 def wire(
@@ -109,25 +139,26 @@ def wire(
     swarm = Swarm(network, place, introduction, rng=rng, wall_clock=time.time, standing=standing)
     catalog = Catalog(config.home.models, memory_bytes=psutil.virtual_memory().total)
     worker = _worker(config, catalog, network.me) if config.worker else None
-    loads = worker.load if worker is not None else _no_loads
+    local = _local(config, worker, network.me)
+    loads = local.load if local is not None else _no_loads
     prober = Prober(swarm, ledger, loads, rng)
     view = SwarmView(ledger, prober, loads)
     publisher = Publisher(
         ledger,
         name=config.name,
-        role="worker" if worker is not None else "front",
+        role="worker" if local is not None else "front",
         version=node.__version__,
         hardware=hardware,
         addresses=lambda: [address.multiaddr for address in network.listen_addresses],
-        models=worker.model_records if worker is not None else _no_models,
+        models=local.model_records if local is not None else _no_models,
     )
-    if worker is not None:
-        worker.on_change = publisher.note_change
-        InferServer(worker, lambda model: worker.load().get(ModelReference.parse(model).name)).attach(swarm)
+    if local is not None:
+        local.on_change = publisher.note_change
+        InferServer(local, lambda model: local.load().get(ModelReference.parse(model).name)).attach(swarm)
     front = Front(
         network.me,
         view,
-        local=worker,
+        local=local,
         remote=partial(RemoteBackend, swarm),
         rng=rng,
         on_peer_failure=prober.report_failure,
@@ -142,6 +173,7 @@ def wire(
         view=view,
         catalog=catalog,
         worker=worker,
+        local=local,
         publisher=publisher,
         front=front,
     )
@@ -150,15 +182,35 @@ def wire(
 def _worker(config: NodeConfig, catalog: Catalog, me: PeerId) -> Worker:
     """A worker for the models that were asked for, which it loads at once, and those of the home."""
     preload = catalog.read(config.models)
-    for warning in catalog.warnings:
+    missing = [
+        f"there is no model {name} to pin" for name in config.pinned if name not in catalog.definitions
+    ]
+    for warning in (*catalog.warnings, *missing):
         logger.warning("%s", warning)
     return Worker(
         me,
         catalog.definitions.values(),
         hasher=FileHasher(config.home.hashes_file),
-        slots=config.slots,
+        settings=WorkerSettings(
+            slots=config.slots,
+            cache_type=config.kv_cache_type,
+            memory_bytes=config.memory_bytes or memory_for_models(usable_memory()),
+            keep_alive=config.keep_alive,
+            pinned=frozenset(map(ModelName, config.pinned)),
+        ),
         preload=preload,
+        make_engine=partial(make_engine, memory_max=config.engine_memory),
     )
+
+
+def _local(config: NodeConfig, worker: Worker | None, me: PeerId) -> LocalBackend | None:
+    """The worker and the attached servers, whichever there are."""
+    servers = [
+        AttachedServer(me, url, key=config.backend_key, slots=config.backend_slots) for url in config.backends
+    ]
+    if not servers:
+        return worker
+    return Together([worker, *servers] if worker is not None else servers)
 
 
 def _no_loads() -> Mapping[ModelName, Load]:

@@ -172,8 +172,8 @@ class Node:
             nursery.cancel_scope.cancel()
 
     def _ready(self, api: str) -> Ready:
-        worker = self._parts.worker
-        models = tuple(worker.model_records()) if worker is not None else ()
+        local = self._parts.local
+        models = tuple(local.model_records()) if local is not None else ()
         return Ready(api, self._network.me, tuple(shareable(self._network.listen_addresses)), models)
 
     async def leave(self, grace: float) -> None:
@@ -200,8 +200,8 @@ class Node:
         nursery.start_soon(parts.view.run)
         signed = partial(parts.members.add_addresses, origin=Origin.SIGNED)
         nursery.start_soon(follow_addresses, parts.ledger, signed, parts.members.forget)
-        if parts.worker is not None:
-            await nursery.start(parts.worker.run)
+        if parts.local is not None:
+            await nursery.start(parts.local.run)
         nursery.start_soon(parts.publisher.run)
         if self._config.mdns:
             nursery.start_soon(

@@ -1,20 +1,22 @@
-"""One model of this node, from cold file to running engine.
+"""One model of this node, from cold file to running engine, and back.
 
-    cold --want--> loading --> loaded         loading again after each crash
+    cold --start--> loading --> loaded --end_engine--> cold
                       |
                       +------> failed         with a reason, as is a file with a problem
 
-Its engine starts when somebody wants it and then stays. Its file is hashed in the
-background, after a load that is under way: both read all of it, and the second
+Loading again after each crash. When it starts and ends `resident_models.py` decides. Its file is
+hashed in the background, after a load that is under way: both read all of it, and the second
 finds it in memory.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TypeAlias
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import trio
 
@@ -26,7 +28,10 @@ from node.engine.errors import EngineUnavailable
 from node.engine.wire import EngineParams, ModelFacts
 from node.models.definition import ModelDefinition
 from node.models.errors import ModelError
+from node.models.gguf_header import BadHeader, read_gguf_header
 from node.models.hashing import FileHasher
+from node.models.memory_estimate import estimate_memory
+from node.resident_models import NoMemory, ResidentModels
 from node.speeds import Speeds
 
 logger = logging.getLogger(__name__)
@@ -41,9 +46,27 @@ MakeEngine: TypeAlias = Callable[[EngineParams, Callable[[], None]], Engine]
 """An engine for these parameters that calls back when its state changed."""
 
 
-def make_engine(params: EngineParams, on_change: Callable[[], None]) -> Engine:
-    """A real engine."""
-    return Engine(params, on_change=on_change)
+EstimateMemory: TypeAlias = Callable[[ModelDefinition, EngineParams], Awaitable[int]]
+"""What memory a model's engine will take, in bytes."""
+
+_one_reader = trio.CapacityLimiter(1)
+"""Of headers: a folder full of models is looked into without keeping all cores from answering."""
+
+
+async def estimate_from_header(definition: ModelDefinition, params: EngineParams) -> int:
+    """As its file's header says; guessed from the file's size where that cannot be read."""
+    try:
+        header = await trio.to_thread.run_sync(read_gguf_header, definition.path, limiter=_one_reader)
+    except (BadHeader, OSError) as error:
+        # Its engine will say what is wrong with it, if it cannot read it either.
+        logger.debug("no estimate for a model: model=%s error=%s", definition.name, error)
+        header = None
+    return estimate_memory(header, definition.size_bytes, params).total
+
+
+def make_engine(params: EngineParams, on_change: Callable[[], None], *, memory_max: int = 0) -> Engine:
+    """A real engine, which may take `memory_max` bytes; 0: as many as there are."""
+    return Engine(replace(params, memory_max=memory_max), on_change=on_change)
 
 
 class ServedModel:
@@ -52,37 +75,47 @@ class ServedModel:
     def __init__(
         self,
         definition: ModelDefinition,
+        params: EngineParams,
         *,
-        slots: int,
+        residents: ResidentModels,
         hasher: FileHasher,
         on_change: Callable[[], None],
         make_engine: MakeEngine,
+        estimate: EstimateMemory,
+        is_pinned: bool = False,
     ) -> None:
         self.definition = definition
         self.sha256 = ""
         self.speeds = Speeds()
         """As its answers showed; kept over restarts of its engine."""
-        self._slots = slots
+        self.facts: ModelFacts | None = None
+        """Known once it was loaded."""
+        self.is_pinned = is_pinned
+        self._params = params
+        self._slots = params.slots
+        self._residents = residents
         self._hasher = hasher
         self._on_change = on_change
         self._make_engine = make_engine
+        self._estimate = estimate
+        self._estimated = 0
         self._engine: Engine | None = None
-        self._wanted = trio.Event()
+        self._engine_life = trio.CancelScope()
+        self._started = trio.Event()
+        self._engine_ended = trio.Event()
+        self._pid: int | None = None
+        self._processes = 0
+        """That its engine has had; all but the first are restarts."""
         self._waiting = 0
         self._problem = definition.problem
         self._life = trio.CancelScope()
         self._ended = trio.Event()
 
     @property
-    def facts(self) -> ModelFacts | None:
-        """Known once it was loaded."""
-        return self._engine.facts if self._engine else None
-
-    @property
     def state(self) -> ModelState:
         if self._problem:
             return "failed"
-        if self._engine is None:
+        if self._engine is None or self._engine_life.cancel_called:
             return "cold"
         match self._engine.state:
             case "ready":
@@ -95,7 +128,28 @@ class ServedModel:
     @property
     def reason(self) -> str:
         """Why it does not run, for a person."""
-        return self._problem or (self._engine.reason if self._engine else "")
+        return self._problem or (self._engine.reason if self._engine and self.state != "cold" else "")
+
+    @property
+    def is_ready(self) -> bool:
+        """Its engine takes requests."""
+        return self.state == "loaded"
+
+    @property
+    def has_engine(self) -> bool:
+        """It takes memory, or will."""
+        # One that crashed too often is tried again later, and has its place until somebody else needs it.
+        return self._engine is not None and (not self._engine.has_given_up or self._engine_life.cancel_called)
+
+    @property
+    def loaded_fraction(self) -> float:
+        """Of its weights, 0 to 1."""
+        return self._engine.loaded_fraction if self._engine else 0.0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of its engine, measured; 0 while there is none."""
+        return self._engine.memory_bytes if self._engine else 0
 
     def info(self) -> ModelInfo:
         return ModelInfo(
@@ -124,49 +178,117 @@ class ServedModel:
             is_loaded=self.state == "loaded",
         )
 
-    def want(self) -> None:
-        """Load it, if that has not begun."""
-        if self._engine is None and not self._problem:
-            self._engine = self._make_engine(_engine_params(self.definition, self._slots), self._on_change)
-            self._wanted.set()
+    def monitor(self) -> dict[str, Any]:
+        """One row of `/backend/monitor`."""
+        load, idle_since = self.load(), self._residents.idle_since(self)
+        keep_alive = self._residents.keep_alive
+        return {
+            "model": self.definition.name,
+            "state": self.state,
+            "reason": self.reason,
+            "pid": self._engine.pid if self._engine else None,
+            "memory_bytes": self.memory_bytes,
+            "estimated_bytes": self._estimated,
+            "loaded_fraction": round(self.loaded_fraction, 3),
+            "slots_total": load.slots_total,
+            "slots_busy": load.slots_busy,
+            "waiting": load.queued,
+            "idle_s": None if idle_since is None else round(trio.current_time() - idle_since, 3),
+            "keep_alive_s": None if self.is_pinned or math.isinf(keep_alive) else keep_alive,
+            "pinned": self.is_pinned,
+            "restarts": max(self._processes - 1, 0),
+        }
+
+    async def estimate_bytes(self) -> int:
+        """What it will take, from its file's header; read once."""
+        self._estimated = self._estimated or await self._estimate(self.definition, self._params)
+        return self._estimated
+
+    def start(self) -> None:
+        """Start its engine, which `run` runs."""
+        assert self._engine is None, "one at a time: both would not fit"
+        self._engine = self._make_engine(self._params, self._note_engine)
+        self._engine_life, self._engine_ended = trio.CancelScope(), trio.Event()
+        self._processes = 0
+        self._started.set()
+        self._on_change()
+
+    def end_engine(self) -> None:
+        """Back to cold; an answer that is using it fails."""
+        self._engine_life.cancel()
+        if self._engine is not None:
             self._on_change()
 
-    async def ready(self, *, needs_slot: bool = True) -> Engine:
-        """Its engine, once it takes requests.
+    async def wait_engine_ended(self) -> None:
+        """Wait until the engine that runs now, if one does, is gone."""
+        if self._engine is not None:
+            await self._engine_ended.wait()
+
+    def give_up(self, reason: str) -> None:
+        """It can never be loaded on this machine."""
+        self._problem = reason
+        self._on_change()
+
+    @asynccontextmanager
+    async def use(self, *, needs_slot: bool = True) -> AsyncIterator[Engine]:
+        """Its engine, which stays as long as this is held. Entering waits for memory, and while it loads.
 
         Raises:
           Refused: it has failed, its slots are taken where one is needed, or too many wait for it already.
         """
-        self.want()
-        if self._engine is None or self._problem:
+        if self.state == "failed":
             raise Refused("model_failed", self.reason)
         if self._waiting >= _WAITING_MAX:
             raise Refused(
                 "loading", f"{self.definition.name} is loading and {self._waiting} requests wait for it"
             )
-        self._waiting += 1
-        try:
-            await self._engine.wait_ready()
-        except EngineUnavailable as error:
-            raise Refused("model_failed", str(error)) from error
-        finally:
-            self._waiting -= 1
-        # The engine says so too, but only once a prompt was made: too late where many ask at once.
-        if needs_slot and self._engine.slots_busy >= self._slots:
-            raise Refused("busy", f"all {self._slots} slots are taken", load=self.load())
-        return self._engine
+        async with AsyncExitStack() as stack:
+            self._waiting += 1
+            try:
+                await stack.enter_async_context(self._residents.hold(self))
+                if self._engine is None:
+                    raise Refused("model_failed", self.reason or "its engine has just ended")
+                engine = self._engine
+                await engine.wait_ready()
+            except (EngineUnavailable, NoMemory) as error:
+                raise Refused("model_failed", str(error)) from error
+            finally:
+                self._waiting -= 1
+            # The engine says so too, but only once a prompt was made: too late where many ask at once.
+            if needs_slot and engine.slots_busy >= self._slots:
+                raise Refused("busy", f"all {self._slots} slots are taken", load=self.load())
+            yield engine
 
     async def run(self) -> None:
-        """Hash its file, and run its engine once it is wanted, until `stop` or cancelled."""
+        """Hash its file, and run its engines, until `stop` or cancelled."""
         try:
             with self._life:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._identify)
-                    await self._wanted.wait()
-                    assert self._engine is not None
-                    await self._engine.run()
+                    while True:
+                        await self._started.wait()
+                        await self._run_engine()
         finally:
+            self._engine_ended.set()
             self._ended.set()
+
+    async def _run_engine(self) -> None:
+        engine = self._engine
+        assert engine is not None
+        with self._engine_life:
+            await engine.run()
+        self._engine, self._started = None, trio.Event()
+        self._engine_ended.set()
+        self._on_change()
+
+    def _note_engine(self) -> None:
+        engine = self._engine
+        if engine is not None:
+            self.facts = engine.facts or self.facts
+            if engine.pid not in (None, self._pid):
+                self._pid = engine.pid
+                self._processes += 1
+        self._on_change()
 
     def stop(self) -> None:
         """End its engine; the answers that are using it fail."""
@@ -206,17 +328,3 @@ class ServedModel:
             self.stop()
         self.sha256 = sha256
         self._on_change()
-
-
-def _engine_params(definition: ModelDefinition, slots: int) -> EngineParams:
-    settings = definition.settings
-    return EngineParams(
-        path=str(definition.path),
-        context_size=settings.context_size or 0,
-        slots=slots,
-        threads=settings.threads or 0,
-        gpu_layers=-1 if settings.gpu_layers is None else settings.gpu_layers,
-        mmap=settings.mmap is not False,
-        mlock=settings.mlock is True,
-        cache_type="f32" if settings.f16 is False else "f16",
-    )

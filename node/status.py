@@ -6,21 +6,35 @@ control socket; `status_table.py` prints it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from federation.lease import Leases
-from ledger.records import Load, ModelRecord
+from ledger.records import Load, ModelName, ModelRecord
 from ledger.view import NodeView
 from p2p.peer import PeerId
 
 
-def swarm_status(swarm: str, me: PeerId, nodes: Iterable[NodeView], leases: Leases) -> dict[str, Any]:
-    """The content of `/api/swarm`. `leases`: what this node's front holds."""
-    return {"swarm": swarm, "self": me, "nodes": [_node_status(node, leases) for node in nodes]}
+def swarm_status(
+    swarm: str,
+    me: PeerId,
+    nodes: Iterable[NodeView],
+    leases: Leases,
+    loaded_fractions: Mapping[ModelName, float],
+) -> dict[str, Any]:
+    """The content of `/api/swarm`.
+
+    Args:
+      leases: what this node's front holds.
+      loaded_fractions: how far each model is that is being loaded here, 0 to 1.
+    """
+    rows = [_node_status(node, leases, loaded_fractions if node.peer == me else {}) for node in nodes]
+    return {"swarm": swarm, "self": me, "nodes": rows}
 
 
-def _node_status(node: NodeView, leases: Leases) -> dict[str, Any]:
+def _node_status(
+    node: NodeView, leases: Leases, loaded_fractions: Mapping[ModelName, float]
+) -> dict[str, Any]:
     offline = node.state == "offline"
     loads = {} if offline else {model.name: _load(node, model, leases) for model in node.models}
     return {
@@ -34,7 +48,7 @@ def _node_status(node: NodeView, leases: Leases) -> dict[str, Any]:
         "slots_total": sum(load.slots_total for load in loads.values()),
         "slots_busy": sum(load.slots_busy for load in loads.values()),
         "queued": sum(load.queued for load in loads.values()),
-        "models": [_model_status(model) for model in node.models],
+        "models": [_model_status(model, loaded_fractions.get(model.name)) for model in node.models],
         "hardware": dict(node.hardware),
         "warnings": list(node.warnings),
     }
@@ -47,7 +61,7 @@ def _load(node: NodeView, model: ModelRecord, leases: Leases) -> Load:
     return Load(reported.slots_total, busy, reported.queued)
 
 
-def _model_status(model: ModelRecord) -> dict[str, Any]:
+def _model_status(model: ModelRecord, loaded_fraction: float | None) -> dict[str, Any]:
     status: dict[str, Any] = {
         "name": model.name,
         "state": model.state,
@@ -55,4 +69,8 @@ def _model_status(model: ModelRecord) -> dict[str, Any]:
     }
     if model.reason:
         status["reason"] = model.reason
+    if model.program:
+        status["program"] = model.program
+    if loaded_fraction is not None:
+        status["loaded_fraction"] = round(loaded_fraction, 3)
     return status

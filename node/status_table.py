@@ -55,9 +55,17 @@ def _row(node: Mapping[str, Any], name: str, *, is_self: bool) -> tuple[str, ...
 
 
 def model_text(model: Mapping[str, Any]) -> str:
-    """A model of `/api/swarm` in a line: its name, and what keeps it from answering."""
+    """A model of `/api/swarm` in a line: its name, what runs it, and what keeps it from answering."""
+    name = f"{model['name']} in {model['program']}" if model.get("program") else model["name"]
+    return name if model["state"] == "loaded" else f"{name} ({model_state(model)})"
+
+
+def model_state(model: Mapping[str, Any]) -> str:
+    """The state of a model of `/api/swarm`: how far it is, where that is known, and what is wrong."""
+    fraction = model.get("loaded_fraction")
+    progress = "" if fraction is None else f" {fraction:.0%}"
     reason = f": {model['reason']}" if model.get("reason") else ""
-    return model["name"] if model["state"] == "loaded" else f"{model['name']} ({model['state']}{reason})"
+    return f"{model['state']}{progress}{reason}"
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,6 +1,6 @@
 """The worker: the models of this machine, as a backend.
 
-    infer --> the model, loaded if it was cold     served_model.py
+    infer --> the model, loaded if it was cold     served_model.py, resident_models.py
           --> messages to prompt                   chat/prompt.py
           --> checked, defaults filled in          engine_request.py
           --> a slot of its engine                 engine/engine.py
@@ -11,25 +11,26 @@ worker. A model that cannot run is still listed, with the reason.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import trio
 
 from federation.backend import (
     SLOTLESS_KINDS,
     Answer,
-    AnswerEvent,
-    Chunk,
-    Done,
     InferenceRequest,
     ModelInfo,
 )
-from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Failed, Refused
+from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Refused
 from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord
+from node.answer_events import AnswerEvents
 from node.answer_reader import AnswerReader
 from node.chat.answer_parser import AnswerParser
 from node.chat.errors import BadChat, RendererUnavailable, TemplateFailed
@@ -44,11 +45,13 @@ from node.engine.errors import (
     PromptRefused,
     PromptTooLong,
 )
-from node.engine.wire import EngineRequest, GenerateRequest
+from node.engine.wire import CacheType, EngineRequest, GenerateRequest
+from node.engine_params import engine_params
 from node.engine_request import (
     completion_prompt,
     embed_request,
     engine_request,
+    field_to_blame,
     lookup_request,
     require_servable,
 )
@@ -56,9 +59,27 @@ from node.models.definition import ModelDefinition
 from node.models.errors import UnknownModel
 from node.models.hashing import FileHasher
 from node.models.model_yaml import ModelSettings
-from node.served_model import MakeEngine, ServedModel, make_engine
-from node.speeds import Speeds
+from node.resident_models import ResidentModels
+from node.served_model import EstimateMemory, MakeEngine, ServedModel, estimate_from_header, make_engine
 from p2p.peer import PeerId
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How the models of a worker are run, where their own settings do not say."""
+
+    slots: int = 4
+    """Answers of each model at once."""
+    cache_type: CacheType = "f16"
+    """Of keys and values of their contexts."""
+    memory_bytes: int = 2**63
+    """That all of them may take."""
+    keep_alive: float = math.inf
+    """Seconds that one stays in memory which nobody uses."""
+    pinned: frozenset[ModelName] = frozenset()
+    """Those that stay whatever happens."""
 
 
 def _ignore_change() -> None:
@@ -74,20 +95,24 @@ class Worker:
         definitions: Iterable[ModelDefinition],
         *,
         hasher: FileHasher,
-        slots: int = 4,
+        settings: WorkerSettings | None = None,
         preload: Iterable[ModelName] = (),
         make_engine: MakeEngine = make_engine,
+        estimate: EstimateMemory = estimate_from_header,
     ) -> None:
-        """`slots` of each model; those in `preload` are loaded at once, the others when first asked for."""
+        """Those in `preload` are loaded at once as far as there is room, the others when first asked for."""
         self.on_change: Callable[[], None] = _ignore_change
         """Called, often, when what `model_records` returns may have changed. It must not raise."""
         self._me = me
         self._hasher = hasher
-        self._slots = slots
+        self._settings = settings or WorkerSettings()
+        self._residents = ResidentModels(self._settings.memory_bytes, self._settings.keep_alive)
         self._make_engine = make_engine
+        self._estimate = estimate
         self._renderer = ChatRenderer()
         self._models = {definition.name: self._served(definition) for definition in definitions}
-        self._preload = [self._models[name] for name in preload]
+        pinned = [name for name, model in self._models.items() if model.is_pinned]
+        self._preload = [self._models[name] for name in dict.fromkeys((*pinned, *preload))]
         self._nursery: trio.Nursery | None = None
         self._is_draining = False
         self._running: Counter[ServedModel] = Counter()
@@ -98,10 +123,11 @@ class Worker:
         """Serve until cancelled. Then no process of it is left."""
         async with self._renderer, trio.open_nursery() as nursery:
             self._nursery = nursery
-            for model in self._preload:
-                model.want()
             for model in self._models.values():
                 nursery.start_soon(model.run)
+            for model in self._preload:
+                await self._load_ahead(model)
+            nursery.start_soon(self._residents.run)
             task_status.started()
             await trio.sleep_forever()
 
@@ -113,23 +139,38 @@ class Worker:
         """The same for the ledger."""
         return [self._models[name].record() for name in sorted(self._models)]
 
+    def monitor(self) -> dict[str, Any]:
+        """The content of `/backend/monitor`."""
+        return {
+            "budget_bytes": self._residents.budget_bytes,
+            "used_bytes": self._residents.used_bytes,
+            "models": [self._models[name].monitor() for name in sorted(self._models)],
+        }
+
+    def loaded_fractions(self) -> Mapping[ModelName, float]:
+        """How far each model is that is being loaded, 0 to 1."""
+        return {
+            name: model.loaded_fraction for name, model in self._models.items() if model.state == "loading"
+        }
+
     def load(self) -> Mapping[ModelName, Load]:
         """How busy each model is now."""
         return {name: model.load() for name, model in self._models.items()}
 
     def add_model(self, definition: ModelDefinition) -> None:
-        """Serve one more model, and load it now.
+        """Serve one more model, and load it if there is room.
 
         One of that name that failed, or whose file lies elsewhere now, is replaced once nothing runs on it;
         new requests wait for that.
         """
         former = self._models.get(definition.name)
         if former is not None and former.state != "failed" and former.definition.path == definition.path:
-            former.want()
+            if self._nursery is not None:
+                self._nursery.start_soon(self._load_ahead, former)
             return
         model = self._models[definition.name] = self._served(definition)
-        model.want()
         if self._nursery is not None:
+            self._nursery.start_soon(self._load_ahead, model)
             self._nursery.start_soon(self._run_after, former, model)
         self.on_change()
 
@@ -147,6 +188,21 @@ class Worker:
         self.on_change()
         await self._end(model)
 
+    async def unload_model(self, name: ModelName) -> bool:
+        """Take a model out of memory once nothing runs on it; whoever asks after that has it loaded again.
+
+        Returns whether it was there. Cancelled: it is unloaded nevertheless.
+
+        Raises:
+          UnknownModel: there is none of that name.
+        """
+        model = self._models.get(name)
+        if model is None:
+            raise UnknownModel(f"this node has no model {name}")
+        was_loaded = model.has_engine
+        await self._residents.unload(model)
+        return was_loaded
+
     async def drain(self) -> None:
         """Refuse new requests from now on, and wait until none runs. Bound it with a timeout.
 
@@ -158,7 +214,7 @@ class Worker:
 
     @asynccontextmanager
     async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
-        """Serve `request` here. Entering waits for a model that is loading, and for nothing else.
+        """Serve `request` here. Entering waits for memory and a model that is loading, and for nothing else.
 
         Raises:
           BadRequest: it is wrong wherever it goes; ContextTooLong: for this model.
@@ -169,26 +225,26 @@ class Worker:
         require_servable(request)
         deadline = trio.current_time() + request.timeout
         with (
-            _refusals(model),
+            _refusals(model, request),
             self._at_work(model),
             trio.CancelScope(deadline=deadline) as patience,
         ):
-            engine = await model.ready(needs_slot=request.kind not in SLOTLESS_KINDS)
-            _require_capable(request, engine)
-            asked, parsers = await self._prepare(request, model, engine)
-            async with engine.generate(asked) as generation:
-                if patience.cancel_called:
-                    raise DeadlineExceeded("the request's time was over before it was accepted")
-                # From here on the events keep the deadline: it must not cancel what the reader does besides.
-                patience.deadline = math.inf
-                yield Answer(
-                    served_by=self._me,
-                    prompt_sha256=generation.prompt_sha256,
-                    prompt_tokens=generation.prompt_tokens,
-                    events=_Events(
-                        generation.events, deadline, model.speeds, AnswerReader(parsers, generation.resumed)
-                    ),
-                )
+            async with model.use(needs_slot=request.kind not in SLOTLESS_KINDS) as engine:
+                _require_capable(request, engine)
+                asked, parsers = await self._prepare(request, model, engine)
+                async with engine.generate(asked) as generation:
+                    if patience.cancel_called:
+                        raise DeadlineExceeded("the request's time was over before it was accepted")
+                    # From here on the events keep the deadline: it must not cancel what the reader does.
+                    patience.deadline = math.inf
+                    delivered = request.resume.choices if request.resume else ()
+                    reader = AnswerReader(parsers, generation.resumed, delivered)
+                    yield Answer(
+                        served_by=self._me,
+                        prompt_sha256=generation.prompt_sha256,
+                        prompt_tokens=generation.prompt_tokens,
+                        events=AnswerEvents(request, generation.events, deadline, model.speeds, reader),
+                    )
         if patience.cancelled_caught:
             raise DeadlineExceeded("the request's time was over before it was accepted")
 
@@ -216,6 +272,7 @@ class Worker:
         token_ids = dict(zip(facts.special_tokens, facts.special_ids, strict=True))
         traits = ModelTraits(
             settings.chat_template,
+            settings.tool_format,
             token_ids={text: token_ids[text] for text in MARKER_TEXTS if text in token_ids},
         )
         chat = await prepare_chat(request, facts, traits, self._renderer)
@@ -243,6 +300,7 @@ class Worker:
         finally:
             model.stop()
         await model.wait_ended()
+        self._residents.forget(model)
 
     @contextmanager
     def _at_work(self, model: ServedModel) -> Iterator[None]:
@@ -269,60 +327,30 @@ class Worker:
         return model
 
     def _served(self, definition: ModelDefinition) -> ServedModel:
-        return ServedModel(
+        settings = self._settings
+        model = ServedModel(
             definition,
-            slots=self._slots,
+            engine_params(str(definition.path), definition.settings, settings.slots, settings.cache_type),
+            residents=self._residents,
             hasher=self._hasher,
-            on_change=self._note_change,
+            on_change=lambda: self._note_change(model),
             make_engine=self._make_engine,
+            estimate=self._estimate,
+            is_pinned=definition.name in settings.pinned or definition.settings.pinned is True,
         )
+        return model
 
-    def _note_change(self) -> None:
+    async def _load_ahead(self, model: ServedModel) -> None:
+        if model.state == "failed":
+            return
+        await self._residents.want(model)
+        if model.state == "cold":
+            logger.warning("there is no room for %s yet: it is loaded when asked for", model.definition.name)
+
+    def _note_change(self, model: ServedModel) -> None:
+        self._residents.note(model)
         # Looked up each time: who listens may come after the models.
         self.on_change()
-
-
-class _Events:
-    """What an engine generates, as long as somebody wants it. Its end tells how fast that was."""
-
-    def __init__(
-        self, events: AsyncIterator[AnswerEvent], deadline: float, speeds: Speeds, reader: AnswerReader
-    ) -> None:
-        self._events = events
-        self._deadline = deadline
-        self._speeds = speeds
-        self._reader = reader
-        self._read: deque[AnswerEvent] = deque()
-        """What comes next; more than one at the end only."""
-        self._has_begun = False
-        self._waited = 0.0
-        """Seconds our reader spent waiting here since the first token."""
-
-    def __aiter__(self) -> AsyncIterator[AnswerEvent]:
-        return self
-
-    async def __anext__(self) -> AnswerEvent:
-        if not self._read:
-            self._read.extend(self._reader.read(await self._next()))
-        return self._read.popleft()
-
-    async def _next(self) -> AnswerEvent:
-        asked_at = trio.current_time()
-        try:
-            with trio.fail_at(self._deadline):
-                event = await anext(self._events)
-        except trio.TooSlowError as error:
-            raise DeadlineExceeded("the request's time is over") from error
-        except (EngineFailed, PromptRefused) as error:
-            raise Failed(str(error)) from error
-        if self._has_begun:
-            self._waited += trio.current_time() - asked_at
-        match event:
-            case Chunk():
-                self._has_begun = True
-            case Done():
-                self._speeds.answered(event, self._waited)
-        return event
 
 
 def _require_capable(request: InferenceRequest, engine: Engine) -> None:
@@ -334,8 +362,8 @@ def _require_capable(request: InferenceRequest, engine: Engine) -> None:
 
 
 @contextmanager
-def _refusals(model: ServedModel) -> Iterator[None]:
-    """What keeps `model` from accepting a request, as the federation calls it."""
+def _refusals(model: ServedModel, request: InferenceRequest) -> Iterator[None]:
+    """What keeps `model` from accepting `request`, as the federation calls it."""
     try:
         yield
     except BadChat as error:
@@ -343,11 +371,12 @@ def _refusals(model: ServedModel) -> Iterator[None]:
     except TemplateFailed as error:
         raise BadRequest(f"the model's chat template failed: {error}", param="messages") from error
     except PromptTooLong as error:
-        raise ContextTooLong(str(error)) from error
+        param = field_to_blame(request, error.param, is_too_long=True)
+        raise ContextTooLong(str(error), param=param) from error
     except OtherPrompt as error:
         raise Refused("resume_mismatch", str(error)) from error
     except PromptRefused as error:
-        raise BadRequest(str(error), param=error.param or None) from error
+        raise BadRequest(str(error), param=field_to_blame(request, error.param)) from error
     except EngineBusy as error:
         raise Refused("busy", str(error), load=model.load()) from error
     except (EngineFailed, EngineUnavailable, RendererUnavailable) as error:

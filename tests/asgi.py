@@ -90,6 +90,7 @@ async def open_request(
     sent = {"host": "127.0.0.1:8080"}
     if body is not None:
         sent |= {"content-type": "application/json", "content-length": str(len(body))}
+    path, _, query = path.partition("?")
     merged = {**sent, **(headers or {})}
     scope = {
         "type": kind,
@@ -100,7 +101,7 @@ async def open_request(
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "root_path": "",
         "headers": [
             (name.encode(), value.encode("latin-1")) for name, value in merged.items() if value is not None

@@ -8,8 +8,8 @@ which can be killed. Without the library nothing can be constrained, and another
 
 Its `validate_grammar` passes what is too expensive, or has no answer at all: `multipleOf`
 a million takes 17 s to compile. So a matcher is started, over a vocabulary of the single
-bytes, and asked for its first token. An engine pays the same again, and no more than
-this process was given.
+bytes, and led through the beginning of an answer, within the bounds that an engine has.
+An engine pays the same again, and no more than this process was given.
 """
 
 from __future__ import annotations
@@ -19,18 +19,25 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from node.chat.errors import GrammarRefused, RendererUnavailable
+from node.engine.grammar_limits import LEXER_STATES_MAX, STEP_FUEL_MAX, STEP_ITEMS_MAX
 
 if TYPE_CHECKING:
-    from llguidance import LLTokenizer
+    from llguidance import LLMatcher, LLTokenizer
 
 REASON_LENGTH_MAX = 300
 """Characters of what llguidance says; it can quote a whole grammar."""
+
+_BYTES_TRIED = 16
+"""Of an answer: a choice among too many, or text that is forced without end, shows after the first one or
+two, or behind the head of a first tool call."""
 
 _MISSING = "this node cannot constrain answers: llguidance is not installed"
 
 _EXCERPT = re.compile(r"\n *\d+ \|.*", re.DOTALL)
 _PLACE = re.compile(r"^at \d+\(\d+\): ")
 _TOKEN_ID = re.compile(r"<\[\d+\]>")
+_ANY_BYTE = (1 << 256) - 1
+"""In a mask of tokens: all but the end."""
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
 
 
@@ -42,13 +49,17 @@ def check_grammar(lark: str) -> None:
       RendererUnavailable: the library is not there.
     """
     try:
-        from llguidance import LLMatcher  # noqa: PLC0415  (templates are rendered without it)
+        from llguidance import LLMatcher, LLParserLimits  # noqa: PLC0415  (templates are rendered without it)
     except ImportError as error:
         raise RendererUnavailable(_MISSING) from error
     # The ids of control tokens mean nothing to this vocabulary; any other lexeme costs the same.
-    matcher = LLMatcher(_bytes(), _TOKEN_ID.sub('"."', lark), log_level=0)
-    if not matcher.is_error():
-        matcher.compute_bitmask()
+    limits = LLParserLimits(
+        step_lexer_fuel=STEP_FUEL_MAX, step_max_items=STEP_ITEMS_MAX, max_lexer_states=LEXER_STATES_MAX
+    )
+    matcher = LLMatcher(_bytes(), _TOKEN_ID.sub('"."', lark), limits=limits, log_level=0)
+    for _ in range(_BYTES_TRIED):
+        if not _goes_on(matcher):
+            break
     if matcher.is_error():
         raise GrammarRefused(_one_line(matcher.get_error()))
 
@@ -68,6 +79,14 @@ def lark_of_gbnf(gbnf: str) -> str:
         return str(grammar_from("gbnf", _ESCAPE.sub(_character, gbnf)))
     except ValueError as error:
         raise GrammarRefused(_one_line(str(error))) from error
+
+
+def _goes_on(matcher: LLMatcher) -> bool:
+    """Take one more byte of an answer, the first that may come. False: there is none."""
+    if matcher.is_error() or matcher.is_stopped():
+        return False
+    allowed = int.from_bytes(matcher.compute_bitmask(), "little") & _ANY_BYTE
+    return bool(allowed) and matcher.consume_token((allowed & -allowed).bit_length() - 1)
 
 
 @cache

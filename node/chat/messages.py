@@ -46,7 +46,7 @@ def check_messages(messages: Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
     """
     if not messages:
         raise BadMessages("messages must not be empty", param="messages")
-    return [_check_message(message, f"messages.{index}") for index, message in enumerate(messages)]
+    return [_check_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
 
 
 def _check_message(message: Mapping[str, Any], param: str) -> ChatMessage:
@@ -76,7 +76,7 @@ def _content(content: object, role: str, param: str) -> str:
         return ""
     if not isinstance(content, list):
         return _text(content, param)
-    return "\n".join(_text_of_part(part, f"{param}.{index}") for index, part in enumerate(content))
+    return "\n".join(_text_of_part(part, f"{param}[{index}]") for index, part in enumerate(content))
 
 
 def _text_of_part(part: object, param: str) -> str:
@@ -88,7 +88,7 @@ def _text_of_part(part: object, param: str) -> str:
 def _tool_calls(calls: object, param: str) -> list[dict[str, Any]]:
     if not isinstance(calls, list | tuple) or len(calls) > _TOOL_CALLS_MAX:
         raise BadMessages(f"{param} must be a list of at most {_TOOL_CALLS_MAX} calls", param=param)
-    return [_tool_call(call, f"{param}.{index}") for index, call in enumerate(calls)]
+    return [_tool_call(call, f"{param}[{index}]") for index, call in enumerate(calls)]
 
 
 def _tool_call(call: object, param: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from node.chat.answer_parser import AnswerParser
 from node.chat.call_ids import call_ids_of
 from node.chat.call_parser import CallParser
 from node.chat.errors import BadConstraint, BadTools, GrammarRefused
+from node.chat.finite_schema import ENDLESS, has_finite_value
 from node.chat.formats.choice import FORMATS, ChosenFormat, choose_format
 from node.chat.grammar import AnswerRules, Asked, answer_grammar, schema_grammar
 from node.chat.json_values import Uncarriable, require_carriable
@@ -192,6 +193,8 @@ def _schema(text: str) -> dict[str, Any]:
         raise _bad_schema(f"is no JSON: {error}") from error
     if not isinstance(schema, dict):
         raise _bad_schema("must be an object")
+    if not has_finite_value(schema):
+        raise _bad_schema(ENDLESS)
     return schema
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.chat.errors import BadTools
+from node.chat.finite_schema import ENDLESS, has_finite_value
 from node.chat.json_values import Uncarriable, require_carriable, require_text
 from node.chat.messages import TOOL_NAME_LENGTH_MAX
 
@@ -66,11 +67,11 @@ def check_tools(
     """
     if len(tools) > TOOLS_MAX:
         raise BadTools(f"tools takes at most {TOOLS_MAX}", param="tools")
-    checked = tuple(_check_tool(tool, f"tools.{index}") for index, tool in enumerate(tools))
+    checked = tuple(_check_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools))
     twice = [name for name, count in Counter(tool.name for tool in checked).items() if count > 1]
     if twice:
         index = max(index for index, tool in enumerate(checked) if tool.name == twice[0])
-        raise BadTools(f"two tools are called {twice[0]}", param=f"tools.{index}.function.name")
+        raise BadTools(f"two tools are called {twice[0]}", param=f"tools[{index}].function.name")
     callable_ = _callable(checked, tool_choice)
     if not callable_:
         return None
@@ -157,4 +158,6 @@ def _parameters(parameters: object, param: str) -> dict[str, Any]:
         require_carriable(parameters)
     except Uncarriable as error:
         raise BadTools(f"{param} {error}", param=param) from error
+    if not has_finite_value({"type": "object", **parameters}):
+        raise BadTools(f"{param} {ENDLESS}", param=param)
     return {"type": "object", "properties": {}, **parameters}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +13,7 @@ from node.errors import NotRunning, WrongUse
 from node.home import Home
 from node.models.errors import UnknownModel
 from node.models.portable_text import is_portable
-from node.status_table import node_names, printable
+from node.status_table import model_state, node_names, printable
 
 if TYPE_CHECKING:
     from node.models.catalog import Catalog
@@ -46,7 +46,7 @@ def ls(*, home: Home) -> None:
     names = node_names(swarm["nodes"])
     for node in swarm["nodes"]:
         for model in node["models"] if node["state"] != "offline" else ():
-            holders.setdefault(model["name"], []).append(f"{names[node['id']]} ({_state(model)})")
+            holders.setdefault(model["name"], []).append(f"{names[node['id']]} ({model_state(model)})")
     if not holders:
         click.echo("no models yet; add one with `localai-node models add FILE`", err=True)
     for name, nodes in sorted(holders.items()):
@@ -63,7 +63,7 @@ def add(*, home: Home, file: str, copy: bool) -> None:
     timeout = _COPY_TIMEOUT if copy else _LOAD_TIMEOUT
     try:
         name = ask(home, "models.add", timeout=timeout, source=source, copy=copy)
-        click.echo(f"{name} is being loaded; `localai-node status` shows when it is ready")
+        click.echo(f"{name} is served from now on; `localai-node status` shows how far it is loaded")
     except NotRunning:
         with home.lock():
             name = _catalog(home).add(source, copy=copy).name
@@ -106,7 +106,3 @@ def _catalog(home: Home) -> Catalog:
     catalog = Catalog(home.models, memory_bytes=psutil.virtual_memory().total)
     catalog.read()
     return catalog
-
-
-def _state(model: dict[str, Any]) -> str:
-    return f"{model['state']}: {model['reason']}" if model.get("reason") else str(model["state"])

@@ -93,9 +93,10 @@ def _run(home: Home, options: Mapping[str, Any], take_place: Callable[[], SwarmM
 
     # Before anything is created: what may not run shall not found a swarm either.
     require_safe_binding(config.api.host, config.api_keys, allow_unauthenticated=config.allow_unauthenticated)
+    _require_no_loop(config)
     with home.lock():
         place = take_place()
-        if config.worker and place.role == "client":
+        if (config.worker or config.backends) and place.role == "client":
             raise WrongUse(
                 "the invite to this swarm is for clients, which run no models: use `localai-node front`"
             )
@@ -104,6 +105,15 @@ def _run(home: Home, options: Mapping[str, Any], take_place: Callable[[], SwarmM
             await run_node(config, place, lambda ready: _tell(ready, config, place, log_format))
 
         run_trio(main)
+
+
+def _require_no_loop(config: NodeConfig) -> None:
+    for url in config.backends:
+        if url.leads_to(config.api.host, config.api.port):
+            raise WrongUse(
+                f"--backend {url} is where this node itself answers: give the server's address, "
+                "or another --api to this node"
+            )
 
 
 def _tell(ready: Ready, config: NodeConfig, place: SwarmMembership, log_format: LogFormat) -> None:
@@ -119,8 +129,11 @@ def _tell(ready: Ready, config: NodeConfig, place: SwarmMembership, log_format: 
         if outside is not None:
             click.echo(f"  from elsewhere    http://{outside}:{ready.api.rpartition(':')[2]}/v1", err=True)
     for model in ready.models:
-        text = model_text({"name": model.name, "state": model.state, "reason": model.reason})
+        said = {"name": model.name, "state": model.state, "reason": model.reason, "program": model.program}
+        text = model_text(said)
         click.echo(f"  model             {text}", err=True)
+    for url in () if ready.models else config.backends:
+        click.echo(f"  no model yet      from {url}; they come as soon as it serves some", err=True)
     if config.worker and not ready.models:
         click.echo("  no model yet      localai-node models add FILE   (or --model demo)", err=True)
     if place.invite is not None:

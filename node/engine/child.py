@@ -19,10 +19,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TypeAlias
 
 from node.engine.embed_loop import EmbeddingModel, EmbedLoop
 from node.engine.errors import ModelNotLoadable
+from node.engine.load_problem import NOT_ENOUGH_MEMORY
+from node.engine.load_progress import LoadProgress
+from node.engine.memory import in_gib, limit_own_memory
 from node.engine.scheduler import Scheduler, SchedulerConfig
 from node.engine.step_loop import Model, StepLoop
 from node.engine.wire import (
@@ -32,6 +36,8 @@ from node.engine.wire import (
     Load,
     Loaded,
     LoadFailed,
+    Ping,
+    Pong,
     Ready,
     ToChild,
 )
@@ -44,7 +50,8 @@ _WAITING_MAX = 10_000
 """Messages. A step takes less than a second, in which hundreds may come and go."""
 
 
-LoadModel: TypeAlias = Callable[[EngineParams], Model | EmbeddingModel]
+LoadModel: TypeAlias = Callable[[EngineParams, Callable[[float], None]], Model | EmbeddingModel]
+"""It may say, as often as it likes, what fraction of the weights is read."""
 
 
 class Messages:
@@ -108,36 +115,60 @@ def main(load_model: LoadModel | None = None) -> None:
     try:
         loop = _load(load.params, load_model or _load_llama, answers)
     except ModelNotLoadable as error:
-        answers.send([LoadFailed(str(error))])
+        answers.send([LoadFailed(_with_limit(str(error), load.params.memory_max))])
         return
-    answers.send([Ready()])
     _serve(loop, messages, answers)
 
 
+def _with_limit(reason: str, memory_max: int) -> str:
+    """`reason`, and who set the limit, where the machine may have memory enough."""
+    if not memory_max or NOT_ENOUGH_MEMORY not in reason:
+        return reason
+    return f"{reason}; it may have {in_gib(memory_max)} (--engine-memory)"
+
+
 def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> StepLoop | EmbedLoop:
-    model = load_model(params)
-    answers.send([Loaded(model.facts)])
+    if params.memory_max:
+        limit_own_memory(params.memory_max)
+    progress = LoadProgress(time.perf_counter)
+    answers.send(progress.read(0.0))
+    model = load_model(params, lambda fraction: answers.send(progress.read(fraction)))
+    answers.send([Loaded(model.facts, _size_bytes(params.path))])
     decode_seconds = model.self_test(time.perf_counter)
     if isinstance(model, EmbeddingModel):
+        answers.send([Ready(model.batch_max * decode_seconds)])
         return EmbedLoop(model, time.perf_counter)
+    # Now, because later every stream would wait for it; and not before it is known that the model works.
+    model.index_vocabulary()
     # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
     scheduler = Scheduler(SchedulerConfig(slots=params.slots), 1 / decode_seconds, decode_seconds)
+    answers.send([Ready(scheduler.config.step_alone + params.slots * decode_seconds)])
     return StepLoop(model, scheduler, time.perf_counter, new_seed=lambda: secrets.randbits(64))
 
 
-def _load_llama(params: EngineParams) -> Model | EmbeddingModel:
+def _size_bytes(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0  # It was loaded, and is gone now: nothing will be read again.
+
+
+def _load_llama(params: EngineParams, on_loading: Callable[[float], None]) -> Model | EmbeddingModel:
     # Imported here, so that the reader thread is up while the library loads.
     from node.engine.llama.load import load_model  # noqa: PLC0415
 
-    return load_model(params)
+    return load_model(params, on_loading)
 
 
 def _serve(loop: StepLoop | EmbedLoop, messages: Messages, answers: Answers) -> None:
+    def handle(message: ToChild) -> None:
+        answers.send([Pong()] if isinstance(message, Ping) else loop.handle(message))
+
     while True:
         if not loop.has_work:
-            answers.send(loop.handle(messages.receive()))
+            handle(messages.receive())
         for message in messages.waiting():
-            answers.send(loop.handle(message))
+            handle(message)
         if loop.has_work:
             answers.send(loop.step())
 

@@ -1,9 +1,10 @@
 """Embed loop: texts in, batches through the model, vectors out.
 
     handle(message)   Embed, Cancel, lookups    between two steps
-    step()            one batch: texts of all requests in turn, as many as it holds
+    step()            some texts to tokens, and one batch: texts of all requests in turn
 
-A request of two thousand texts does not keep one of a single text waiting. Knows the model by the
+A step takes as many texts as the steps before say fit its time, but one at least, and whole. So a
+request of two thousand texts does not keep one of a single text waiting. Knows the model by the
 port below.
 """
 
@@ -17,9 +18,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from node.engine.engine_prompt import Tokenizer
+from node.engine.engine_prompt import Tokenizer, text_size_max
 from node.engine.errors import PromptRefused, PromptTooLong
 from node.engine.lookup import answer_lookup
+from node.engine.refusals import refusal
+from node.engine.step_loop import PROGRESS_INTERVAL
 from node.engine.wire import (
     Accepted,
     Cancel,
@@ -30,11 +33,18 @@ from node.engine.wire import (
     FromChild,
     Generate,
     Piece,
+    Prefilled,
     PromptPart,
     Refused,
     ToChild,
     Tokenize,
 )
+
+STEP_MAX = 0.4
+"""Seconds, as of a step that reads a prompt: cancelling and progress wait for it."""
+
+READ_SIZE_MAX = 32 * 1024
+"""Bytes of text, or ids, that become tokens in one step: they take some hundredths of a second."""
 
 
 @runtime_checkable
@@ -54,6 +64,17 @@ class EmbeddingModel(Tokenizer, Protocol):
 
 
 @dataclass(slots=True)
+class _Reading:
+    """One request of which not all texts are tokens yet."""
+
+    id: int
+    request: EmbedRequest
+    arrived: float
+    query: list[int] | None = None
+    texts: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _Work:
     """One request under way."""
 
@@ -62,6 +83,10 @@ class _Work:
     """Those not embedded yet, each with its number."""
     tokens: int
     arrived: float
+    reported: float
+    """When it last said something."""
+    embedded: int = 0
+    """Of its tokens."""
     started: float | None = None
     unfinished: int = field(init=False)
 
@@ -75,45 +100,71 @@ class EmbedLoop:
     def __init__(self, model: EmbeddingModel, clock: Callable[[], float]) -> None:
         self._model = model
         self._clock = clock
+        self._readings: dict[int, _Reading] = {}
         self._works: dict[int, _Work] = {}
+        self._speed = 0.0
+        """Tokens per second, as the steps show. Nothing is known at first, so the first takes one text."""
 
     @property
     def has_work(self) -> bool:
         """Whether `step` would do anything."""
-        return bool(self._works)
+        return bool(self._works or self._readings)
 
     def handle(self, message: ToChild) -> list[FromChild]:
         """Take in one message."""
         match message:
             case Embed(request_id, request):
-                return self._admit(request_id, request)
+                self._readings[request_id] = _Reading(request_id, request, self._clock())
             case Tokenize(request_id, lookup) | Detokenize(request_id, lookup):
                 return answer_lookup(self._model, request_id, lookup, self._clock)
             case Generate(request_id):
                 return [Refused(request_id, "this model embeds texts, and generates none", param="model")]
             case Cancel(request_id):
                 self._works.pop(request_id, None)
+                self._readings.pop(request_id, None)
             case _:
                 pass
         return []
 
-    def _admit(self, request_id: int, request: EmbedRequest) -> list[FromChild]:
-        try:
-            query = None if request.query is None else self._query(request.query)
-            texts = [self._read(each, number, query) for number, each in enumerate(request.inputs)]
-        except PromptRefused as error:
-            is_long = isinstance(error, PromptTooLong)
-            return [Refused(request_id, str(error), "too_long" if is_long else "unservable", error.param)]
-        tokens = sum(map(len, texts))
-        self._works[request_id] = _Work(request_id, deque(enumerate(texts)), tokens, self._clock())
-        return [Accepted(request_id, bytes(32), tokens)]
+    def _read_some(self) -> list[FromChild]:
+        """Texts of all requests in turn become tokens: not all at once, because others wait."""
+        messages: list[FromChild] = []
+        room = READ_SIZE_MAX
+        while self._readings and room > 0:
+            reading = next(iter(self._readings.values()))
+            # To the end of the line: dicts keep their order.
+            del self._readings[reading.id]
+            try:
+                room -= self._read_next(reading)
+            except PromptRefused as error:
+                messages.append(refusal(reading.id, error))
+                continue
+            if len(reading.texts) < len(reading.request.inputs):
+                self._readings[reading.id] = reading
+            else:
+                messages.append(self._admit(reading))
+        return messages
 
-    def _query(self, query: PromptPart) -> list[int]:
-        self._require_short(query, "the query")
-        return self._model.tokenize(query)
+    def _admit(self, reading: _Reading) -> Accepted:
+        tokens = sum(map(len, reading.texts))
+        work = _Work(reading.id, deque(enumerate(reading.texts)), tokens, reading.arrived, self._clock())
+        self._works[work.id] = work
+        return Accepted(work.id, bytes(32), tokens)
+
+    def _read_next(self, reading: _Reading) -> int:
+        """Its next text. Returns the size of what was read."""
+        query, size = reading.request.query, 0
+        if query is not None and reading.query is None:
+            size += self._short_size(query, "the query", "query")
+            reading.query = self._model.tokenize(query)
+        number = len(reading.texts)
+        text = reading.request.inputs[number]
+        size += self._short_size(text, f"input {number}", "input")
+        reading.texts.append(self._read(text, number, reading.query))
+        # What is empty takes time too.
+        return size + 1
 
     def _read(self, text: PromptPart | tuple[int, ...], number: int, query: list[int] | None) -> list[int]:
-        self._require_short(text, f"input {number}")
         if query is not None:
             tokens = self._model.paired(query, self._tokens(text))
         elif isinstance(text, PromptPart):
@@ -129,12 +180,12 @@ class EmbedLoop:
             raise PromptRefused(f"input {number} is empty", param="input")
         return tokens
 
-    def _require_short(self, text: PromptPart | tuple[int, ...], what: str) -> None:
-        size_max = self._model.facts.context_size * self._model.token_size_max
+    def _short_size(self, text: PromptPart | tuple[int, ...], what: str, param: str) -> int:
+        is_text = isinstance(text, PromptPart)
         size = len(text.text.encode()) if isinstance(text, PromptPart) else len(text)
-        if size > size_max:
-            # A megabyte takes a second to tokenize, and everybody would wait for it.
-            raise PromptTooLong(f"{what} is longer than the model can read", param="input")
+        if size > (text_size_max(self._model) if is_text else self._model.facts.context_size):
+            raise PromptTooLong(f"{what} is longer than the model can read", param=param)
+        return size
 
     def _tokens(self, text: PromptPart | tuple[int, ...]) -> list[int]:
         if isinstance(text, PromptPart):
@@ -146,30 +197,49 @@ class EmbedLoop:
         return list(text)
 
     def step(self) -> list[FromChild]:
-        """One batch: what came out of it."""
-        began = self._clock()
+        """Read some texts and embed a batch: what came out of it."""
+        messages = self._read_some()
         batch = self._next_batch()
+        began = self._clock()
+        if batch:
+            messages += self._embed(batch, began)
+        return messages + self._progress(self._clock())
+
+    def _embed(self, batch: Sequence[tuple[_Work, int, list[int]]], began: float) -> list[FromChild]:
+        room = self._room()
         vectors = self._model.embed([tokens for _, _, tokens in batch])
         now = self._clock()
+        self._took(sum(len(tokens) for _, _, tokens in batch), now - began, room)
         messages: list[FromChild] = []
-        for (work, number, _), vector in zip(batch, vectors, strict=True):
+        for (work, number, tokens), vector in zip(batch, vectors, strict=True):
             if work.started is None:
                 work.started = began
             work.unfinished -= 1
+            work.embedded += len(tokens)
+            work.reported = now
             messages.append(Piece(work.id, number, (), "", vector=vector.astype("<f4").tobytes()))
         for work in [each for each in self._works.values() if not each.unfinished]:
             del self._works[work.id]
             messages.append(_finished(work, now))
         return messages
 
+    def _room(self) -> int:
+        """Tokens that a step may take."""
+        return min(self._model.batch_max, int(self._speed * STEP_MAX))
+
+    def _took(self, tokens: int, seconds: float, room: int) -> None:
+        speed = tokens / max(seconds, 1e-6)
+        # A small batch makes the engine look slow: only a full one may lower the speed.
+        self._speed = speed if tokens >= room else max(self._speed, speed)
+
     def _next_batch(self) -> list[tuple[_Work, int, list[int]]]:
         """A text of each request in turn, while there is room."""
         batch: list[tuple[_Work, int, list[int]]] = []
-        room = self._model.batch_max
+        room = self._room()
         waiting = deque(work for work in self._works.values() if work.texts)
         while waiting and len(batch) < self._model.texts_max:
             work = waiting.popleft()
-            if len(work.texts[0][1]) > room:
+            if batch and len(work.texts[0][1]) > room:
                 continue
             number, tokens = work.texts.popleft()
             batch.append((work, number, tokens))
@@ -180,6 +250,14 @@ class EmbedLoop:
         for work in {each.id: each for each, _, _ in batch}.values():
             self._works[work.id] = self._works.pop(work.id)
         return batch
+
+    def _progress(self, now: float) -> list[FromChild]:
+        messages: list[FromChild] = []
+        for work in self._works.values():
+            if now - work.reported >= PROGRESS_INTERVAL:
+                work.reported = now
+                messages.append(Prefilled(work.id, work.embedded, work.tokens))
+        return messages
 
 
 def _finished(work: _Work, now: float) -> Finished:

@@ -20,17 +20,19 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from node.engine import supervisor
-from node.engine.errors import EngineBusy, EngineUnavailable, PromptRefused, PromptTooLong
+from node.engine.errors import EngineBusy, EngineUnavailable, PromptRefused
 from node.engine.generation import Generation
 from node.engine.process import Ended, EngineProcess, LifeEvent
+from node.engine.request_size import require_short
 from node.engine.supervisor import EngineState, RestartConfig, StartProcess, Supervisor
+from node.engine.watchdog import WatchdogConfig
 from node.engine.wire import (
     EngineParams,
     EngineRequest,
     Finished,
-    GenerateRequest,
     Loaded,
     LoadFailed,
+    Loading,
     ModelFacts,
     Ready,
     slots_of,
@@ -48,6 +50,7 @@ class EngineConfig:
 
     command: tuple[str, ...] = COMMAND
     restart: RestartConfig = field(default_factory=RestartConfig)
+    watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
 
 
 def _ignore_change() -> None:
@@ -63,10 +66,12 @@ class Engine:
         config: EngineConfig | None = None,
         on_change: Callable[[], None] = _ignore_change,
     ) -> None:
-        """`on_change` is called whenever `state` or `facts` changed; it must not raise."""
+        """`on_change` is called whenever `state`, `facts` or `loaded_fraction` changed; it must not raise."""
         self.params = params
         self.facts: ModelFacts | None = None
         """Known once the model was loaded, and kept over restarts."""
+        self.loaded_fraction = 0.0
+        """Of the weights, 0 to 1, by the process that loads or runs them; 0 while there is none."""
         self._config = config or EngineConfig()
         self._on_change = on_change
         self._supervisor = Supervisor(self._config.restart, params.use_extra_bufts)
@@ -86,6 +91,11 @@ class Engine:
         return self._supervisor.reason
 
     @property
+    def has_given_up(self) -> bool:
+        """It has failed for good: no process will be started any more."""
+        return self._supervisor.is_final
+
+    @property
     def slots_busy(self) -> int:
         """Of `params.slots`."""
         return self._process.slots_busy if self._process else 0
@@ -95,6 +105,11 @@ class Engine:
         """Of its process, while there is one."""
         return self._process.pid if self._process else None
 
+    @property
+    def memory_bytes(self) -> int:
+        """Resident, of its process; 0 while there is none."""
+        return self._process.memory_bytes if self._process else 0
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep it running until cancelled. Then its process is gone, and its generations have failed."""
         task_status.started()
@@ -103,12 +118,13 @@ class Engine:
                 await self._run_process(self._next)
             await trio.sleep_forever()
         finally:
+            self.loaded_fraction = 0.0
             self._handle(supervisor.Stopped())
 
     async def _run_process(self, order: StartProcess) -> None:
         await trio.sleep(order.delay)
         params = replace(self.params, use_extra_bufts=order.use_extra_bufts)
-        self._process = EngineProcess(self._config.command, params, self._on_event)
+        self._process = EngineProcess(self._config.command, params, self._on_event, self._config.watchdog)
         try:
             await self._process.run()
         except OSError as error:
@@ -118,8 +134,11 @@ class Engine:
 
     def _on_event(self, event: LifeEvent) -> None:
         match event:
+            case Loading(fraction):
+                self.loaded_fraction = fraction
+                self._on_change()
             case Loaded(facts):
-                self.facts = facts
+                self.facts, self.loaded_fraction = facts, 1.0
                 self._handle(supervisor.Loaded())
             case Ready():
                 self._handle(supervisor.SelfTestPassed())
@@ -128,14 +147,16 @@ class Engine:
                 self._handle(supervisor.LoadFailed(reason))
             case Finished():
                 self._handle(supervisor.AnswerFinished())
-            case Ended(how):
+            case Ended(how, because):
                 logger.warning("engine for %s %s", self.params.path, how)
-                self._next = self._handle(supervisor.ProcessExited(how))
+                self.loaded_fraction = 0.0
+                self._next = self._handle(supervisor.ProcessExited(how, because))
 
     def _handle(self, event: supervisor.Event) -> StartProcess | None:
         before = (self.state, self.reason)
         order = self._supervisor.handle(event, trio.current_time())
-        if (self.state, self.reason) != before or isinstance(event, supervisor.Loaded):
+        tells_more = isinstance(event, supervisor.Loaded | supervisor.ProcessExited)
+        if (self.state, self.reason) != before or tells_more:
             self._changed.set()
             self._changed = trio.Event()
             self._on_change()
@@ -173,16 +194,7 @@ class Engine:
             )
         if self.slots_busy + slots > self.params.slots:
             raise EngineBusy(f"{self.slots_busy} of {self.params.slots} slots are taken")
-        if isinstance(request, GenerateRequest):
-            self._require_short(request)
+        assert self.facts is not None, "an engine that is ready knows its model"
+        require_short(request, self.facts)
         async with self._process.generate(request) as generation:
             yield generation
-
-    def _require_short(self, request: GenerateRequest) -> None:
-        assert self.facts is not None, "an engine that is ready knows its model"
-        if len(request.prompt) > self.facts.context_size:
-            # Each piece is a token at least. A million of them would hold up the event loop for seconds.
-            raise PromptTooLong(
-                f"a prompt of {len(request.prompt)} pieces does not fit"
-                f" the context of {self.facts.context_size} tokens"
-            )

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from node.engine.errors import OtherPrompt, PromptRefused, PromptTooLong
-from node.engine.wire import GenerateRequest, ModelFacts, PromptPart
+from node.engine.wire import FRAME_SIZE_MAX, GenerateRequest, ModelFacts, PromptPart
 
 _TOKEN_SIZE_USUAL = 16
 """Bytes. Of a text in any language the tokens have three to five; of long runs of blanks some have more."""
+
+TOKENS_AT_ONCE_MAX = 32 * 1024
+"""Tokens whose text is looked up at once, which takes a tenth of a second: everybody waits for it."""
+
+_TEXT_SIZE_MAX = FRAME_SIZE_MAX // 2
+"""Bytes of a text that is said at once, so that a frame holds it with all that comes besides."""
 
 _SIZE_MIN = 64 * 1024
 """Bytes that may be of any kind: they take a twentieth of a second."""
@@ -70,8 +76,10 @@ def read_prompt(model: Tokenizer, request: GenerateRequest) -> Prompt:
 def _require_known(model: Tokenizer, request: GenerateRequest) -> None:
     """Raises PromptRefused if `request` names tokens that the vocabulary does not have."""
     named = {
-        "logit_bias": request.sampling.logit_bias or (),
-        "resume": [token for choice in request.resume.choices for token in choice] if request.resume else (),
+        "logit_bias": request.sampling.logit_bias,
+        "resume": [token for choice in request.resume.choices for token in choice.token_ids]
+        if request.resume
+        else (),
     }
     for param, tokens in named.items():
         for token in tokens:
@@ -82,19 +90,48 @@ def _require_known(model: Tokenizer, request: GenerateRequest) -> None:
 
 
 def echoed(model: Tokenizer, request: GenerateRequest, tokens: Sequence[int]) -> str:
-    """The prompt as text, for an answer that begins with it."""
+    """The prompt as text, for an answer that begins with it.
+
+    Raises:
+      PromptRefused: that is more than can be said at once.
+    """
     parts = [part for part in request.prompt if isinstance(part, PromptPart)]
     if parts:
-        return "".join(part.text for part in parts)
-    return b"".join(map(model.piece, tokens)).decode(errors="replace")
+        return _short("".join(part.text for part in parts), "echo")
+    return text_of(model, tokens, "echo")
+
+
+def text_of(model: Tokenizer, tokens: Sequence[int], param: str) -> str:
+    """What `tokens` stand for.
+
+    Raises:
+      PromptRefused: they are too many, or their text is too long; `param` asked for it.
+    """
+    if len(tokens) > TOKENS_AT_ONCE_MAX:
+        raise PromptRefused(
+            f"{len(tokens)} tokens; the text of {TOKENS_AT_ONCE_MAX} can be had at once", param=param
+        )
+    return _short(b"".join(map(model.piece, tokens)).decode(errors="replace"), param)
+
+
+def _short(text: str, param: str) -> str:
+    size = len(text.encode())
+    if size > _TEXT_SIZE_MAX:
+        raise PromptRefused(f"{size} bytes of text; {_TEXT_SIZE_MAX} can be had at once", param=param)
+    return text
+
+
+def text_size_max(model: Tokenizer) -> int:
+    """Bytes of a text that may fit the context: a megabyte takes a second to tokenize, and all wait."""
+    context_size = model.facts.context_size
+    return min(context_size * model.token_size_max, context_size * _TOKEN_SIZE_USUAL + _SIZE_MIN)
 
 
 def _tokens(model: Tokenizer, request: GenerateRequest) -> list[int]:
     size = sum(len(part.text.encode()) for part in request.prompt if isinstance(part, PromptPart))
     size += len((request.suffix or "").encode())
-    context_size = model.facts.context_size
-    if size > min(context_size * model.token_size_max, context_size * _TOKEN_SIZE_USUAL + _SIZE_MIN):
-        # A megabyte takes a second to tokenize, and everybody would wait for it.
+    if size > text_size_max(model):
+        context_size = model.facts.context_size
         raise PromptTooLong(f"{size} bytes of prompt cannot fit the context of {context_size} tokens")
     tokens: list[int] = []
     for part in request.prompt:
@@ -126,10 +163,11 @@ def _around_gap(model: Tokenizer, prefix: Sequence[int], suffix: str) -> list[in
 
 def _require_room(prompt_length: int, max_tokens: int | None, context_size: int) -> None:
     room = context_size - prompt_length
+    if room < 1:
+        raise PromptTooLong(f"{prompt_length} tokens of prompt do not fit the context of {context_size}")
     if max_tokens is not None and max_tokens > room:
         raise PromptTooLong(
             f"{prompt_length} tokens of prompt and {max_tokens} of answer "
-            f"do not fit the context of {context_size}"
+            f"do not fit the context of {context_size}",
+            param="max_tokens",
         )
-    if room < 1:
-        raise PromptTooLong(f"{prompt_length} tokens of prompt do not fit the context of {context_size}")

@@ -6,12 +6,13 @@ choice that were not read, and pauses it. Reading grants more, half a buffer at 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 
 import trio
 
 from federation.backend import AnswerEvent, Chunk, Done, Progress, Timings, Usage
-from node.engine.errors import EngineFailed, OtherPrompt, PromptRefused, PromptTooLong
+from node.engine.errors import EngineFailed, PromptRefused
+from node.engine.refusals import refused_with
 from node.engine.wire import (
     UNREAD_PIECES_MAX,
     Accepted,
@@ -19,21 +20,13 @@ from node.engine.wire import (
     Piece,
     Prefilled,
     Refused,
-    RefusedBecause,
 )
 from p2p.errors import BadFrame
 
-_TEXTS_MAX = 2
-"""Pieces of a choice that cost no credit: the echoed prompt, and held-back text at the end."""
+_ENDS_MAX = 1
+"""Pieces of a choice that cost no credit: its end, where that is no token."""
 _OTHERS_MAX = 2
 """One progress, and Done."""
-
-
-_ERRORS: Mapping[RefusedBecause, type[PromptRefused]] = {
-    "unservable": PromptRefused,
-    "too_long": PromptTooLong,
-    "other_prompt": OtherPrompt,
-}
 
 
 class Generation:
@@ -57,7 +50,7 @@ class Generation:
         self._accepted = trio.Event()
         self._failure: Exception | None = None
         self._incoming, self._events = trio.open_memory_channel[AnswerEvent](
-            choices * (UNREAD_PIECES_MAX + _TEXTS_MAX) + _OTHERS_MAX
+            choices * (UNREAD_PIECES_MAX + _ENDS_MAX) + _OTHERS_MAX
         )
 
     @property
@@ -112,7 +105,7 @@ class Generation:
                 self.resumed = message.resumed
                 self._accepted.set()
             case Refused():
-                self.fail(_ERRORS[message.because](message.reason, param=message.param))
+                self.fail(refused_with(message))
             case Prefilled():
                 # Who has something to read needs no sign of life.
                 if self._events.statistics().current_buffer_used == 0:
@@ -125,6 +118,7 @@ class Generation:
                         message.text,
                         logprobs=message.logprobs,
                         vector=message.vector,
+                        finish_reason=message.finish_reason,
                     )
                 )
             case Finished():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+NOT_ENOUGH_MEMORY = "not enough memory"
+
 _WORDS = (
     ("No such file", "the file is missing"),
     ("Permission denied", "the file may not be read"),
@@ -9,8 +11,8 @@ _WORDS = (
     ("invalid magic", "the file is not GGUF"),
     ("failed to read", "the file is truncated or damaged"),
     ("not within the file bounds", "the file is truncated"),
-    ("insufficient memory", "not enough memory"),
-    ("failed to allocate", "not enough memory"),
+    ("insufficient memory", NOT_ENOUGH_MEMORY),
+    ("failed to allocate", NOT_ENOUGH_MEMORY),
     ("unknown model architecture", "this llama.cpp does not know its architecture"),
 )
 """Of several that are in a line, the first counts."""

@@ -23,6 +23,9 @@ import trio
 from node.child_environment import child_environment
 from node.engine.errors import EngineFailed, PromptRefused
 from node.engine.generation import Generation
+from node.engine.memory import needed_bytes, resident_bytes
+from node.engine.supervisor import EndedBecause
+from node.engine.watchdog import Ask, End, Heard, Ticked, Watchdog, WatchdogConfig
 from node.engine.wire import (
     FRAME_SIZE_MAX,
     Accepted,
@@ -35,7 +38,10 @@ from node.engine.wire import (
     Load,
     Loaded,
     LoadFailed,
+    Loading,
     Piece,
+    Ping,
+    Pong,
     Prefilled,
     Ready,
     Refused,
@@ -57,9 +63,10 @@ class Ended:
 
     how: str
     """For a person: "was ended by SIGSEGV"."""
+    because: EndedBecause = "crashed"
 
 
-LifeEvent: TypeAlias = Loaded | Ready | LoadFailed | Finished | Ended
+LifeEvent: TypeAlias = Loading | Loaded | Ready | LoadFailed | Finished | Ended
 """What the owner of a process wants to hear of it."""
 
 _ENVIRONMENT = {
@@ -92,6 +99,7 @@ class EngineProcess:
         command: Sequence[str],
         params: EngineParams,
         on_event: Callable[[LifeEvent], None],
+        watchdog: WatchdogConfig,
     ) -> None:
         self._command = command
         self._params = params
@@ -103,11 +111,19 @@ class EngineProcess:
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._ending = ""
         """How it ended, or why it has to; empty while all is well."""
+        self._because: EndedBecause = "crashed"
+        self._talking = trio.CancelScope()
+        self._watchdog = Watchdog(watchdog, params.memory_max)
 
     @property
     def pid(self) -> int | None:
         """Of the child, once there is one."""
         return self._process.pid if self._process else None
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident, of the child; 0 when there is none."""
+        return resident_bytes(self._process.pid) if self._process else 0
 
     @property
     def slots_busy(self) -> int:
@@ -136,7 +152,7 @@ class EngineProcess:
                     await process.wait()
                 self._ending = self._how_it_ended(process.returncode)
             # Before its generations fail, so that whoever asks then is told the truth.
-            self._on_event(Ended(self._ending))
+            self._on_event(Ended(self._ending, self._because))
         finally:
             await self._take_down(process)
 
@@ -145,16 +161,36 @@ class EngineProcess:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write, process.stdin)
-            nursery.start_soon(self._read_stderr, process.stderr)
-            try:
-                await self._read(process.stdout)
-            except BadFrame as error:
-                self._kill(f"broke the engine protocol: {error}")
-            # Now the others end by themselves, unless something else holds its pipes.
-            self._outbox.close()
-            nursery.cancel_scope.deadline = trio.current_time() + _EXIT_TIMEOUT
+        with self._talking:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, process.stdin)
+                nursery.start_soon(self._read_stderr, process.stderr)
+                async with trio.open_nursery() as watching:
+                    watching.start_soon(self._watch, process.pid)
+                    try:
+                        await self._read(process.stdout)
+                    except BadFrame as error:
+                        self._kill(f"broke the engine protocol: {error}")
+                    watching.cancel_scope.cancel()
+                # Now the others end by themselves, unless something else holds its pipes.
+                self._outbox.close()
+                self._talking.deadline = trio.current_time() + _EXIT_TIMEOUT
+
+    async def _watch(self, pid: int) -> None:
+        """End it when it is stuck, or takes too much memory."""
+        while True:
+            await trio.sleep(self._watchdog.config.interval)
+            match self._watchdog.handle(
+                Ticked(bool(self._generations), needed_bytes(pid)), trio.current_time()
+            ):
+                case Ask():
+                    self._send(Ping())
+                case End(how, because):
+                    self._because = because
+                    self._kill(how)
+                    return
+                case None:
+                    pass
 
     async def _read(self, stdout: trio.abc.ReceiveStream) -> None:
         decoder = FrameDecoder(FRAME_SIZE_MAX)
@@ -163,8 +199,9 @@ class EngineProcess:
                 self._on_message(from_child(message))
 
     def _on_message(self, message: FromChild) -> None:
+        self._watchdog.handle(Heard(message), trio.current_time())
         match message:
-            case Loaded() | Ready() | LoadFailed():
+            case Loading() | Loaded() | Ready() | LoadFailed():
                 self._on_event(message)
             case Accepted() | Refused() | Prefilled() | Piece() | Finished():
                 # A generation that was left while this was on its way is not there any more.
@@ -173,6 +210,8 @@ class EngineProcess:
                     generation.on_message(message)
                 if isinstance(message, Finished):
                     self._on_event(message)
+            case Pong():
+                pass
 
     async def _write(self, stdin: trio.abc.SendStream) -> None:
         try:
@@ -205,6 +244,8 @@ class EngineProcess:
         self._ending = why
         assert self._process is not None
         self._process.kill()
+        # One that waits for a device may not die, and its pipes stay open.
+        self._talking.deadline = trio.current_time() + _EXIT_TIMEOUT
 
     def _how_it_ended(self, status: int | None) -> str:
         if status is None:

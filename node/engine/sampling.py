@@ -2,7 +2,7 @@
 
     scores --biases, penalties, grammar--> shortlist --typical, top_p, min_p--> temperature --> draw
 
-In the order and with the defaults of llama.cpp (common.h). Its own samplers keep their random
+In the order of llama.cpp (common.h). Its own samplers keep their random
 state to themselves; here a draw depends on the seed, the choice and the place in the answer
 alone, so another machine can go on where this one died. On a large vocabulary numpy finds the
 likeliest tokens twice as fast, too.
@@ -23,7 +23,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.backend import Sampling
+from node.engine.wire import FilledSampling
 
 Scores: TypeAlias = NDArray[np.float32]
 """One per token of the vocabulary; not normalised."""
@@ -32,19 +32,6 @@ Ids: TypeAlias = NDArray[np.intp]
 
 TEMPERATURE_MIN = 1e-3
 """Scores divided by less tell one token from the next by hundreds: the likeliest has won."""
-
-_DEFAULTS = Sampling(
-    temperature=0.8,
-    top_k=40,
-    top_p=0.95,
-    min_p=0.05,
-    typical_p=1.0,
-    repeat_penalty=1.0,
-    repeat_last_n=64,
-    presence_penalty=0.0,
-    frequency_penalty=0.0,
-)
-"""Where neither the request nor the model says otherwise."""
 
 _SHORTLIST = 1024
 """Tokens looked at where `top_k` is off. Where that does not reach far enough, all of them are sorted:
@@ -96,80 +83,64 @@ def log_normaliser(scores: Scores) -> float:
 
 
 def draw(seed: int, choice: int, place: int) -> float:
-    """A number from 0 up to 1, the same for the same three, and like chance for others."""
+    """A number from 0 up to but not 1, the same for the same three, and like chance for others."""
     digest = hashlib.blake2b(struct.pack("<Qqq", seed & (2**64 - 1), choice, place), digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2**64
+    # As many bits as a float has: of more, the largest numbers would be rounded to 1.
+    return (int.from_bytes(digest, "little") >> 11) / 2**53
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`Sampling` with every default filled in."""
+    """Which token is chosen of those that may come."""
 
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    typical_p: float
-
-    @classmethod
-    def of(cls, sampling: Sampling) -> Rules:
-        def chosen(name: str) -> float:
-            value = getattr(sampling, name)
-            return float(getattr(_DEFAULTS, name) if value is None else value)
-
-        return cls(
-            temperature=chosen("temperature"),
-            top_k=int(chosen("top_k")),
-            top_p=chosen("top_p"),
-            min_p=chosen("min_p"),
-            typical_p=chosen("typical_p"),
-        )
+    sampling: FilledSampling
 
     @property
     def is_greedy(self) -> bool:
         """Always the likeliest."""
-        return self.temperature < TEMPERATURE_MIN or self.top_k == 1
+        return self.sampling.temperature < TEMPERATURE_MIN or self.sampling.top_k == 1
 
     def choose(self, scores: Scores, chance: float) -> int:
-        """The token for `chance`, a number from 0 up to 1. At least one score must be finite."""
+        """The token for `chance`, a number from 0 up to but not 1. At least one score must be finite."""
         if self.is_greedy:
             return int(scores.argmax())
         ids, probabilities = self.candidates(scores)
-        tempered = self._tempered(probabilities)
-        reached = np.searchsorted(np.cumsum(tempered), chance * tempered.sum(), side="right")
-        return int(ids[min(int(reached), len(ids) - 1)])
+        cumulated = np.cumsum(self._tempered(probabilities))
+        # `chance` of the last sum is less than that, so a token that adds nothing is never found.
+        return int(ids[int(np.searchsorted(cumulated, chance * cumulated[-1], side="right"))])
 
     def candidates(self, scores: Scores) -> tuple[Ids, NDArray[np.float64]]:
         """Those that may be drawn, likeliest first, with their probabilities before temperature."""
-        if 0 < self.top_k < len(scores):
-            return self._cut(*_with_probabilities(scores, likeliest(scores, self.top_k)))
+        if 0 < self.sampling.top_k < len(scores):
+            return self._cut(*_with_probabilities(scores, likeliest(scores, self.sampling.top_k)))
         total = log_normaliser(scores)
         ids = likeliest(scores, _SHORTLIST)
         probabilities = np.exp(scores[ids].astype(np.float64) - total)
-        if self.typical_p >= 1 and self._is_cut_within(probabilities):
+        if self.sampling.typical_p >= 1 and self._is_cut_within(probabilities):
             return self._cut(ids, probabilities)
         return self._cut(*_with_probabilities(scores, likeliest(scores, len(scores))))
 
     def _is_cut_within(self, probabilities: NDArray[np.float64]) -> bool:
         """Nothing after these would be taken."""
-        is_enough = self.top_p < 1 and float(probabilities.sum()) >= self.top_p
-        return is_enough or bool(probabilities[-1] < self.min_p * probabilities[0])
+        is_enough = self.sampling.top_p < 1 and float(probabilities.sum()) >= self.sampling.top_p
+        return is_enough or bool(probabilities[-1] < self.sampling.min_p * probabilities[0])
 
     def _cut(self, ids: Ids, probabilities: NDArray[np.float64]) -> tuple[Ids, NDArray[np.float64]]:
-        if self.typical_p < 1:
-            kept = _typical(probabilities, self.typical_p)
+        if self.sampling.typical_p < 1:
+            kept = _typical(probabilities, self.sampling.typical_p)
             ids, probabilities = ids[kept], probabilities[kept] / probabilities[kept].sum()
         count = len(ids)
-        if self.top_p < 1:
-            count = min(count, int(np.searchsorted(np.cumsum(probabilities), self.top_p)) + 1)
-        if self.min_p > 0:
-            count = min(count, int((probabilities >= self.min_p * probabilities[0]).sum()))
-        count = max(count, 1)
+        if self.sampling.top_p < 1:
+            count = min(count, int(np.searchsorted(np.cumsum(probabilities), self.sampling.top_p)) + 1)
+        if self.sampling.min_p > 0:
+            count = min(count, int((probabilities >= self.sampling.min_p * probabilities[0]).sum()))
+        # What a grammar forbids may be on the shortlist where it allows little.
+        count = max(1, min(count, int(np.count_nonzero(probabilities))))
         return ids[:count], probabilities[:count]
 
     def _tempered(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         # Relative to the likeliest, so that no power of a small number becomes nothing but zeros.
-        tempered: NDArray[np.float64] = (probabilities / probabilities[0]) ** (1 / self.temperature)
+        tempered: NDArray[np.float64] = (probabilities / probabilities[0]) ** (1 / self.sampling.temperature)
         return tempered
 
 
@@ -198,7 +169,7 @@ class Adjustments:
     what was generated.
     """
 
-    sampling: Sampling
+    sampling: FilledSampling
     prompt: Sequence[int]
     banned: Collection[int] = ()
     """Tokens that must not come."""
@@ -208,24 +179,24 @@ class Adjustments:
     _biased: tuple[Ids, Scores] | None = None
 
     def __post_init__(self) -> None:
-        biases = dict(self.sampling.logit_bias or {})
+        biases = dict(self.sampling.logit_bias)
         biases.update(dict.fromkeys(self.banned, -math.inf))
         if biases:
             ids = np.fromiter(biases, np.intp, len(biases))
             self._biased = ids, np.fromiter(biases.values(), np.float32, len(biases))
-        if self._repeat_penalty != 1:
+        if self.sampling.repeat_penalty != 1:
             self._latest = self._tail(list(self.prompt))
 
     @property
     def change_anything(self) -> bool:
         """Whether `apply` ever does."""
-        return self._biased is not None or self._repeat_penalty != 1 or self._penalises
+        return self._biased is not None or self.sampling.repeat_penalty != 1 or self._penalises
 
     def accept(self, token: int) -> None:
         """`token` was generated."""
         if self._penalises:
             self._generated[token] += 1
-        if self._repeat_penalty != 1:
+        if self.sampling.repeat_penalty != 1:
             self._latest.append(token)
             if len(self._latest) > 2 * self._window:
                 self._latest = self._tail(self._latest)
@@ -235,31 +206,24 @@ class Adjustments:
         if self._biased is not None:
             ids, biases = self._biased
             scores[ids] += biases
-        if self._repeat_penalty != 1 and self._latest:
+        if self.sampling.repeat_penalty != 1 and self._latest:
             ids = np.unique(np.array(self._tail(self._latest), np.intp))
             values = scores[ids]
-            factor = np.float32(self._repeat_penalty)
+            factor = np.float32(self.sampling.repeat_penalty)
             scores[ids] = np.where(values > 0, values / factor, values * factor)
         if self._generated:
             ids = np.fromiter(self._generated, np.intp, len(self._generated))
             counts = np.fromiter(self._generated.values(), np.float32, len(self._generated))
-            presence = np.float32(self.sampling.presence_penalty or 0.0)
-            scores[ids] -= presence + np.float32(self.sampling.frequency_penalty or 0.0) * counts
+            presence = np.float32(self.sampling.presence_penalty)
+            scores[ids] -= presence + np.float32(self.sampling.frequency_penalty) * counts
 
     @property
     def _penalises(self) -> bool:
         return bool(self.sampling.presence_penalty or self.sampling.frequency_penalty)
 
     @property
-    def _repeat_penalty(self) -> float:
-        value = self.sampling.repeat_penalty
-        return 1.0 if value is None else value
-
-    @property
     def _window(self) -> int:
-        value = self.sampling.repeat_last_n
-        assert _DEFAULTS.repeat_last_n is not None
-        window = _DEFAULTS.repeat_last_n if value is None else value
+        window = self.sampling.repeat_last_n
         return min(window, _LOOKBACK_MAX) if window >= 0 else _LOOKBACK_MAX
 
     def _tail(self, tokens: list[int]) -> list[int]:

@@ -24,9 +24,11 @@ from typing import TypeAlias
 BATCH_MAX = 512
 """Tokens in one step. llama.cpp's own size of one pass, past which the speed hardly rises."""
 
-_REPRODUCIBLE_CHUNK_MAX = 64
-"""Tokens of a prompt at a time where the same must come out twice: how many are read together changes the
-rounding, so their number must not follow the speed of the day. Any machine worth it reads 64 in a step."""
+REPRODUCIBLE_CHUNK = 16
+"""Tokens at a time where the same must come out twice: how many are read together changes the rounding, so
+their number must not follow the speed of this machine, nor what a self-test made of it this time. A slow
+machine, which reads 16 tokens/s, still ends a step in a second. A processor reads as fast so as it ever does
+(measured on one core: 101 tokens/s, 105 with 512 at a time), a GPU slower, which is the price of a seed."""
 
 _WEIGHT_OF_LATEST = 0.25
 """Of the latest step in the mean of what a step takes: one that was disturbed says little."""
@@ -89,7 +91,7 @@ class Reading:
     is_replayed: bool = False
     """One delivered token at a step, as they were made."""
     is_reproducible: bool = False
-    """In chunks that do not depend on how fast this machine is now."""
+    """While no other request is at work: in chunks that do not depend on how fast this machine is now."""
 
 
 @dataclass(slots=True)
@@ -119,6 +121,11 @@ class _Sequence:
         """How many tokens are read in chunks; those after them come one at a time."""
         delivered = 0 if self.reading.is_replayed else len(self.reading.delivered)
         return len(self.prompt) + delivered
+
+    @property
+    def given_end(self) -> int:
+        """How many tokens were not sampled here: of these nothing new comes out."""
+        return len(self.prompt) + len(self.reading.delivered)
 
     @property
     def is_reading(self) -> bool:
@@ -208,7 +215,10 @@ class Scheduler:
         awake = self._awake()
         decoding = [self._span(each, 1) for each in awake if not each.is_reading]
         reading = [each for each in awake if each.is_reading]
-        return decoding + self._plan_reading(reading, decoding=len(decoding))
+        budget = self._read_budget(len(decoding))
+        if all(each.reading.is_reproducible and each.id[0] == awake[0].id[0] for each in awake):
+            budget = min(REPRODUCIBLE_CHUNK, BATCH_MAX - len(decoding))
+        return decoding + self._plan_reading(reading, budget)
 
     def _awake(self) -> list[_Sequence]:
         return [
@@ -225,8 +235,7 @@ class Scheduler:
         )
         return Span(sequence.id, sequence.slot, begin, sequence.tokens(begin, end), wants_output)
 
-    def _plan_reading(self, reading: list[_Sequence], decoding: int) -> list[Span]:
-        budget = self._read_budget(decoding)
+    def _plan_reading(self, reading: list[_Sequence], budget: int) -> list[Span]:
         spans = []
         # The shortest first: what it leaves of its share goes to the longer ones.
         for index, sequence in enumerate(sorted(reading, key=self._chunk_max)):
@@ -234,8 +243,6 @@ class Scheduler:
             count = min(self._chunk_max(sequence), -(-budget // waiting))
             if count == 0:
                 break
-            if sequence.reading.is_reproducible:
-                count = _power_of_two(min(count, _REPRODUCIBLE_CHUNK_MAX), of=self._chunk_max(sequence))
             spans.append(self._span(sequence, count))
             budget -= count
         return spans
@@ -308,14 +315,9 @@ class Scheduler:
         sequence.credit -= 1
 
     def unfinished(self) -> list[tuple[SequenceId, int, int]]:
-        """(id, tokens read, tokens in all) of each sequence that has not been read to its end."""
+        """(id, tokens read, tokens in all) of each that has not been read, or replayed, to its end."""
         return [
-            (each.id, each.decoded, each.read_end)
+            (each.id, each.decoded, each.given_end)
             for each in self._sequences.values()
-            if each.is_reading and each.leader is None
+            if each.decoded < each.given_end and each.leader is None
         ]
-
-
-def _power_of_two(count: int, of: int) -> int:
-    """All `of`, if `count` reaches so far, else the largest power of two up to `count`."""
-    return of if count >= of else 1 << (count.bit_length() - 1)

@@ -59,11 +59,6 @@ class Slots:
         self._can_rewind = can_rewind
         self._events = 0
 
-    @property
-    def free(self) -> int:
-        """How many can be taken."""
-        return sum(not slot.is_taken for slot in self._slots)
-
     def take(self, prompt: Sequence[int], *, may_reuse: bool = True) -> Place:
         """The best place for `prompt`. One must be free. `may_reuse`: what others left there will do."""
         tokens = np.asarray(prompt, np.int32)

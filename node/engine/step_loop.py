@@ -13,10 +13,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from federation.backend import Resume
 from node.engine.choice import Choice
 from node.engine.engine_prompt import Tokenizer, echoed, read_prompt
-from node.engine.errors import OtherPrompt, PromptRefused, PromptTooLong
+from node.engine.errors import PromptRefused
 from node.engine.lookup import answer_lookup
+from node.engine.refusals import refusal
 from node.engine.sampler import Grammar, Sampler
 from node.engine.sampling import Adjustments, Rules, Scores
 from node.engine.scheduler import Fork, Reading, Scheduler, SequenceId, Span
@@ -34,16 +36,18 @@ from node.engine.wire import (
     Generate,
     GenerateRequest,
     ModelFacts,
-    Piece,
     Prefilled,
     Refused,
-    RefusedBecause,
     ToChild,
     Tokenize,
 )
 
 PROGRESS_INTERVAL = 0.5
 """Seconds between two Prefilled of one request. With a step of at most 0.4 s, one a second is kept."""
+
+RESUMPTION_MAX = 0.4
+"""Seconds for taking in what was delivered: as long as a step may take. A thousand tokens take some
+milliseconds; of a grammar that reads one text in many ways, every token takes longer than the one before."""
 
 
 class Model(Tokenizer, Protocol):
@@ -61,6 +65,9 @@ class Model(Tokenizer, Protocol):
 
     def self_test(self, clock: Callable[[], float]) -> float: ...
     def piece(self, token: int) -> bytes: ...
+    def index_vocabulary(self) -> None:
+        """Get ready to compile grammars, which takes seconds."""
+
     def compile(self, grammar: str) -> Grammar: ...
     def decode(self, spans: Sequence[Span]) -> list[int]:
         """Put `spans` into the context. Returns, for each, the row of its last token."""
@@ -147,44 +154,61 @@ class StepLoop:
         arrived = self._clock()
         try:
             prompt = read_prompt(self._model, request)
-            choices = [
-                self._new_choice((request_id, number), request, prompt.tokens)
-                for number in range(request.choices)
-            ]
-            delivered = request.resume.choices if request.resume else ()
-            resumed = tuple(choice.resume(tokens) for choice, tokens in zip(choices, delivered, strict=False))
+            choices = self._new_choices(request_id, request, prompt.tokens)
+            resumed = self._resumed(choices, request.resume)
         except PromptRefused as error:
-            return [Refused(request_id, str(error), _because(error), error.param)]
+            return [refusal(request_id, error)]
         work = _Work(request_id, len(prompt.tokens), 0, arrived, choices, reported=arrived)
         self._works[request_id] = work
         self._begin(work, request, prompt.tokens)
         messages: list[FromChild] = [Accepted(request_id, prompt.sha256, len(prompt.tokens), resumed)]
-        if request.is_echoed and not resumed:
-            text = echoed(self._model, request, prompt.tokens)
-            messages += [Piece(*choice.id, (), text) for choice in choices]
         return messages + self._finish_if_over(work, arrived)
 
-    def _new_choice(self, sequence_id: SequenceId, request: GenerateRequest, prompt: Sequence[int]) -> Choice:
+    def _new_choices(self, request_id: int, request: GenerateRequest, prompt: Sequence[int]) -> list[Choice]:
+        grammar = self._model.compile(request.grammar) if request.grammar else None
+        return [
+            self._new_choice((request_id, number), request, prompt, grammar and grammar.copy())
+            for number in range(request.choices)
+        ]
+
+    def _resumed(self, choices: Sequence[Choice], resume: Resume | None) -> tuple[str, ...]:
+        """The text that was shown of each choice, which goes on after it now."""
+        delivered = () if resume is None else resume.choices
+        deadline = self._clock() + RESUMPTION_MAX
+        return tuple(
+            choice.resume(each, is_late=lambda: self._clock() > deadline)
+            for choice, each in zip(choices, delivered, strict=False)
+        )
+
+    def _new_choice(
+        self,
+        sequence_id: SequenceId,
+        request: GenerateRequest,
+        prompt: Sequence[int],
+        grammar: Grammar | None,
+    ) -> Choice:
         banned = self._model.ends if request.ignore_eos else ()
         piece = self._piece_showing(request.shown)
         seed = request.sampling.seed
         sampler = Sampler(
-            rules=Rules.of(request.sampling),
+            rules=Rules(request.sampling),
             adjustments=Adjustments(request.sampling, prompt, banned),
-            grammar=self._model.compile(request.grammar) if request.grammar else None,
+            grammar=grammar,
             seed=self._new_seed() if seed is None else seed,
             choice=sequence_id[1],
             top_logprobs=request.top_logprobs,
             piece=piece,
         )
         room = self._model.facts.context_size - len(prompt)
+        wanted = request.max_tokens_default if request.max_tokens is None else request.max_tokens
         return Choice(
             sequence_id,
             sampler,
             TextStream(tuple(filter(None, request.stop))),
-            length_max=room if request.max_tokens is None else min(request.max_tokens, room),
+            length_max=room if wanted is None else min(wanted, room),
             is_end=self._model.ends.__contains__,
             piece=piece,
+            unsaid=echoed(self._model, request, prompt) if request.is_echoed else "",
         )
 
     def _piece_showing(self, shown: Collection[str]) -> Callable[[int], bytes]:
@@ -206,7 +230,7 @@ class StepLoop:
             if choice.reason is not None:
                 continue
             number = choice.id[1]
-            delivered = resume.choices[number] if resume else ()
+            delivered = resume.choices[number].token_ids if resume else ()
             reading = Reading(delivered, is_replayed, is_reproducible)
             # A cached prompt was read in other chunks, which rounds differently.
             place = self._slots.take(prompt, may_reuse=leader is None and not is_reproducible)
@@ -269,15 +293,15 @@ class StepLoop:
         choice = work.choices[number]
         try:
             sampled = choice.sampler.sample(self._model.scores(row))
-            pieces = choice.take(sampled)
+            piece = choice.take(sampled)
         except PromptRefused as error:
             self.handle(Cancel(request_id))
-            return [Refused(request_id, str(error))]
+            return [refusal(request_id, error)]
         if choice.reason is not None or sampled is None:
             self._leave(work, sequence_id)
         else:
             self._scheduler.sampled(sequence_id, sampled.token)
-        return [*pieces]
+        return [piece]
 
     def _leave(self, work: _Work, sequence_id: SequenceId) -> None:
         """Its slot is free, and keeps what it holds."""
@@ -312,13 +336,3 @@ class StepLoop:
                 work.reported = now
                 messages.append(Prefilled(request_id, read, total))
         return messages
-
-
-def _because(error: PromptRefused) -> RefusedBecause:
-    match error:
-        case PromptTooLong():
-            return "too_long"
-        case OtherPrompt():
-            return "other_prompt"
-        case _:
-            return "unservable"

@@ -3,21 +3,30 @@
                 +-------------- ProcessExited, not too often ---------------+
                 v                                                          |
     starting --Loaded--> (self-test) --SelfTestPassed--> ready --ProcessExited--> restarting
-        |                     |                                            |
-        +----- LoadFailed ----+---> failed <------ ProcessExited too often +
+        |                     |                            ^               |
+        +----- LoadFailed ----+---> failed <-----------------ProcessExited too often
+                                       |                   |
+                                       +-- a long pause ---+
 
 A file that cannot be loaded will not load the next time either, so that is final at
-once. A crash is tried again, later each time, and is final when nothing was answered
-between several. A death in the self-test has a known cause (repacked weights on a
-machine that hides AMX) with a known remedy, tried once and without delay.
+once, as is a model that needed more memory than it may have, and then again. A crash is
+tried again, later each time. Several with nothing answered between them are a failed
+model, which is tried again after a long pause: what hung a driver or filled the memory
+may be gone. Adding the model again, or starting the node again, does not wait for that.
+
+A death in the self-test has a known cause (repacked weights on a machine that hides
+AMX) with a known remedy, tried once and without delay.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 EngineState: TypeAlias = Literal["starting", "ready", "restarting", "failed"]
+
+EndedBecause: TypeAlias = Literal["crashed", "stuck", "too_large"]
+"""By itself, or killed: it was not heard of, or took more memory than it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,7 @@ class ProcessExited:
 
     how: str
     """For a person: "was ended by SIGSEGV"."""
+    because: EndedBecause = "crashed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +81,23 @@ class RestartConfig:
     """When to give up."""
 
     crashes_max: int = 3
-    """That many within `window`, and no answer finished between them: it fails. Two may be bad luck."""
+    """At that many, with no answer finished between them, it has failed. Two may be bad luck."""
+    too_large_max: int = 2
+    """The same where memory was the reason for the latest: it will not need less."""
     window: float = 60.0
-    """Seconds. A crash a minute still serves most requests."""
+    """Seconds for which it must have been ready before a crash, for those before it to be forgiven. A
+    crash a minute still serves most requests. Time to load does not count, which may be longer."""
     delay_first: float = 0.2
     """Seconds before the first restart: requests are being sent elsewhere meanwhile."""
     delay_factor: float = 5.0
     """Each further crash waits that much longer: 0.2 s, 1 s."""
+    delay_failed: float = 600.0
+    """Seconds until a failed one is tried once more. A model that fills the memory, or freezes the screen
+    while it crashes, may do so six times an hour and no oftener."""
 
     def __post_init__(self) -> None:
-        assert self.crashes_max >= 1
-        assert self.delay_first * self.delay_factor ** (self.crashes_max - 1) < self.window
+        assert 1 <= self.too_large_max <= self.crashes_max
+        assert self.delay_first * self.delay_factor ** (self.crashes_max - 1) < self.delay_failed
 
 
 @dataclass(slots=True)
@@ -93,9 +109,13 @@ class Supervisor:
     state: EngineState = "starting"
     reason: str = ""
     """Why it is not ready, for a person."""
+    is_final: bool = False
+    """It has failed and is not tried again."""
     _is_in_self_test: bool = False
-    _crashes: list[float] = field(default_factory=list)
-    """When it crashed, since the last finished answer."""
+    _ready_at: float = 0.0
+    """When it was ready last."""
+    _crashes: int = 0
+    """Since the last finished answer."""
 
     def start(self) -> StartProcess:
         """The first order."""
@@ -108,31 +128,40 @@ class Supervisor:
                 self._is_in_self_test = True
             case SelfTestPassed():
                 self._is_in_self_test = False
+                self._ready_at = now
                 self.state, self.reason = "ready", ""
             case LoadFailed(reason):
-                self.state, self.reason = "failed", reason
+                self._fail(reason)
             case AnswerFinished():
-                self._crashes.clear()
-            case ProcessExited(how):
-                return self._on_exit(how, now)
+                self._crashes = 0
+            case ProcessExited():
+                return self._on_exit(event, now)
             case Stopped():
-                self.state, self.reason = "failed", "the engine was stopped"
+                self._fail("the engine was stopped")
         return None
 
-    def _on_exit(self, how: str, now: float) -> StartProcess | None:
+    def _fail(self, reason: str) -> None:
+        self.state, self.reason, self.is_final = "failed", reason, True
+
+    def _on_exit(self, event: ProcessExited, now: float) -> StartProcess | None:
         died_in_self_test, self._is_in_self_test = self._is_in_self_test, False
-        if self.state == "failed":
+        if self.is_final:
             return None
-        self.reason = f"the engine {how}"
-        if died_in_self_test and self.use_extra_bufts:
+        reason = f"the engine {event.how}"
+        if died_in_self_test and self.use_extra_bufts and event.because != "too_large":
+            self.reason = reason
             self.use_extra_bufts = False
             return self.start()
-        self._crashes = [at for at in self._crashes if now - at < self.config.window] + [now]
-        crashes = len(self._crashes)
-        if crashes >= self.config.crashes_max:
-            self.state = "failed"
-            self.reason += f", {crashes} times in a row"
+        if self.state == "ready" and event.because != "stuck" and now - self._ready_at >= self.config.window:
+            self._crashes = 0
+        self._crashes += 1
+        if event.because == "too_large" and self._crashes >= self.config.too_large_max:
+            self._fail(f"{reason}, {self._crashes} times in a row")
             return None
-        self.state = "restarting"
-        delay = self.config.delay_first * self.config.delay_factor ** (crashes - 1)
+        if self._crashes >= self.config.crashes_max:
+            self.state = "failed"
+            self.reason = f"{reason}, {self._crashes} times in a row"
+            return StartProcess(self.config.delay_failed, self.use_extra_bufts)
+        self.state, self.reason = "restarting", reason
+        delay = self.config.delay_first * self.config.delay_factor ** (self._crashes - 1)
         return StartProcess(delay, self.use_extra_bufts)

@@ -2,6 +2,7 @@
 
     node                                    child
       | -- Load -------------------------->  |
+      | <------------------------ Loading -- |   now and then while the weights are read
       | <------------------------- Loaded -- |   or LoadFailed, and the child ends
       | <-------------------------- Ready -- |   the self-test decode came back
       |                                      |
@@ -15,6 +16,8 @@
       | -- Embed(8) ---------------------->  |   answered in the same way: a Piece for each text
       | -- Tokenize(9), Detokenize(10) --->  |   looked up between two steps, answered in the same way
       |                                      |
+      | -- Ping -------------------------->  |   while there is work; answered between two steps
+      | <--------------------------- Pong -- |
       | -- Cancel(7) --------------------->  |   in place of the rest; what is under way is ignored
       | -- end of stdin ------------------>  |   the node is gone: exit at once
 
@@ -25,10 +28,11 @@ the child. Ids are chosen by the node and never used twice in one child.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from federation.backend import FinishReason, Resume, Sampling, TokenLogprob
+from federation.backend import FinishReason, Resume, TokenLogprob
 from ledger.records import Capability
 
 FRAME_SIZE_MAX = 16 * 1024 * 1024
@@ -38,8 +42,11 @@ UNREAD_PIECES_MAX = 32
 """Pieces of one choice that its reader has not taken yet; at that many the choice pauses,
 and the others go on. At 100 tokens/s a third of a second: more than any reader that keeps up needs."""
 
-CacheType: TypeAlias = Literal["f16", "f32", "q8_0"]
+CacheType: TypeAlias = Literal["f32", "f16", "q8_0", "q4_0"]
 """How keys and values of the context are kept."""
+
+FlashAttention: TypeAlias = Literal["auto", "on", "off"]
+"""Attention without a table of all pairs of tokens. `auto`: where the model and the build can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +61,21 @@ class EngineParams:
     """Sequences at once, each with a context of its own."""
     threads: int = 0
     """0: one per physical core this process may use."""
-    gpu_layers: int = -1
-    """Layers to put on a GPU, if the build knows one. -1: all."""
+    gpu_layers: int | None = None
+    """Layers to put on a GPU, if the build knows one. -1: all. None: as many as fit what is free there."""
     mmap: bool = True
     """Map the file, so that two engines share it and loading reads only what is used."""
     mlock: bool = False
     """Keep the weights from being swapped out."""
-    cache_type: CacheType = "f16"
+    cache_type_k: CacheType = "f16"
+    cache_type_v: CacheType = "f16"
+    """q8_0 and q4_0 need flash attention."""
+    flash_attention: FlashAttention = "auto"
     use_extra_bufts: bool = True
     """Repack weights for special instructions (AMX and the like). They crash where a virtual machine
     hides them, so an engine that dies in its self-test tries once without."""
+    memory_max: int = 0
+    """Bytes, beside mapped weights, after which it is ended (see `memory.py`). 0: as much as there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +107,34 @@ class PromptPart:
 
 
 @dataclass(frozen=True, slots=True)
+class FilledSampling:
+    """`federation.backend.Sampling` with nothing left open; where neither request nor model says otherwise,
+    it is as in llama.cpp."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    typical_p: float = 1.0
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    """None: drawn by the engine."""
+
+
+@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One prompt to go on from."""
 
     prompt: tuple[PromptPart | int, ...]
     """Text, which gets the model's own first token where it wants one; or token ids, taken as they are."""
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: FilledSampling = field(default_factory=FilledSampling)
     max_tokens: int | None = None
-    """At least 1. None: until the model stops or its context is full."""
+    """At least 1; refused if the context cannot hold as many. None: until the model stops or its context is
+    full."""
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     choices: int = 1
@@ -117,6 +149,8 @@ class GenerateRequest:
     """What follows the answer, for a model that fills in."""
     is_echoed: bool = False
     """The answer's text begins with the prompt."""
+    max_tokens_default: int | None = None
+    """Where `max_tokens` is None: so many, or as many as the context holds."""
     resume: Resume | None = None
     """What came of each choice before, on another engine: it is not said again."""
 
@@ -197,13 +231,29 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    fraction: float
+    """Of the weights: 0 to 1. Those that are mapped count as read at once, and are read by the self-test."""
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     facts: ModelFacts
+    size_bytes: int
+    """Of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """The self-test passed: the model computes."""
+
+    step_seconds: float
+    """How long one step takes at most, as the self-test's decode shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,12 +296,14 @@ class Piece:
     id: int
     choice: int
     token_ids: tuple[int, ...]
-    """One token; none when only text comes: what was held back, or the echoed prompt."""
+    """One token; none with the last piece of a choice that the model ended."""
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
     """One for each token, if asked for."""
     vector: bytes = b""
     """Of an input, which `choice` is the number of: 32-bit floats, little-endian."""
+    finish_reason: FinishReason | None = None
+    """With the last piece of a choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +324,15 @@ class Finished:
     """and on to its end."""
 
 
-ToChild: TypeAlias = Load | Generate | Embed | Tokenize | Detokenize | Credit | Cancel
-FromChild: TypeAlias = Loaded | Ready | LoadFailed | Accepted | Refused | Prefilled | Piece | Finished
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to Ping: no step lasts for ever."""
+
+
+ToChild: TypeAlias = Load | Generate | Embed | Tokenize | Detokenize | Credit | Cancel | Ping
+FromChild: TypeAlias = (
+    Loading | Loaded | Ready | LoadFailed | Accepted | Refused | Prefilled | Piece | Finished | Pong
+)
 
 EngineRequest: TypeAlias = GenerateRequest | EmbedRequest | LookupRequest
 """What a node asks for."""

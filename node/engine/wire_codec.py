@@ -6,10 +6,10 @@ A frame carries neither classes nor tuples, and its keys are text.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from typing import Any
 
-from federation.backend import Resume, Sampling, TokenLogprob
+from federation.backend import Delivered, Resume, TokenLogprob
 from node.engine.wire import (
     Accepted,
     Cancel,
@@ -19,6 +19,7 @@ from node.engine.wire import (
     Embed,
     EmbedRequest,
     EngineParams,
+    FilledSampling,
     Finished,
     FromChild,
     Generate,
@@ -26,8 +27,11 @@ from node.engine.wire import (
     Load,
     Loaded,
     LoadFailed,
+    Loading,
     ModelFacts,
     Piece,
+    Ping,
+    Pong,
     Prefilled,
     PromptPart,
     Ready,
@@ -38,23 +42,32 @@ from node.engine.wire import (
 )
 from p2p.errors import BadFrame
 
+_AS_THEY_ARE = {int, str, bytes}
+
 _KINDS: dict[str, type[ToChild | FromChild]] = {
     kind.__name__: kind
     for kind in (
-        *(Load, Generate, Embed, Tokenize, Detokenize, Credit, Cancel),
-        *(Loaded, Ready, LoadFailed, Accepted, Refused, Prefilled, Piece, Finished),
+        *(Load, Generate, Embed, Tokenize, Detokenize, Credit, Cancel, Ping),
+        *(Loading, Loaded, Ready, LoadFailed, Accepted, Refused, Prefilled, Piece, Finished, Pong),
     )
 }
 
 
 def to_map(message: ToChild | FromChild) -> dict[str, Any]:
     """`message` as a map that msgpack can carry."""
-    values = {"kind": type(message).__name__, **asdict(message)}
-    if isinstance(message, Generate):
-        # A frame's keys are text.
-        sampling = values["request"]["sampling"]
-        sampling["logit_bias"] = list((sampling["logit_bias"] or {}).items())
-    return values
+    return {"kind": type(message).__name__, **_plain(message)}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 (any field of a message)
+    """`value` without classes, and without maps whose keys are no text. Long lists of ids stay as they are:
+    `dataclasses.asdict` would copy each of a million."""
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, tuple) and not set(map(type, value)) <= _AS_THEY_ARE:
+        return [_plain(each) for each in value]
+    return value
 
 
 def to_child(message: Mapping[str, Any]) -> ToChild:
@@ -98,12 +111,12 @@ def _load(fields: dict[str, Any]) -> dict[str, Any]:
 def _loaded(fields: dict[str, Any]) -> dict[str, Any]:
     facts = fields["facts"]
     lists = {name: tuple(facts[name]) for name in ("special_tokens", "special_ids", "capabilities")}
-    return {"facts": ModelFacts(**{**facts, **lists})}
+    return {**fields, "facts": ModelFacts(**{**facts, **lists})}
 
 
 def _generate(fields: dict[str, Any]) -> dict[str, Any]:
     asked = fields["request"]
-    biases = dict(map(tuple, asked["sampling"]["logit_bias"])) or None
+    biases = dict(map(tuple, asked["sampling"]["logit_bias"]))
     resume = asked["resume"]
     request = GenerateRequest(
         **{
@@ -111,7 +124,7 @@ def _generate(fields: dict[str, Any]) -> dict[str, Any]:
             "prompt": tuple(
                 part if isinstance(part, int) else PromptPart(**part) for part in asked["prompt"]
             ),
-            "sampling": Sampling(**{**asked["sampling"], "logit_bias": biases}),
+            "sampling": FilledSampling(**{**asked["sampling"], "logit_bias": biases}),
             "stop": tuple(asked["stop"]),
             "shown": tuple(asked["shown"]),
             "resume": None if resume is None else _resume(resume),
@@ -125,7 +138,8 @@ def _prompt_part(part: int | dict[str, Any]) -> PromptPart | int:
 
 
 def _resume(fields: Mapping[str, Any]) -> Resume:
-    return Resume(**{**fields, "choices": tuple(map(tuple, fields["choices"]))})
+    choices = (Delivered(tuple(each["token_ids"]), each["finish_reason"]) for each in fields["choices"])
+    return Resume(**{**fields, "choices": tuple(choices)})
 
 
 def _embed(fields: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@
     parameters: {model: file.gguf, temperature: 0.2, top_p: 0.9, max_tokens: 512}
     context_size: 4096
     stopwords: ["</s>"]
+    function: {tool_format: hermes}
     template: {chat: "{% for message in messages %}..."}
 
 A key this program does not know is warned about and skipped; a value of the wrong
@@ -20,9 +21,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from federation.backend import Sampling
 from ledger.records import ModelName
+from node.chat.formats.choice import FORMATS
+from node.engine.wire import CacheType, FlashAttention
 from node.models.errors import BadModelName, BadModelYaml
 from node.models.model_name import parse_model_name
 from node.models.yaml_reader import (
@@ -58,11 +62,18 @@ class ModelSettings:
     gpu_layers: int | None = None
     """-1: all."""
     f16: bool | None = None
+    cache_type_k: CacheType | None = None
+    cache_type_v: CacheType | None = None
+    flash_attention: FlashAttention | None = None
+    pinned: bool | None = None
+    """It stays loaded; nothing makes it go but a person."""
     mmap: bool | None = None
     mlock: bool | None = None
     """`mmlock` in the YAML."""
     chat_template: str | None = None
     """Jinja; None: the model's own."""
+    tool_format: str | None = None
+    """`function.tool_format`, one of `FORMATS`; None: as the chat template tells."""
     warnings: tuple[str, ...] = ()
     """One line each, for a person."""
 
@@ -92,6 +103,7 @@ def parse_model_yaml(content: bytes | str, *, source: str) -> ModelSettings:
     top = YamlReader.parse(content, source=source)
     parameters = top.section("parameters")
     template = top.section("template")
+    function = top.section("function")
     top.take("backend", _llama_backend)
     # "Use the template in the model's file" is what we do anyway unless `chat` is given.
     template.take("use_tokenizer_template", boolean)
@@ -111,10 +123,19 @@ def parse_model_yaml(content: bytes | str, *, source: str) -> ModelSettings:
         threads=top.take("threads", count) or None,
         gpu_layers=top.take("gpu_layers", _gpu_layers),
         f16=top.take("f16", boolean),
+        cache_type_k=top.take("cache_type_k", _cache_type),
+        cache_type_v=top.take("cache_type_v", _cache_type),
+        flash_attention=top.take("flash_attention", _flash_attention),
+        pinned=top.take("pinned", boolean),
         mmap=top.take("mmap", boolean),
         mlock=top.take("mmlock", boolean),
         chat_template=_jinja_only(template),
+        tool_format=function.take("tool_format", _tool_format),
     )
+    if settings.flash_attention == "off" and settings.cache_type_v in ("q8_0", "q4_0"):
+        raise BadModelYaml(
+            f"{source}: cache_type_v {settings.cache_type_v} needs flash_attention, which is off"
+        )
     return replace(settings, warnings=top.warnings())
 
 
@@ -137,9 +158,34 @@ def _llama_backend(value: object) -> None:
         raise WrongValue(f"is {value!r}; this program has llama-cpp only")
 
 
+def _tool_format(value: object) -> str | None:
+    if text(value) and value not in FORMATS:
+        raise WrongValue(f"is {value!r}; there is {', '.join(FORMATS)}")
+    return text(value) or None
+
+
 def _gpu_layers(value: object) -> int:
     # People write 99 or 99999999 for "all of them"; llama.cpp's own word for it is any negative number.
     return -1 if integer(value) < 0 else count(value)
+
+
+def _cache_type(value: object) -> CacheType:
+    for known in get_args(CacheType):
+        if value == known:
+            return known  # type: ignore[no-any-return]  # it is one of its arguments
+    raise WrongValue(f"must be one of {', '.join(get_args(CacheType))}")
+
+
+def _flash_attention(value: object) -> FlashAttention:
+    # LocalAI's is a text; YAML reads an unquoted `on` as true, and people write true.
+    match value:
+        case "auto":
+            return "auto"
+        case True | "on" | "true" | "enabled":
+            return "on"
+        case False | "off" | "false" | "disabled":
+            return "off"
+    raise WrongValue("must be auto, on or off")
 
 
 def _seed(value: object) -> int | None:

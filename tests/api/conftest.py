@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import trio
 from fastapi import FastAPI
 
 from api.app import create_app
 from api.settings import ApiSettings
+from federation.errors import ModelNotFound
 from tests.api.stub_backend import StubBackend
 from tests.asgi import Exchange, Reply, open_request
 from tests.mock_time import run
@@ -24,11 +26,25 @@ class StubStatus:
     reason: str | None = None
     view: Mapping[str, Any] = field(default_factory=lambda: {"swarm": "home", "self": "me", "nodes": []})
 
+    monitored: Mapping[str, Any] = field(default_factory=dict)
+    loaded: dict[str, bool] = field(default_factory=dict)
+    """By model."""
+
     def swarm(self) -> Mapping[str, Any]:
         return self.view
 
     def refused_entries(self) -> Mapping[str, int]:
         return {"bad_signature": 2, "stale": 7}
+
+    def engines(self) -> Mapping[str, Any]:
+        return self.monitored
+
+    async def shut_down(self, model: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        if model not in self.loaded:
+            raise ModelNotFound(f"this node has no model {model}")
+        was_loaded, self.loaded[model] = self.loaded[model], False
+        return was_loaded
 
     def readiness(self) -> str | None:
         return self.reason

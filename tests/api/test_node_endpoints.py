@@ -33,6 +33,25 @@ def test_the_swarm_is_told_as_the_node_sees_it(bench: Bench) -> None:
     assert bench.call("GET", "/api/swarm").json() == bench.status.view
 
 
+def test_the_engines_of_a_node_are_told_together_and_one_by_one(bench: Bench) -> None:
+    rows = [{"model": "org/tiny", "state": "loaded"}, {"model": "b", "state": "cold"}]
+    bench.status.monitored = {"budget_bytes": 9, "used_bytes": 4, "models": rows}
+    assert bench.call("GET", "/backend/monitor").json() == bench.status.monitored
+    assert bench.call("GET", "/backend/monitor?model=org/tiny").json() == rows[0]
+    missing = bench.call("GET", "/backend/monitor?model=nope")
+    assert (missing.status, missing.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_a_shutdown_says_what_happened(bench: Bench) -> None:
+    bench.status.loaded = {"tiny": True}
+    for was_loaded, message in ((True, "model stopped"), (False, "the model was not loaded")):
+        reply = bench.call("POST", "/backend/shutdown", {"model": "tiny"})
+        assert reply.json() == {"model": "tiny", "was_loaded": was_loaded, "message": message}
+    missing = bench.call("POST", "/backend/shutdown", {"model": "nope"})
+    assert (missing.status, missing.json()["error"]["param"]) == (404, "model")
+    assert bench.call("POST", "/backend/shutdown", {}).json()["error"]["param"] == "model"
+
+
 def test_models_are_listed_without_those_that_failed(new_bench: Callable[..., Bench]) -> None:
     listed = [
         ModelInfo(ModelName("a/b"), "loaded", ("chat",), 4096),
@@ -88,7 +107,7 @@ def test_openapi_names_every_endpoint_and_the_docs_page_shows_them(bench: Bench)
         "/readyz",
         "/version",
     } <= set(paths)
-    assert {"/metrics", "/api/swarm"} <= set(paths)
+    assert {"/metrics", "/api/swarm", "/backend/monitor", "/backend/shutdown"} <= set(paths)
     assert all(
         "422" not in operation["responses"] for methods in paths.values() for operation in methods.values()
     )

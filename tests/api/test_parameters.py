@@ -128,9 +128,10 @@ def test_what_is_left_open_stays_open(bench: Bench) -> None:
     assert request.stop == ()
 
 
-def test_max_completion_tokens_wins_over_its_old_name(bench: Bench) -> None:
-    bench.chat(max_tokens=10, max_completion_tokens=20)
-    assert bench.backend.requests[0].max_tokens == 20
+def test_the_length_of_a_chat_has_two_names(bench: Bench) -> None:
+    bench.chat(max_completion_tokens=20)
+    bench.chat(max_tokens=20, max_completion_tokens=20)
+    assert [request.max_tokens for request in bench.backend.requests] == [20, 20]
 
 
 def test_one_stop_string_is_a_list_of_one_and_empty_ones_are_ignored(bench: Bench) -> None:

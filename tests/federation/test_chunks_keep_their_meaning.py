@@ -41,6 +41,7 @@ def chunks(draw: st.DrawFn) -> Chunk:
         tool_calls=draw(st.just(()) | st.lists(CALL, max_size=3).map(tuple)),
         logprobs=logprobs,
         vector=draw(st.just(b"") | st.just(b"1234") | st.just(b"1234" * 3000)),
+        finish_reason=draw(st.none() | st.just("length")),
     )
 
 
@@ -54,6 +55,8 @@ def story(said: Iterable[Chunk]) -> dict[str, Any]:
             if call.id or call.name:
                 order.append(("call", call.index, call.id, call.name))
             order += [("arguments", call.index, each) for each in call.arguments]
+        if chunk.finish_reason is not None:
+            order.append(("end", chunk.finish_reason))
     return {
         "order": order,
         "ids": [each for chunk in said for each in chunk.token_ids],

@@ -13,7 +13,9 @@ from federation.backend import (
     Chunk,
     Constraint,
     ConstraintKind,
+    Delivered,
     Done,
+    FinishReason,
     InferenceRequest,
     Progress,
     RequestId,
@@ -73,7 +75,7 @@ WHOLE_REQUEST = InferenceRequest(
     allows_parallel_tool_calls=False,
     inputs=("text", (1, 2)),
     adds_special=True,
-    resume=Resume(bytes(32), ((1, 2), ()), is_replayed=True),
+    resume=Resume(bytes(32), (Delivered((1, 2), "stop"), Delivered()), is_replayed=True),
 )
 FULL_REQUEST = InferenceRequest(
     kind="chat",
@@ -120,6 +122,7 @@ FROM_WORKER: list[WorkerMessage] = [
     Refusal("busy", "no slot"),
     Failure("the engine died", LOAD),
     Failure("the engine died"),
+    Failure("too complex", LOAD, is_bad_request=True, param="grammar"),
 ]
 
 
@@ -271,6 +274,7 @@ def nested(depth: int) -> Any:
         ("adds_special", 1),
         ("resume", {"prompt_sha256": bytes(31), "choices": []}),
         ("resume", {"prompt_sha256": bytes(32), "choices": [[1]]}),
+        ("resume", {"prompt_sha256": bytes(32), "choices": [{"token_ids": [1], "finish_reason": 7}]}),
         ("sampling", {"logit_bias": {"7": 1}}),
         ("sampling", {"logit_bias": [[7]]}),
         ("sampling", {"logit_bias": [[7, math.inf]]}),
@@ -353,7 +357,12 @@ requests = st.builds(
     allows_parallel_tool_calls=st.booleans(),
     resume=st.none()
     | st.builds(
-        Resume, st.binary(min_size=32, max_size=32), st.lists(ids, max_size=2).map(tuple), st.booleans()
+        Resume,
+        st.binary(min_size=32, max_size=32),
+        st.lists(
+            st.builds(Delivered, ids, st.none() | st.sampled_from(get_args(FinishReason))), max_size=2
+        ).map(tuple),
+        st.booleans(),
     ),
 )
 likelihoods = st.tuples(st.binary(max_size=4), st.floats(-1e6, 0))
@@ -376,6 +385,7 @@ chunks = st.builds(
         max_size=2,
     ).map(tuple),
     vector=st.lists(st.binary(min_size=4, max_size=4), max_size=3).map(b"".join),
+    finish_reason=st.none() | st.sampled_from(get_args(FinishReason)),
 )
 
 

@@ -90,6 +90,18 @@ def test_a_bad_request_stays_one_and_names_its_parameter(error: BadRequest, stag
     stage.run(main)
 
 
+def test_a_request_that_proves_impossible_on_the_way_is_no_failure_of_the_peer(stage: Stage) -> None:
+    async def main() -> None:
+        worker = stage.worker(WORKER, failure=BadRequest("too complex", param="grammar"), failure_at=1)
+        async with stage.pair(worker) as p, p.remote.infer(stage.request()) as answer:
+            assert await anext(answer.events) == Chunk(0, (0,), "one")
+            with pytest.raises(BadRequest, match="too complex") as bad:
+                await anext(answer.events)
+            assert bad.value.param == "grammar"
+
+    stage.run(main)
+
+
 def test_a_failing_engine_ends_the_answer_and_is_no_evidence_against_the_peer(stage: Stage) -> None:
     async def main() -> None:
         worker = stage.worker(WORKER, failure=Failed("the engine died"), failure_at=2, gap=0.1)

@@ -9,6 +9,7 @@ import msgpack
 from federation.backend import (
     Chunk,
     Constraint,
+    Delivered,
     Done,
     InferenceRequest,
     Progress,
@@ -206,7 +207,7 @@ REQUESTS = [
         tools=({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}},),
         tool_choice="function:f",
         allows_parallel_tool_calls=False,
-        resume=Resume(bytes(32), ((1, 2), ()), is_replayed=True),
+        resume=Resume(bytes(32), (Delivered((1, 2), "stop"), Delivered()), is_replayed=True),
     ),
     InferenceRequest("embeddings", RequestId("r-6"), ModelName("tiny"), inputs=("text", (1, 2), "")),
     InferenceRequest("tokenize", RequestId("r-7"), ModelName("tiny"), prompt="text", adds_special=True),
@@ -236,12 +237,13 @@ FROM_WORKER: list[WorkerMessage] = [
     Refusal("busy", "no slot"),
     Failure("the engine died", Load(4, 2)),
     Failure("the engine died"),
+    Failure("too complex", is_bad_request=True, param="grammar"),
 ]
 
 _FACTS = wire.ModelFacts(4096, 49152, None, "<s>", "</s>", ("<s>", "</s>"), (1, 2))
 _GENERATE = wire.GenerateRequest(
     prompt=(wire.PromptPart("hi\0🙂", parse_special=False), 7),
-    sampling=Sampling(temperature=0.5, seed=2**40),
+    sampling=wire.FilledSampling(temperature=0.5, seed=2**40),
     max_tokens=5,
     stop=("\n", "🙂"),
 )
@@ -250,10 +252,13 @@ TO_CHILD: list[wire.ToChild] = [
     wire.Generate(1, _GENERATE),
     wire.Credit(1, 0, 16),
     wire.Cancel(1),
+    wire.Ping(),
 ]
 FROM_CHILD: list[wire.FromChild] = [
-    wire.Loaded(_FACTS),
-    wire.Ready(),
+    wire.Loading(0.5),
+    wire.Loaded(_FACTS, 98_000_000),
+    wire.Ready(0.5),
+    wire.Pong(),
     wire.LoadFailed("no room"),
     wire.Accepted(1, bytes(32), 9),
     wire.Refused(1, "too long", "too_long", "prompt"),

@@ -46,7 +46,10 @@ def carry(record: Record) -> Record | None:
     return decode_record(key_of(record), decode_value_untrusted(encode_value(encode_record(record))))
 
 
-@pytest.mark.parametrize("record", [NODE, MODEL])
+ATTACHED = ModelRecord(ModelName("llama3"), "failed", reason="no server answers", program="Ollama")
+
+
+@pytest.mark.parametrize("record", [NODE, MODEL, ATTACHED])
 def test_a_record_arrives_as_it_was_written(record: Record) -> None:
     assert carry(record) == record
 

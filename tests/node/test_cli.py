@@ -216,9 +216,10 @@ def test_a_client_s_invite_runs_no_models(run: Run, home: Home, tmp_path: Path) 
     place = load_place(elsewhere)
     assert place is not None
     invite = place.token(new_invite(elsewhere, place, "client", NEVER), []).encode()
-    told = run("join", "--home", home.path, "--token", invite)
-    assert told.exit_code == 2
-    assert told.is_one_line("client", "localai-node front")
+    for flags in ((), ("--no-worker", "--backend", "http://127.0.0.1:11434")):
+        told = run("join", "--home", home.path, "--token", invite, *flags)
+        assert told.exit_code == 2
+        assert told.is_one_line("client", "localai-node front")
 
 
 def test_join_without_a_token_says_where_to_put_it(run: Run, home: Home) -> None:
@@ -253,6 +254,14 @@ def test_a_public_api_without_a_key_is_refused_before_anything_is_created(
     told = run("start", "--home", home.path, "--api", f"{host}:8080")
     assert told.exit_code == 2
     assert told.is_one_line("--api-key", "--allow-unauthenticated")
+    assert not home.path.exists()
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8080", "http://127.0.0.1:8080/v1"])
+def test_a_node_is_not_attached_to_itself(run: Run, home: Home, url: str) -> None:
+    told = run("start", "--home", home.path, "--api", "127.0.0.1:8080", "--backend", url)
+    assert told.exit_code == 2
+    assert told.is_one_line("--backend", "this node itself", "--api")
     assert not home.path.exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from node.config import API_DEFAULT, HOME_VARIABLE, NodeConfig, home_option, node_config, run_options
 from node.errors import HomeDamaged
-from node.flag_types import DurationType, HostPort
+from node.flag_types import DurationType, HostPort, KeepAliveType
 from node.home import Home
 
 Configure = Callable[..., NodeConfig]
@@ -53,6 +54,14 @@ def test_a_node_nobody_configured_keeps_to_itself(configure: Configure) -> None:
     assert config.name
 
 
+def test_memory_is_said_as_it_is_sold(configure: Configure, home: Path) -> None:
+    assert configure().engine_memory == 0
+    for text, size_bytes in (("6GB", 6 * 2**30), ("1.5gib", 3 * 2**29), ("500M", 500 * 2**20)):
+        assert configure("--engine-memory", text).engine_memory == size_bytes
+    (home / "config.toml").write_text('engine_memory = "2GB"\n')
+    assert configure().engine_memory == 2 * 2**30
+
+
 def test_flag_before_environment_before_file_before_default(
     configure: Configure, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +85,10 @@ def test_every_kind_of_setting_can_stand_in_the_file(configure: Configure, home:
         worker = false
         allow_unauthenticated = true
         policy = "random"
+        memory = "6GiB"
+        keep_alive = "15m"
+        pin = ["tiny"]
+        kv_cache_type = "q8_0"
         log_level = "debug"
         log_format = "json"
         """
@@ -87,6 +100,8 @@ def test_every_kind_of_setting_can_stand_in_the_file(configure: Configure, home:
     assert config.api_keys == ("one",)
     assert (config.mdns, config.worker, config.allow_unauthenticated) == (False, False, True)
     assert config.policy == "random"
+    assert (config.memory_bytes, config.keep_alive, config.pinned) == (6 * 2**30, 900.0, ("tiny",))
+    assert config.kv_cache_type == "q8_0"
 
 
 def test_one_value_of_a_repeatable_flag_needs_no_brackets(configure: Configure, home: Path) -> None:
@@ -106,6 +121,27 @@ def test_a_setting_of_the_file_fills_no_argument_of_its_name(home: Path) -> None
 
     with pytest.raises(click.MissingParameter):
         command(["--home", str(home)], standalone_mode=False)
+
+
+def test_servers_are_attached_by_their_urls(
+    configure: Configure, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (configure().backends, configure().backend_slots, configure().backend_key) == ((), None, "")
+    config = configure(
+        "--backend", "http://127.0.0.1:11434/v1", "--backend", "https://box.lan", "--backend-slots", "3"
+    )
+    assert [str(url) for url in config.backends] == ["http://127.0.0.1:11434", "https://box.lan"]
+    assert config.backend_slots == 3
+    (home / "config.toml").write_text('backend = "http://127.0.0.1:1234"\n')
+    assert [str(url) for url in configure().backends] == ["http://127.0.0.1:1234"]
+    monkeypatch.setenv("LOCALAI_NODE_BACKEND", "http://a:1 http://b:2")
+    monkeypatch.setenv("LOCALAI_NODE_BACKEND_KEY", "hunter2")
+    config = configure()
+    assert [str(url) for url in config.backends] == ["http://a:1", "http://b:2"]
+    assert config.backend_key == "hunter2"
+    assert "hunter2" not in repr(config)
+    with pytest.raises(click.BadParameter, match=r"write http://127\.0\.0\.1:11434"):
+        configure("--backend", "127.0.0.1:11434")
 
 
 def test_every_kind_of_setting_can_stand_in_the_environment(
@@ -174,6 +210,9 @@ def test_a_file_of_another_encoding_is_named(configure: Configure, home: Path) -
         ("--slots", "0"),
         ("--slots", "257"),
         ("--slots", "many"),
+        ("--engine-memory", "0GB"),
+        ("--engine-memory", "lots"),
+        ("--engine-memory", "6"),
         ("--api", "8080"),
         ("--api", "localhost:99999"),
         ("--listen", "0.0.0.0:4747"),
@@ -235,3 +274,16 @@ def test_a_duration_has_a_unit() -> None:
     for text in ("", "7", "d", "0d", "-1h", "1.5h", "1w", "9999999d"):
         with pytest.raises(click.BadParameter):
             convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90.0), ("5m", 300.0), ("1h", 3600.0), ("0", 0.0), ("forever", math.inf)]
+)
+def test_a_model_is_kept_for_as_long_as_people_say(text: str, seconds: float) -> None:
+    assert KeepAliveType().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "-1m", "always", "1.5h"])
+def test_what_is_no_time_to_keep_a_model_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="write 90s, 5m, 1h, 0 or forever"):
+        KeepAliveType().convert(text, None, None)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from node import doctor
+from node.attached.server_url import ServerUrl
 from node.doctor import Build, Finding
 from node.errors import CommandRefused, NoAnswer, NodeError
 from node.examination import describe_build, examine, why_not_listen
@@ -44,7 +45,12 @@ def test_a_build_without_rpc_is_worth_a_warning() -> None:
 
 @pytest.mark.parametrize(
     ("names", "flag"),
-    [(["RTX 4070"], "GGML_CUDA"), (["AMD (ROCm)"], "GGML_HIP"), (["Apple M3 (Metal)"], "GGML_METAL")],
+    [
+        (["RTX 4070"], "GGML_CUDA"),
+        (["AMD (ROCm)"], "GGML_HIP"),
+        (["Apple M3 (Metal)"], "GGML_METAL"),
+        (["AMD (Vulkan)"], "GGML_VULKAN"),
+    ],
 )
 def test_a_gpu_that_the_build_cannot_use_comes_with_the_flag_it_needs(names: list[str], flag: str) -> None:
     assert says(doctor.judge_gpu(names, CPU_ONLY, driver_answers=True), "warning", names[0], f"{flag}=on")
@@ -57,6 +63,7 @@ def test_a_gpu_that_is_used_is_named() -> None:
 def test_no_gpu_is_no_problem_but_a_mute_driver_is_worth_a_warning() -> None:
     assert says(doctor.judge_gpu([], CPU_ONLY, driver_answers=True), "ok", "CPU")
     assert says(doctor.judge_gpu([], CPU_ONLY, driver_answers=False), "warning", "nvidia-smi")
+    assert says(doctor.judge_gpu(["Intel (Vulkan)"], CPU_ONLY, driver_answers=True), "ok", "seldom faster")
 
 
 def test_little_memory_and_little_disk_are_told() -> None:
@@ -148,9 +155,14 @@ def test_everything_that_is_not_well_says_what_to_do() -> None:
 
 
 def test_the_defaults_come_with_their_reasons() -> None:
-    lines = [str(finding) for finding in doctor.defaults_chosen(CPU_ONLY)]
+    lines = [str(finding) for finding in doctor.defaults_chosen(CPU_ONLY, 6 * GIB)]
     assert any("threads" in line and "4 per model" in line and "hyperthreads" in line for line in lines)
-    assert doctor.defaults_chosen("gone")
+    assert any("memory" in line and "6.0 GiB for all models (--memory)" in line for line in lines)
+    assert any("GPU layers" in line and "none" in line for line in lines)
+    assert any(
+        "GPU layers" in str(line) and "fit" in str(line) for line in doctor.defaults_chosen(WITH_CUDA, 1)
+    )
+    assert doctor.defaults_chosen("gone", GIB)
 
 
 def test_a_taken_port_is_told_from_a_free_one() -> None:
@@ -201,6 +213,21 @@ def test_a_machine_without_a_home_is_looked_at_and_none_is_made(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_server_that_shall_be_attached_is_looked_at(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = ServerUrl.parse(f"http://127.0.0.1:{port}")
+    [finding] = [
+        finding
+        for finding in examine(home, HostPort("127.0.0.1", 0), (), [url])
+        if finding.about == "backend"
+    ]
+    assert finding.level == "warning"
+    assert f"no server answers at {url}" in finding.text
+    assert says(doctor.judge_backend("http://x", "Ollama", 2, ""), "ok", "Ollama at http://x", "2 models")
+    assert says(doctor.judge_backend("http://x", "Ollama", 0, ""), "warning", "no models")
+
+
 def test_the_keys_of_a_home_are_looked_at(home: Home) -> None:
     found(home)
     names = {"node.key", "founder.key", "swarm.msgpack"}

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from federation.backend import InferenceRequest, RequestId, Sampling
+from federation.backend import Constraint, InferenceRequest, RequestId, Sampling
 from federation.errors import BadRequest
 from ledger.records import ModelName
-from node.engine.wire import PromptPart
-from node.engine_request import completion_prompt, engine_request, require_servable
+from node.engine.wire import FilledSampling, PromptPart
+from node.engine_request import completion_prompt, engine_request, field_to_blame, require_servable
 from node.models.model_yaml import ModelSettings
 
 REQUEST = InferenceRequest("completion", RequestId("r1"), ModelName("m"), prompt="hi")
@@ -23,8 +23,8 @@ def test_what_a_request_leaves_open_is_as_the_model_says() -> None:
     )
     request = replace(REQUEST, sampling=Sampling(temperature=0.0, top_p=0.5), stop=("END",), ignore_eos=True)
     asked = engine_request(request, settings, PROMPT, stops=("\nUser:",))
-    assert asked.sampling == Sampling(temperature=0.0, top_k=7, top_p=0.5, min_p=None, seed=3)
-    assert asked.max_tokens == 5
+    assert asked.sampling == FilledSampling(temperature=0.0, top_k=7, top_p=0.5, seed=3)
+    assert (asked.max_tokens, asked.max_tokens_default) == (None, 5)
     assert asked.stop == ("END", "</s>", "\nUser:")
     assert asked.ignore_eos
     assert engine_request(replace(request, max_tokens=9), settings, PROMPT).max_tokens == 9
@@ -62,3 +62,26 @@ def test_what_no_engine_can_serve_is_named(change: dict[str, Any], param: str) -
 def test_ids_no_vocabulary_has_are_refused(prompt: list[int]) -> None:
     with pytest.raises(BadRequest):
         completion_prompt(replace(REQUEST, prompt=prompt))
+
+
+@pytest.mark.parametrize(
+    ("change", "engine_param", "is_too_long", "blamed"),
+    [
+        ({}, "n", False, "n"),
+        ({}, "", False, None),
+        ({}, "", True, "prompt"),
+        ({"kind": "chat"}, "", True, "messages"),
+        ({"kind": "chat"}, "prompt", False, "messages"),
+        ({}, "max_tokens", True, "max_tokens"),
+        ({"kind": "embeddings"}, "input", True, "input"),
+        ({"kind": "rerank"}, "input", True, "documents"),
+        ({"constraint": Constraint("gbnf", "x")}, "grammar", False, "grammar"),
+        ({"constraint": Constraint("json_schema", "{}")}, "grammar", False, "response_format"),
+        ({"kind": "chat"}, "grammar", False, "tools"),
+    ],
+)
+def test_what_an_engine_finds_at_fault_is_called_as_in_the_request(
+    change: dict[str, Any], engine_param: str, is_too_long: bool, blamed: str | None
+) -> None:
+    request = replace(REQUEST, **change)
+    assert field_to_blame(request, engine_param, is_too_long=is_too_long) == blamed

@@ -12,7 +12,7 @@ import msgpack
 import pytest
 
 from node import hardware
-from node.hardware import describe_machine, machine_names, nvidia_names
+from node.hardware import describe_machine, machine_names, memory_for_models, nvidia_names, vulkan_names
 
 
 def test_a_machine_is_described_so_that_it_can_be_sent() -> None:
@@ -70,3 +70,16 @@ def test_a_machine_is_called_by_its_short_name_and_by_mdns(
 def test_a_machine_without_cpuinfo_has_a_name_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "Path", lambda _path: Path("/nowhere"))
     assert describe_machine()["cpu"]
+
+
+@pytest.mark.parametrize(("usable", "models"), [(64, 51.2), (16, 12.8), (8, 6), (4, 2), (2, 1)])
+def test_models_leave_room_for_what_else_runs_on_a_machine(usable: int, models: float) -> None:
+    assert memory_for_models(usable * 2**30) == pytest.approx(models * 2**30, rel=1e-6)
+
+
+def test_cards_that_only_vulkan_reaches_are_named_by_their_vendor(tmp_path: Path) -> None:
+    for card, vendor in (("card0", "0x8086\n"), ("card1", "0x1af4\n"), ("card2", "0x1002\n")):
+        (tmp_path / card / "device").mkdir(parents=True)
+        (tmp_path / card / "device" / "vendor").write_text(vendor)
+    assert vulkan_names(tmp_path) == ["AMD (Vulkan)", "Intel (Vulkan)"]
+    assert vulkan_names(tmp_path / "none") == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from federation.lease import Leases
 from ledger.records import Load, ModelName, ModelRecord
@@ -38,8 +40,12 @@ MACBOOK = NodeView(
 )
 
 
-def row(node: NodeView, leases: Leases | None = None) -> dict[str, object]:
-    [row] = swarm_status("home", ME, [node], leases or Leases())["nodes"]
+def row(
+    node: NodeView,
+    leases: Leases | None = None,
+    fractions: Mapping[ModelName, float] = MappingProxyType({}),
+) -> dict[str, object]:
+    [row] = swarm_status("home", ME, [node], leases or Leases(), fractions)["nodes"]
     assert isinstance(row, dict)
     return row
 
@@ -100,13 +106,32 @@ def test_a_model_that_failed_says_why() -> None:
     ]
 
 
+def test_a_model_of_an_attached_server_says_what_runs_it() -> None:
+    attached = replace(DESKTOP, models=(ModelRecord(TINY, "loaded", program="Ollama"),))
+    assert row(attached)["models"] == [
+        {"name": "tiny", "state": "loaded", "capabilities": [], "program": "Ollama"}
+    ]
+    assert table(attached)[-1].endswith("tiny in Ollama")
+    failed = replace(DESKTOP, models=(ModelRecord(TINY, "failed", reason="gone", program="Ollama"),))
+    assert table(failed)[-1].endswith("tiny in Ollama (failed: gone)")
+
+
+def test_how_far_a_model_is_loaded_is_known_of_our_own() -> None:
+    loading = (ModelRecord(TINY, "loading", ("chat",)),)
+    ours, theirs = replace(DESKTOP, models=loading), replace(MACBOOK, models=loading)
+    expected = {"name": "tiny", "state": "loading", "capabilities": ["chat"]}
+    assert row(theirs, fractions={TINY: 0.421})["models"] == [expected]
+    assert row(ours, fractions={TINY: 0.421})["models"] == [{**expected, "loaded_fraction": 0.421}]
+    assert table(theirs, ours)[-2].endswith("tiny (loading 42%)")
+
+
 def test_it_is_json() -> None:
-    status = swarm_status("home", ME, [DESKTOP, MACBOOK], Leases())
+    status = swarm_status("home", ME, [DESKTOP, MACBOOK], Leases(), {})
     assert json.loads(json.dumps(status)) == status
 
 
 def table(*nodes: NodeView) -> list[str]:
-    return render_status(swarm_status("home", ME, nodes, Leases())).splitlines()
+    return render_status(swarm_status("home", ME, nodes, Leases(), {TINY: 0.421})).splitlines()
 
 
 def test_the_table_has_a_line_per_node_ours_first() -> None:

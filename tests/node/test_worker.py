@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -24,7 +25,7 @@ from node.models.definition import ModelDefinition
 from node.models.errors import ModelFileChanged, UnknownModel
 from node.models.hashing import FileHasher
 from node.models.model_yaml import ModelSettings
-from node.worker import Worker
+from node.worker import Worker, WorkerSettings
 from p2p.peer import PeerId
 
 ME = PeerId("me")
@@ -50,6 +51,8 @@ class Behaviour:
 
     facts: ModelFacts = FACTS
     fails_to_load: set[str] = field(default_factory=set)
+    memory_bytes: dict[str, int] = field(default_factory=dict)
+    """By model; none: it cannot be measured."""
     hangs_at: str = ""
     """`load`, `accept` or `events`."""
     error_at_accept: Exception | None = None
@@ -72,6 +75,10 @@ class FakeEngine:
         self.state = "starting"
         self.reason = ""
         self.slots_busy = 0
+        self.has_given_up = False
+        self.pid: int | None = None
+        self.loaded_fraction = 0.0
+        self.memory_bytes = behaviour.memory_bytes.get(Path(params.path).stem, 0)
         self._behaviour = behaviour
         self._on_change = on_change
         self._loaded = trio.Event()
@@ -79,9 +86,10 @@ class FakeEngine:
     async def run(self) -> None:
         try:
             await hang_if(self._behaviour.hangs_at == "load")
+            self.pid = 100 + len(self._behaviour.engines)
             await trio.sleep(LOAD_TIME)
             if Path(self.params.path).stem in self._behaviour.fails_to_load:
-                self.state, self.reason = "failed", "not a model at all"
+                self.state, self.reason, self.has_given_up = "failed", "not a model at all", True
             else:
                 self.state, self.facts = "ready", self._behaviour.facts
             self._loaded.set()
@@ -90,7 +98,7 @@ class FakeEngine:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.sleep(STOP_TIME)
-            self.state = "failed"
+            self.state, self.has_given_up = "failed", True
 
     async def wait_ready(self) -> None:
         await self._loaded.wait()
@@ -152,6 +160,11 @@ class HangingRenderer:
         pass
 
 
+async def estimate(definition: ModelDefinition, _: EngineParams) -> int:
+    await trio.lowlevel.checkpoint()
+    return definition.size_bytes
+
+
 async def hang_if(wanted: bool) -> None:
     if wanted:
         await trio.sleep_forever()
@@ -188,6 +201,7 @@ def run(
     behaviour: Behaviour | None = None,
     slots: int = 2,
     preload: bool = False,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     on_change: Callable[[], None] = lambda: None,
 ) -> None:
     """Run `test` on a running worker, under a clock that does not wait."""
@@ -198,9 +212,10 @@ def run(
             ME,
             models,
             hasher=cast("FileHasher", FakeHasher()),
-            slots=slots,
+            settings=WorkerSettings(slots=slots, **settings),
             preload=[model.name for model in models] if preload else [],
             make_engine=(behaviour or Behaviour()).make_engine,
+            estimate=estimate,
         )
         worker.on_change = on_change
         with trio.fail_after(3600):
@@ -280,9 +295,10 @@ def test_the_models_settings_reach_the_engine() -> None:
             gpu_layers=0,
             mmap=False,
             mlock=True,
-            cache_type="f32",
+            cache_type_k="f32",
+            cache_type_v="f32",
         )
-        assert behaviour.asked[0].max_tokens == 4
+        assert behaviour.asked[0].max_tokens_default == 4
 
     run(test, definition(settings=settings), behaviour=behaviour)
 
@@ -329,6 +345,20 @@ def test_a_reader_that_takes_its_time_does_not_make_the_model_look_slow() -> Non
         assert (load.prefill_speed, load.decode_speed) == (3 / 0.5, 0.0)
 
     run(test, behaviour=Behaviour(done=Done(("stop",), Usage(3, 2), Timings(0.0, 0.5, 100 * TOKEN_TIME))))
+
+
+def test_a_model_calls_tools_as_its_settings_say() -> None:
+    called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [{"role": "assistant", "content": "", "tool_calls": [called]}]
+
+    async def test(worker: Worker) -> None:
+        await ask(worker, replace(chat(), messages=messages))
+
+    behaviour = Behaviour()
+    run(test, definition(settings=ModelSettings(tool_format="hermes")), behaviour=behaviour)
+    [part] = behaviour.asked[0].prompt
+    assert isinstance(part, PromptPart)
+    assert "<tool_call>" in part.text
 
 
 def test_only_so_many_requests_wait_for_a_model() -> None:
@@ -380,9 +410,18 @@ def test_an_engine_that_dies_in_the_middle_fails_the_answer() -> None:
     run(test, behaviour=Behaviour(error_in_events=EngineFailed("it died")))
 
 
+def test_a_grammar_that_no_engine_can_follow_is_the_requests_fault() -> None:
+    async def test(worker: Worker) -> None:
+        with pytest.raises(BadRequest, match="too complex") as caught:
+            await ask(worker, completion())
+        assert caught.value.param == "tools"
+
+    run(test, behaviour=Behaviour(error_in_events=PromptRefused("too complex", param="grammar")))
+
+
 def test_messages_that_are_no_chat_are_named() -> None:
     async def test(worker: Worker) -> None:
-        for messages, param in (([], "messages"), ([{"role": "x", "content": ""}], "messages.0.role")):
+        for messages, param in (([], "messages"), ([{"role": "x", "content": ""}], "messages[0].role")):
             with pytest.raises(BadRequest) as caught:
                 await ask(worker, replace(chat(), messages=messages))
             assert caught.value.param == param
@@ -502,6 +541,7 @@ def test_models_that_come_and_go_leave_no_task_behind() -> None:
 def test_a_model_can_be_added_and_one_that_failed_replaced() -> None:
     async def test(worker: Worker) -> None:
         worker.add_model(definition("new"))
+        await trio.testing.wait_all_tasks_blocked()
         assert state_of(worker, "new") == ("loading", "")
         worker.add_model(definition("new"))
         worker.add_model(definition("tiny"))
@@ -577,9 +617,191 @@ def test_a_file_that_is_not_what_it_should_be_is_not_served() -> None:
     run(test, definition(expected_sha256="something else"))
 
 
+def test_a_file_that_is_not_what_it_should_be_has_nothing_to_unload() -> None:
+    async def test(worker: Worker) -> None:
+        await trio.sleep(2 * LOAD_TIME)
+        assert await worker.unload_model(TINY) is False
+        assert state_of(worker)[0] == "failed"
+
+    run(test, definition(expected_sha256="something else"), preload=True)
+
+
 def test_a_file_that_cannot_be_hashed_is_served_without_a_hash() -> None:
     async def test(worker: Worker) -> None:
         assert await ask(worker, completion("changing")) == "ab"
         assert worker.model_records()[0].sha256 == ""
 
     run(test, definition("changing"))
+
+
+def roomy_for(count: int, **fields: Any) -> dict[str, Any]:
+    """Settings with memory for so many models: each is estimated at its file's 9 bytes."""
+    return {"memory_bytes": 9 * count, **fields}
+
+
+def test_a_model_makes_room_for_the_one_that_is_asked_for_and_comes_back() -> None:
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        assert await ask(worker, completion("one")) == "ab"
+        assert await ask(worker, completion("two")) == "ab"
+        assert await ask(worker, completion("three")) == "ab"
+        assert [state_of(worker, name)[0] for name in ("one", "two", "three")] == ["cold", "loaded", "loaded"]
+        assert behaviour.engines["one"].state == "failed", "its process has ended"
+        assert await ask(worker, completion("one")) == "ab"
+        assert [state_of(worker, name)[0] for name in ("one", "two", "three")] == ["loaded", "cold", "loaded"]
+
+    run(test, *map(definition, ("one", "two", "three")), behaviour=behaviour, settings=roomy_for(2))
+
+
+def test_an_answer_is_never_cut_to_make_room() -> None:
+    async def test(worker: Worker) -> None:
+        async with trio.open_nursery() as nursery, worker.infer(completion("one")) as answer:
+            nursery.start_soon(ask, worker, completion("two"))
+            await trio.sleep(60)
+            assert state_of(worker, "two")[0] == "cold"
+            assert worker.load()[ModelName("two")].queued == 1
+            assert [event async for event in answer.events][-1] == DONE
+        assert [state_of(worker, name)[0] for name in ("one", "two")] == ["cold", "loaded"]
+
+    run(test, definition("one"), definition("two"), settings=roomy_for(1))
+
+
+def test_who_asks_while_a_model_makes_room_waits_and_is_served() -> None:
+    async def test(worker: Worker) -> None:
+        await ask(worker, completion("one"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, worker, completion("two"))
+            await trio.testing.wait_all_tasks_blocked()
+            assert state_of(worker, "one")[0] == "cold"
+            assert await ask(worker, completion("one")) == "ab"
+
+    run(test, definition("one"), definition("two"), settings=roomy_for(1))
+
+
+def test_who_gives_up_waiting_for_memory_leaves_nothing() -> None:
+    async def test(worker: Worker) -> None:
+        async with worker.infer(completion("one")):
+            with pytest.raises(DeadlineExceeded):
+                await ask(worker, completion("two", timeout=5.0))
+        assert await ask(worker, completion("one")) == "ab"
+        assert state_of(worker, "two")[0] == "cold"
+        await worker.drain()
+
+    run(test, definition("one"), definition("two"), settings=roomy_for(1))
+
+
+def test_a_model_larger_than_all_memory_is_failed_with_the_sizes() -> None:
+    async def test(worker: Worker) -> None:
+        for _ in range(2):
+            with pytest.raises(Refused, match=r"it needs 3\.00 GiB of memory.*2\.00 GiB") as caught:
+                await ask(worker, completion("large"))
+            assert caught.value.reason == "model_failed"
+            assert state_of(worker, "large")[0] == "failed"
+        assert await ask(worker, completion("small")) == "ab"
+
+    large = replace(definition("large"), size_bytes=3 * 2**30)
+    run(test, large, definition("small"), settings={"memory_bytes": 2 * 2**30})
+
+
+def test_a_model_nobody_uses_is_unloaded_after_a_while_and_a_pinned_one_never() -> None:
+    async def test(worker: Worker) -> None:
+        await ask(worker, completion("one"))
+        await trio.sleep(59)
+        assert state_of(worker, "one")[0] == "loaded"
+        await trio.sleep(2)
+        assert state_of(worker, "one")[0] == "cold"
+        await trio.sleep(60)
+        assert state_of(worker, "pinned")[0] == "loaded"
+
+    pinned = frozenset({ModelName("pinned")})
+    run(test, definition("one"), definition("pinned"), settings={"keep_alive": 60.0, "pinned": pinned})
+
+
+def test_only_as_many_are_loaded_ahead_as_fit_and_pinned_ones_first() -> None:
+    async def test(worker: Worker) -> None:
+        await trio.sleep(LOAD_TIME + 1)
+        assert [state_of(worker, name)[0] for name in ("one", "two", "three")] == ["loaded", "cold", "loaded"]
+
+    models = [definition("one"), definition("two"), definition("three", settings=ModelSettings(pinned=True))]
+    run(test, *models, preload=True, settings=roomy_for(2))
+
+
+def test_a_model_is_unloaded_by_hand_after_what_runs() -> None:
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        async with trio.open_nursery() as nursery, worker.infer(completion()) as answer:
+            nursery.start_soon(worker.unload_model, TINY)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(ask, worker, completion())
+            assert [event async for event in answer.events][-1] == DONE
+            first = behaviour.engines["tiny"]
+        assert first.state == "failed"
+        assert behaviour.engines["tiny"] is not first, "somebody asked meanwhile"
+        assert await worker.unload_model(TINY) is True
+        assert state_of(worker)[0] == "cold"
+        assert await worker.unload_model(TINY) is False
+        with pytest.raises(UnknownModel):
+            await worker.unload_model(ModelName("nope"))
+
+    run(test, behaviour=behaviour)
+
+
+def test_a_model_that_failed_gets_another_chance_by_hand() -> None:
+    behaviour = Behaviour(fails_to_load={"tiny"})
+
+    async def test(worker: Worker) -> None:
+        with pytest.raises(Refused):
+            await ask(worker, completion())
+        await worker.unload_model(TINY)
+        behaviour.fails_to_load.clear()
+        assert await ask(worker, completion()) == "ab"
+
+    run(test, behaviour=behaviour)
+
+
+def test_what_was_measured_counts_once_a_model_was_loaded() -> None:
+    behaviour = Behaviour(memory_bytes={"one": 18})
+
+    async def test(worker: Worker) -> None:
+        await ask(worker, completion("one"))
+        await ask(worker, completion("two"))
+        assert [state_of(worker, name)[0] for name in ("one", "two")] == ["cold", "loaded"]
+
+    run(test, definition("one"), definition("two"), behaviour=behaviour, settings=roomy_for(2))
+
+
+def test_a_monitor_shows_each_model_and_the_memory_they_share() -> None:
+    behaviour = Behaviour(memory_bytes={"one": 12})
+
+    async def test(worker: Worker) -> None:
+        async with worker.infer(completion("one")):
+            await trio.sleep(5)
+            monitor = worker.monitor()
+        await trio.sleep(7)
+        assert (monitor["budget_bytes"], monitor["used_bytes"]) == (18, 12)
+        one, two = monitor["models"]
+        assert one == {
+            "model": "one",
+            "state": "loaded",
+            "reason": "",
+            "pid": 101,
+            "memory_bytes": 12,
+            "estimated_bytes": 9,
+            "loaded_fraction": 0.0,
+            "slots_total": 2,
+            "slots_busy": 1,
+            "waiting": 0,
+            "idle_s": None,
+            "keep_alive_s": 60.0,
+            "pinned": False,
+            "restarts": 0,
+        }
+        assert (two["state"], two["pid"], two["memory_bytes"], two["pinned"]) == ("cold", None, 0, True)
+        assert two["keep_alive_s"] is None
+        assert worker.monitor()["models"][0]["idle_s"] == 7
+
+    pinned = definition("two", settings=ModelSettings(pinned=True))
+    settings = roomy_for(2, keep_alive=60.0)
+    run(test, definition("one"), replace(pinned, size_bytes=99), behaviour=behaviour, settings=settings)

@@ -39,17 +39,27 @@ _LAYER_TENSORS = {
 _SPECIAL = {"[PAD]": "pad", "[UNK]": "unk", "[CLS]": "bos", "[SEP]": "sep", "[MASK]": "mask"}
 
 
-def convert(path: Path) -> None:
-    """Write the model to `path`."""
+def convert(
+    path: Path,
+    pooling: gguf.PoolingType = gguf.PoolingType.MEAN,
+    head: NDArray[np.float32] | None = None,
+) -> None:
+    """Write the model to `path`, as it is; or as one that pools otherwise, or ranks with `head`.
+
+    `head` is a direction: a text gets the length of its vector in that direction.
+    """
     with zipfile.ZipFile(get_model_zip_path()) as archive:
         config = json.loads(archive.read("config.json"))
         vocabulary = json.loads(archive.read("tokenizer.json"))["model"]["vocab"]
         weights = archive.read("model.safetensors")
     writer = gguf.GGUFWriter(path, "bert")
     _write_sizes(writer, config)
+    writer.add_pooling_type(pooling)
     _write_vocabulary(writer, vocabulary)
     for name, values in _tensors(weights, config["num_hidden_layers"]):
         writer.add_tensor(name, values)
+    if head is not None:
+        writer.add_tensor("cls.output.weight", head.reshape(1, -1))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -66,7 +76,6 @@ def _write_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
     writer.add_head_count(config["num_attention_heads"])
     writer.add_layer_norm_eps(config["layer_norm_eps"])
     writer.add_causal_attention(False)
-    writer.add_pooling_type(gguf.PoolingType.MEAN)
 
 
 def _write_vocabulary(writer: gguf.GGUFWriter, vocabulary: Mapping[str, int]) -> None:

@@ -8,9 +8,10 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -22,11 +23,27 @@ from node.engine.engine import COMMAND, Engine, EngineConfig
 from node.engine.errors import EngineBusy, EngineFailed, EngineUnavailable, PromptRefused, PromptTooLong
 from node.engine.generation import Generation
 from node.engine.supervisor import EngineState, RestartConfig
-from node.engine.wire import UNREAD_PIECES_MAX, EngineParams, GenerateRequest, PromptPart
+from node.engine.wire import (
+    FRAME_SIZE_MAX,
+    UNREAD_PIECES_MAX,
+    EngineParams,
+    FromChild,
+    Generate,
+    GenerateRequest,
+    Load,
+    Piece,
+    Ping,
+    Pong,
+    PromptPart,
+    ToChild,
+)
+from node.engine.wire_codec import from_child, to_map
+from p2p.framing import FrameDecoder, encode_frame
 
 pytestmark = pytest.mark.real
 
 ECHO = (sys.executable, str(Path(__file__).parents[1] / "node" / "engine" / "echo_child.py"))
+FAULTY = (sys.executable, str(Path(__file__).parent / "faulty_child.py"))
 NO_DELAY = RestartConfig(delay_first=0.0)
 
 
@@ -75,6 +92,13 @@ async def ask(engine: Engine, text: str) -> str:
         return "".join([event.text async for event in generation.events if isinstance(event, Chunk)])
 
 
+def heard_from(stdout: IO[bytes]) -> Iterator[FromChild]:
+    decoder = FrameDecoder(FRAME_SIZE_MAX)
+    while data := os.read(stdout.fileno(), 64 * 1024):
+        for message in decoder.feed_untrusted(data):
+            yield from_child(message)
+
+
 def wait_gone(pid: int, seconds: float = 10.0) -> None:
     """Until `pid` runs no more; that nobody collected its status yet does not count."""
     if sys.platform != "linux":
@@ -112,9 +136,25 @@ def test_a_started_engine_answers() -> None:
             assert engine.facts is not None
             assert engine.facts.context_size == 99
             assert await ask(engine, "hello") == "hello"
-        assert changes == ["starting", "ready", "failed"]
+        assert changes == ["starting", "starting", "starting", "ready", "failed"]
         assert engine.reason == "the engine was stopped"
         assert engine.pid is None
+
+    run(main)
+
+
+def test_how_far_it_is_loaded_and_what_memory_it_takes_is_known() -> None:
+    async def main() -> None:
+        fractions: list[float] = []
+        engine = Engine(
+            EngineParams(""), EngineConfig(ECHO), lambda: fractions.append(engine.loaded_fraction)
+        )
+        assert engine.memory_bytes == 0
+        async with running(engine):
+            await engine.wait_ready()
+            assert fractions == [0.0, 0.5, 1.0, 1.0]
+            assert 2**20 < engine.memory_bytes < 2**30
+        assert (engine.loaded_fraction, engine.memory_bytes) == (0.0, 0)
 
     run(main)
 
@@ -316,6 +356,27 @@ def test_stopping_ends_a_process_that_hangs() -> None:
     run(main)
 
 
+def test_an_engine_whose_readers_take_nothing_still_says_that_it_lives() -> None:
+    with subprocess.Popen(ECHO, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        said = heard_from(child.stdout)
+
+        def say(message: ToChild) -> None:
+            assert child.stdin is not None
+            child.stdin.write(encode_frame(to_map(message), FRAME_SIZE_MAX))
+            child.stdin.flush()
+
+        say(Load(EngineParams("")))
+        say(Generate(1, request("x", ignore_eos=True)))
+        while not (isinstance(message := next(said), Piece) and message.token_ids):
+            pass
+        # That was the first of those for which it has credit. Then there is no more to do.
+        assert all(isinstance(next(said), Piece) for _ in range(UNREAD_PIECES_MAX - 1))
+        say(Ping())
+        assert next(said) == Pong()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be frozen there")
 def test_a_child_that_reads_nothing_is_ended_before_memory_fills() -> None:
     async def main() -> None:
@@ -343,12 +404,24 @@ from node.engine.engine import COMMAND, Engine, EngineConfig
 from node.engine.wire import EngineParams, GenerateRequest, PromptPart
 
 async def main():
-    path, *command = sys.argv[1:]
-    engine = Engine(EngineParams(path, threads=2, context_size=512), EngineConfig(tuple(command)))
+    moment, path, *command = sys.argv[1:]
+    changed = trio.Event()
+
+    def note_progress():
+        if engine.loaded_fraction > 0:
+            changed.set()
+
+    params, config = EngineParams(path, threads=2, context_size=2048), EngineConfig(tuple(command))
+    engine = Engine(params, config, note_progress)
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
+        if moment == "loading":
+            await changed.wait()
+            print(engine.pid, flush=True)
+            await trio.sleep_forever()
         await engine.wait_ready()
-        request = GenerateRequest((PromptPart("HANG", False),), ignore_eos=True)
+        # Several hundred tokens: a step of llama.cpp takes a while.
+        request = GenerateRequest((PromptPart("HANG " * 300, False),), ignore_eos=True)
         async with engine.generate(request) as generation:
             print(engine.pid, flush=True)
             async for _ in generation.events:
@@ -359,10 +432,19 @@ trio.run(main)
 
 
 @pytest.mark.parametrize(
-    ("path", "command"), [("", ECHO), (smollm2(), COMMAND)], ids=["hanging", "llama.cpp decoding"]
+    ("moment", "path", "command"),
+    [
+        ("hanging", "", ECHO),
+        ("loading", smollm2(), FAULTY),
+        ("decoding", smollm2(), COMMAND),
+    ],
 )
-def test_no_engine_outlives_a_node_that_is_killed(path: str, command: tuple[str, ...]) -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT, path, *command], stdout=subprocess.PIPE) as parent:
+def test_no_engine_outlives_a_node_that_is_killed(
+    moment: str, path: str, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "load").write_text("hang")  # For the one that looks there.
+    arguments = [sys.executable, "-c", PARENT, moment, path, *command, str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         assert psutil.pid_exists(pid)

@@ -44,6 +44,12 @@ class Status:
     def refused_entries(self) -> Mapping[str, int]:
         return {}
 
+    def engines(self) -> Mapping[str, Any]:
+        return {}
+
+    async def shut_down(self, model: str) -> bool:
+        return False
+
     def readiness(self) -> str | None:
         return None
 
@@ -364,11 +370,22 @@ def test_one_connection_too_many_is_closed_at_once(monkeypatch: pytest.MonkeyPat
     run(main)
 
 
-def test_idle_connections_do_not_delay_a_stop() -> None:
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/healthz", None),
+        ("/v1/chat/completions", {"model": "stub", "messages": MESSAGES}),
+        ("/v1/chat/completions", {"model": "stub", "messages": MESSAGES, "stream": True}),
+        ("/v1/chat/completions", {}),
+    ],
+)
+def test_idle_connections_do_not_delay_a_stop(path: str, body: dict[str, Any] | None) -> None:
     async def main() -> None:
         async with httpx.AsyncClient() as client:
             async with server(app_over(StubBackend()), grace=20) as (address, stop):
-                assert (await client.get(f"{address.url}/healthz")).status_code == 200
+                method = "GET" if body is None else "POST"
+                reply = await client.request(method, f"{address.url}{path}", json=body)
+                assert reply.status_code == (400 if body == {} else 200)
                 started_at = trio.current_time()
                 stop.set()
             assert trio.current_time() - started_at < 5

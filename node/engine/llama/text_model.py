@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,21 @@ from node.engine.llama.vocabulary import Vocabulary
 from node.engine.sampling import Scores
 from node.engine.scheduler import BATCH_MAX, Span
 from node.engine.slots import Place
-from node.engine.wire import EngineParams, ModelFacts, PromptPart
+from node.engine.wire import CacheType, EngineParams, FlashAttention, ModelFacts, PromptPart
 
 CONTEXT_SIZE_DEFAULT = 4096
 """A conversation with some history. All of it, for every slot, is allocated at the start."""
 
-_CACHE_TYPES = {
-    "f16": llama_cpp.GGML_TYPE_F16,
+_CACHE_TYPES: Mapping[CacheType, int] = {
     "f32": llama_cpp.GGML_TYPE_F32,
+    "f16": llama_cpp.GGML_TYPE_F16,
     "q8_0": llama_cpp.GGML_TYPE_Q8_0,
+    "q4_0": llama_cpp.GGML_TYPE_Q4_0,
+}
+_FLASH_ATTENTION: Mapping[FlashAttention, int] = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 
 
@@ -68,7 +74,9 @@ class TextModel:
         options.n_threads = options.n_threads_batch = (
             params.threads if params.threads > 0 else physical_cores()
         )
-        options.type_k = options.type_v = _CACHE_TYPES[params.cache_type]
+        options.type_k = _CACHE_TYPES[params.cache_type_k]
+        options.type_v = _CACHE_TYPES[params.cache_type_v]
+        options.flash_attn_type = _FLASH_ATTENTION[params.flash_attention]
         context = llama_cpp.llama_init_from_model(self._model, options)
         if not context:
             cause = self._errors.cause("llama.cpp cannot make a context")
@@ -115,6 +123,10 @@ class TextModel:
     def piece(self, token: int) -> bytes:
         """The bytes `token` stands for; none for a control token."""
         return self._vocabulary.piece(token)
+
+    def index_vocabulary(self) -> None:
+        """Get ready for grammars; see `constraint.py`."""
+        self._grammars.index()
 
     def compile(self, grammar: str) -> GrammarState:
         """The beginning of `grammar`; see `constraint.py`."""

@@ -34,6 +34,8 @@ class Vocabulary:
         self.ends = self._end_tokens()
         self.infill = self._infill_tokens()
         self.token_size_max = self._longest_token_text()
+        # One for all: asking for each token of a large vocabulary takes half the time.
+        self._buffer = ctypes.create_string_buffer(max(256, self.token_size_max))
 
     def grammars(self) -> Grammars:
         """What compiles grammars over these tokens."""
@@ -104,9 +106,7 @@ class Vocabulary:
     def piece(self, token: int) -> bytes:
         """The bytes `token` stands for; none for a control token."""
         assert 0 <= token < self.size
-        buffer = ctypes.create_string_buffer(256)
+        buffer = self._buffer
         count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
-        if count < 0:
-            buffer = ctypes.create_string_buffer(-count)
-            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        assert count >= 0, "longer than the text it is spelt with"
         return buffer.raw[:count]

@@ -225,8 +225,8 @@ def test_the_tool_whose_schema_is_at_fault_is_named() -> None:
         renderer=Renderer(lambda lark: "no city" if "city" in lark else None), tools=[OTHER, TOOL]
     )
     assert isinstance(error, BadTools)
-    assert error.param == "tools.1.function.parameters"
-    assert str(error) == "tools.1.function.parameters: no city"
+    assert error.param == "tools[1].function.parameters"
+    assert str(error) == "tools[1].function.parameters: no city"
 
 
 def test_tools_that_are_too_much_together_are_named_together() -> None:

@@ -68,6 +68,10 @@ def test_what_templates_use_is_there() -> None:
     assert render(template) == '<s>"hello <&> \'é\'"{\n "b": 1,\n "a": [\n  2\n ]\n}|4||'
 
 
+def test_a_format_string_reaches_nothing_that_an_expression_could_not() -> None:
+    assert render("{{ '{0.__class__}|{0.real}'.format(1) }}") == "|1"
+
+
 def test_blocks_leave_no_space_behind_as_templates_expect() -> None:
     assert render("a\n  {% if true %}\nb\n  {% endif %}\nc") == "a\nb\nc"
 

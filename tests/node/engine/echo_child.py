@@ -27,7 +27,15 @@ BOS = 257
 class EchoModel:
     """Its tokens are bytes. Special texts: `<bos>` and `<end>`."""
 
-    def __init__(self, params: EngineParams, *, bos: int | None = BOS, adds_bos: bool = False) -> None:
+    def __init__(
+        self,
+        params: EngineParams,
+        on_loading: Callable[[float], object] = abs,
+        *,
+        bos: int | None = BOS,
+        adds_bos: bool = False,
+    ) -> None:
+        on_loading(0.5)
         self.bos = bos
         self.adds_bos = adds_bos
         self.token_size_max = 8
@@ -35,6 +43,7 @@ class EchoModel:
         self.contexts: dict[int, list[int]] = {}
         self.prompts: dict[int, list[int]] = {}
         """What is said again, by slot; where nothing was said yet: what is in the context by then."""
+        self.compiled: list[str] = []
         self.ends = {END}
         self.infill: tuple[int, int, int] | None = None
         self.can_rewind = True
@@ -75,7 +84,11 @@ class EchoModel:
     def piece(self, token: int) -> bytes:
         return bytes([token]) if token < END else b""
 
+    def index_vocabulary(self) -> None:
+        pass
+
     def compile(self, grammar: str) -> SpelledOut:
+        self.compiled.append(grammar)
         return SpelledOut(grammar.encode())
 
     def decode(self, spans: Sequence[Span]) -> list[int]:
@@ -128,6 +141,9 @@ class SpelledOut:
         allowed = self._rest[0]
         scores[:allowed] = scores[allowed + 1 :] = -np.inf
         return bool(np.isfinite(scores[allowed]))
+
+    def copy(self) -> SpelledOut:
+        return SpelledOut(self._rest)
 
     def accept(self, token: int) -> bool:
         is_allowed = not self.is_over and token == self._rest[0]

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from federation.backend import Sampling
 from node.engine.sampling import Adjustments, Rules, Scores, draw, likeliest, log_normaliser
+from node.engine.wire import FilledSampling
 
-ALL = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
+ALL = FilledSampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 """Nothing is cut off."""
 
 
@@ -28,9 +28,9 @@ def random_scores(seed: int, size: int) -> Scores:
     return np.round(values, 1).astype(np.float32)
 
 
-def drawn(sampling: Sampling, scores: Scores) -> set[int]:
+def drawn(sampling: FilledSampling, scores: Scores) -> set[int]:
     """What can be drawn at all."""
-    ids, _ = Rules.of(sampling).candidates(scores)
+    ids, _ = Rules(sampling).candidates(scores)
     return {int(each) for each in ids}
 
 
@@ -49,15 +49,15 @@ def test_probabilities_add_up_however_high_the_scores_are() -> None:
 @pytest.mark.parametrize(
     ("sampling", "expected"),
     [
-        (Sampling(top_k=2, top_p=1.0, min_p=0.0), {0, 1}),
-        (Sampling(top_k=0, top_p=0.7, min_p=0.0), {0, 1}),
-        (Sampling(top_k=0, top_p=1.0, min_p=0.3), {0, 1}),
-        (Sampling(top_k=0, top_p=0.0, min_p=0.0), {0}),
-        (Sampling(top_k=3, top_p=1.0, min_p=0.0, typical_p=0.2), {1}),
-        (Sampling(top_k=0, top_p=1.0, min_p=0.0), {0, 1, 2, 3}),
+        (FilledSampling(top_k=2, top_p=1.0, min_p=0.0), {0, 1}),
+        (FilledSampling(top_k=0, top_p=0.7, min_p=0.0), {0, 1}),
+        (FilledSampling(top_k=0, top_p=1.0, min_p=0.3), {0, 1}),
+        (FilledSampling(top_k=0, top_p=0.0, min_p=0.0), {0}),
+        (FilledSampling(top_k=3, top_p=1.0, min_p=0.0, typical_p=0.2), {1}),
+        (FilledSampling(top_k=0, top_p=1.0, min_p=0.0), {0, 1, 2, 3}),
     ],
 )
-def test_who_may_be_drawn(sampling: Sampling, expected: set[int]) -> None:
+def test_who_may_be_drawn(sampling: FilledSampling, expected: set[int]) -> None:
     assert drawn(sampling, scores_of(0.5, 0.3, 0.15, 0.05)) == expected
 
 
@@ -82,14 +82,14 @@ def test_a_shortlist_changes_nothing(seed: int, top_p: float, min_p: float, top_
             break
         expected.append(token)
         before += probability
-    found = drawn(Sampling(top_k=top_k, top_p=top_p, min_p=min_p), scores)
+    found = drawn(FilledSampling(top_k=top_k, top_p=top_p, min_p=min_p), scores)
     # Sums of thousands of numbers differ in their last digits, and with them who is the last one.
     assert found ^ set(expected) <= set(expected[-1:]) | (found - set(expected[:-1]))
     assert abs(len(found) - len(expected)) <= 1
 
 
 def test_draws_follow_the_probabilities() -> None:
-    rules, scores = Rules.of(ALL), scores_of(0.6, 0.3, 0.1)
+    rules, scores = Rules(ALL), scores_of(0.6, 0.3, 0.1)
     counts = Counter(rules.choose(scores, draw(3, 0, place)) for place in range(20_000))
     assert [counts[token] / 20_000 for token in range(3)] == pytest.approx([0.6, 0.3, 0.1], abs=0.02)
 
@@ -98,7 +98,7 @@ def test_temperature_sharpens_and_flattens() -> None:
     scores = scores_of(0.8, 0.2)
     share = {
         temperature: sum(
-            Rules.of(Sampling(temperature=temperature, top_k=0, top_p=1.0, min_p=0.0)).choose(
+            Rules(FilledSampling(temperature=temperature, top_k=0, top_p=1.0, min_p=0.0)).choose(
                 scores, draw(1, 0, place)
             )
             for place in range(5000)
@@ -109,10 +109,28 @@ def test_temperature_sharpens_and_flattens() -> None:
     assert share == pytest.approx({0.5: 1 / 17, 1.0: 0.2, 2.0: 1 / 3}, abs=0.02)
 
 
-@pytest.mark.parametrize("sampling", [Sampling(temperature=0), Sampling(top_k=1), Sampling(temperature=1e-9)])
-def test_without_temperature_the_likeliest_is_chosen(sampling: Sampling) -> None:
-    rules = Rules.of(sampling)
+@pytest.mark.parametrize(
+    "sampling", [FilledSampling(temperature=0), FilledSampling(top_k=1), FilledSampling(temperature=1e-9)]
+)
+def test_without_temperature_the_likeliest_is_chosen(sampling: FilledSampling) -> None:
+    rules = Rules(sampling)
     assert {rules.choose(scores_of(0.2, 0.5, 0.3), draw(1, 0, place)) for place in range(50)} == {1}
+
+
+def test_the_largest_draw_is_below_one_and_never_finds_what_cannot_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Largest:
+        def digest(self) -> bytes:
+            return b"\xff" * 8
+
+    monkeypatch.setattr("hashlib.blake2b", lambda data, digest_size: Largest())
+    largest = draw(1, 2, 3)
+    assert largest < 1.0
+    scores = np.array([-math.inf, 1.0, 0.0, -math.inf, -2000.0], np.float32)
+    assert Rules(ALL).choose(scores, largest) == 2
+    assert drawn(ALL, scores) == {1, 2}
+    assert drawn(FilledSampling(top_k=3, top_p=1.0, min_p=0.0), scores) == {1, 2}
 
 
 def test_a_draw_follows_from_seed_choice_and_place_alone() -> None:
@@ -121,7 +139,7 @@ def test_a_draw_follows_from_seed_choice_and_place_alone() -> None:
     assert draw(-1, 0, 0) == draw(2**64 - 1, 0, 0)
 
 
-def adjusted(sampling: Sampling, *generated: int, prompt: tuple[int, ...] = ()) -> list[float]:
+def adjusted(sampling: FilledSampling, *generated: int, prompt: tuple[int, ...] = ()) -> list[float]:
     adjustments = Adjustments(sampling, prompt)
     for token in generated:
         adjustments.accept(token)
@@ -131,20 +149,25 @@ def adjusted(sampling: Sampling, *generated: int, prompt: tuple[int, ...] = ()) 
 
 
 def test_what_was_said_before_is_less_likely_by_presence_and_by_count() -> None:
-    assert adjusted(Sampling(presence_penalty=0.5), 0, 0) == [0.5, -1.0, 2.0, 0.0]
-    assert adjusted(Sampling(frequency_penalty=0.5), 0, 0) == [0.0, -1.0, 2.0, 0.0]
-    assert adjusted(Sampling(presence_penalty=-1.0), 3) == [1.0, -1.0, 2.0, 1.0]
+    assert adjusted(FilledSampling(presence_penalty=0.5), 0, 0) == [0.5, -1.0, 2.0, 0.0]
+    assert adjusted(FilledSampling(frequency_penalty=0.5), 0, 0) == [0.0, -1.0, 2.0, 0.0]
+    assert adjusted(FilledSampling(presence_penalty=-1.0), 3) == [1.0, -1.0, 2.0, 1.0]
 
 
 def test_only_the_repeat_penalty_looks_at_the_prompt_and_only_so_far_back() -> None:
-    assert adjusted(Sampling(repeat_penalty=2.0), 2, prompt=(1,)) == [1.0, -2.0, 1.0, 0.0]
-    assert adjusted(Sampling(repeat_penalty=2.0, repeat_last_n=1), 2, prompt=(1,)) == [1.0, -1.0, 1.0, 0.0]
-    assert adjusted(Sampling(repeat_penalty=2.0, repeat_last_n=0), 2) == [1.0, -1.0, 2.0, 0.0]
-    assert adjusted(Sampling(presence_penalty=1.0), prompt=(0,)) == [1.0, -1.0, 2.0, 0.0]
+    assert adjusted(FilledSampling(repeat_penalty=2.0), 2, prompt=(1,)) == [1.0, -2.0, 1.0, 0.0]
+    assert adjusted(FilledSampling(repeat_penalty=2.0, repeat_last_n=1), 2, prompt=(1,)) == [
+        1.0,
+        -1.0,
+        1.0,
+        0.0,
+    ]
+    assert adjusted(FilledSampling(repeat_penalty=2.0, repeat_last_n=0), 2) == [1.0, -1.0, 2.0, 0.0]
+    assert adjusted(FilledSampling(presence_penalty=1.0), prompt=(0,)) == [1.0, -1.0, 2.0, 0.0]
 
 
 def test_a_bias_is_added_and_what_is_banned_never_comes() -> None:
-    assert adjusted(Sampling(logit_bias={0: 2.5, 3: -100.0})) == [3.5, -1.0, 2.0, -100.0]
+    assert adjusted(FilledSampling(logit_bias={0: 2.5, 3: -100.0})) == [3.5, -1.0, 2.0, -100.0]
     scores = np.zeros(3, np.float32)
-    Adjustments(Sampling(logit_bias={0: 100.0}), (), banned={0}).apply(scores)
+    Adjustments(FilledSampling(logit_bias={0: 100.0}), (), banned={0}).apply(scores)
     assert list(scores) == [-math.inf, 0.0, 0.0]

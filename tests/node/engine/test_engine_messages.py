@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from federation.backend import Resume, Sampling, TokenLogprob
+from federation.backend import Delivered, Resume, TokenLogprob
 from node.engine.wire import (
     FRAME_SIZE_MAX,
     Accepted,
     Cancel,
     Credit,
     EngineParams,
+    FilledSampling,
     Finished,
     FromChild,
     Generate,
@@ -20,8 +21,11 @@ from node.engine.wire import (
     Load,
     Loaded,
     LoadFailed,
+    Loading,
     ModelFacts,
     Piece,
+    Ping,
+    Pong,
     Prefilled,
     PromptPart,
     Ready,
@@ -35,7 +39,7 @@ from p2p.framing import FrameDecoder, encode_frame
 FACTS = ModelFacts(4096, 49152, None, "<s>", "</s>", ("<s>", "</s>"), (1, 2))
 REQUEST = GenerateRequest(
     prompt=(PromptPart("<s>", parse_special=True), PromptPart("hi\0🙂", parse_special=False), 7),
-    sampling=Sampling(temperature=0.5, seed=2**40, logit_bias={7: -1.5}),
+    sampling=FilledSampling(temperature=0.5, seed=2**40, logit_bias={7: -1.5}),
     max_tokens=5,
     stop=("\n", "🙂"),
     ignore_eos=True,
@@ -45,7 +49,7 @@ REQUEST = GenerateRequest(
     shown=("<think>",),
     suffix="",
     is_echoed=True,
-    resume=Resume(b"\0" * 32, ((1, 2), ()), is_replayed=True),
+    resume=Resume(b"\0" * 32, (Delivered((1, 2), "length"), Delivered()), is_replayed=True),
 )
 
 
@@ -55,7 +59,7 @@ def over_the_wire(message: ToChild | FromChild) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "message", [Load(EngineParams("m.gguf")), Generate(1, REQUEST), Credit(1, 0, 16), Cancel(1)]
+    "message", [Load(EngineParams("m.gguf")), Generate(1, REQUEST), Credit(1, 0, 16), Cancel(1), Ping()]
 )
 def test_what_is_said_to_a_child_arrives_unchanged(message: ToChild) -> None:
     assert to_child(over_the_wire(message)) == message
@@ -64,8 +68,10 @@ def test_what_is_said_to_a_child_arrives_unchanged(message: ToChild) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Loaded(FACTS),
-        Ready(),
+        Loading(0.25),
+        Loaded(FACTS, 2**40),
+        Ready(0.4),
+        Pong(),
         LoadFailed("missing"),
         Accepted(1, b"\xff" * 32, 9, ("as it", "was")),
         Refused(1, "too long", "too_long"),
@@ -86,7 +92,7 @@ def test_what_a_child_says_arrives_unchanged(message: FromChild) -> None:
         {"kind": "Nonsense"},
         {"kind": 7},
         {"kind": ["Ready"]},
-        {"kind": "Ready", "more": 1},
+        {"kind": "Ready", "step_seconds": 0.4, "more": 1},
         {"kind": "Piece", "id": 1},
         {"kind": "Loaded", "facts": None},
         {"kind": "Generate", "id": 1, "request": {}},
@@ -102,4 +108,4 @@ def test_neither_side_says_what_the_other_one_should() -> None:
     with pytest.raises(BadFrame):
         from_child(to_map(Cancel(1)))
     with pytest.raises(BadFrame):
-        to_child(to_map(Ready()))
+        to_child(to_map(Ready(0.4)))

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from federation.backend import FinishReason, Resume, Sampling
+from federation.backend import Delivered, FinishReason, Resume
+from node.engine.engine_prompt import TOKENS_AT_ONCE_MAX
 from node.engine.errors import PromptRefused
 from node.engine.sampling import Scores
-from node.engine.scheduler import Scheduler, SchedulerConfig
+from node.engine.scheduler import Scheduler, SchedulerConfig, Span
 from node.engine.step_loop import StepLoop
 from node.engine.wire import (
+    FRAME_SIZE_MAX,
     UNREAD_PIECES_MAX,
     Accepted,
     Cancel,
     Credit,
+    Detokenize,
+    DetokenizeRequest,
     EngineParams,
+    FilledSampling,
     Finished,
     FromChild,
     Generate,
@@ -85,6 +91,7 @@ def test_an_answer_ends_where_the_model_ends_it(echo_model: Echo) -> None:
     assert run(loop) == [
         Piece(1, 0, (104,), "h"),
         Piece(1, 0, (105,), "i"),
+        Piece(1, 0, (), "", finish_reason="stop"),
         finished(2, 2),
     ]
 
@@ -118,12 +125,22 @@ def test_a_full_context_ends_an_answer_by_length(echo_model: Echo) -> None:
 def test_what_cannot_fit_is_refused_with_both_numbers(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("", context_size=8)))
     assert loop.handle(Generate(1, GenerateRequest(text("hello"), max_tokens=4))) == [
-        Refused(1, "5 tokens of prompt and 4 of answer do not fit the context of 8", "too_long")
+        Refused(1, "5 tokens of prompt and 4 of answer do not fit the context of 8", "too_long", "max_tokens")
     ]
     assert loop.handle(Generate(2, GenerateRequest(text("12345678")))) == [
         Refused(2, "8 tokens of prompt do not fit the context of 8", "too_long")
     ]
     assert not loop.has_work
+
+
+def test_what_a_model_says_by_default_is_cut_to_what_its_context_holds(echo_model: Echo) -> None:
+    loop = new_loop(echo_model(EngineParams("", context_size=8)))
+    for default, said in ((100, "hel"), (2, "he")):
+        request = GenerateRequest(text("hello"), max_tokens_default=default, ignore_eos=True)
+        loop.handle(Generate(1, request))
+        messages = run(loop)
+        assert answer(messages, 1) == said
+        assert messages[-1] == finished(5, len(said), "length")
 
 
 def test_a_huge_prompt_is_refused_before_it_is_tokenized(echo_model: Echo) -> None:
@@ -145,7 +162,7 @@ def test_text_held_back_comes_with_the_end(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
     loop.handle(Generate(1, GenerateRequest(text("one tw"), stop=(" two",))))
     messages = run(loop)
-    assert messages[-2:] == [Piece(1, 0, (), " tw"), finished(6, 6)]
+    assert messages[-2:] == [Piece(1, 0, (), " tw", finish_reason="stop"), finished(6, 6)]
 
 
 def test_a_first_token_the_model_wants_is_put_once(echo_model: Echo) -> None:
@@ -185,6 +202,50 @@ def test_a_cancelled_sequence_is_not_in_the_next_step(echo_model: Echo) -> None:
     loop.step()
     loop.handle(Cancel(1))
     assert not loop.has_work
+
+
+@pytest.mark.parametrize("steps", range(8))
+@pytest.mark.parametrize("is_replayed", [False, True])
+def test_whenever_a_request_is_cancelled_its_slots_are_free_before_the_next_step(
+    echo_model: Echo, steps: int, *, is_replayed: bool
+) -> None:
+    model = echo_model(EngineParams(""))
+    loop = new_loop(model, speed=20.0)
+    resume = Resume(sha256_of("x" * 30), (Delivered(tuple(b"xxx")), Delivered(), Delivered((), "stop")))
+    request = GenerateRequest(text("x" * 30), choices=3, resume=resume if is_replayed else None)
+    loop.handle(Generate(1, request))
+    for _ in range(steps):
+        loop.step()
+    loop.handle(Cancel(1))
+    assert not loop.has_work
+    loop.handle(Generate(2, GenerateRequest(text("next"), choices=4)))
+    loop.step()
+    assert {span.id[0] for span in model.batches[-1]} == {2}
+    assert isinstance(run(loop)[-1], Finished)
+
+
+def test_streams_go_on_at_every_step_while_long_prompts_are_read(echo_model: Echo) -> None:
+    model, clock = echo_model(EngineParams("", context_size=10_000)), Clock()
+    decode = model.decode
+
+    def decode_in_time(spans: list[Span]) -> Any:
+        clock.now += 0.05 + sum(len(span.tokens) for span in spans) / 2000.0
+        return decode(spans)
+
+    model.decode = decode_in_time
+    loop = new_loop(model, clock, speed=2000.0)
+    for request_id in (1, 2):
+        loop.handle(Generate(request_id, GenerateRequest(text("x"), ignore_eos=True, max_tokens=30)))
+    loop.step()
+    for request_id in (3, 4):
+        loop.handle(Generate(request_id, GenerateRequest(text("y" * 1500), max_tokens=1)))
+    heard: list[set[int]] = []
+    for _ in range(20):
+        before = clock.now
+        heard.append({each.id for each in loop.step() if isinstance(each, Piece)})
+        assert clock.now - before <= 3.1 * 0.05, "three times what the streams are used to"
+    assert all({1, 2} <= each for each in heard)
+    assert {3, 4} <= set.union(*heard), "and the prompts are read meanwhile"
 
 
 def test_messages_that_crossed_the_end_are_ignored(echo_model: Echo) -> None:
@@ -273,7 +334,7 @@ def test_a_prompt_is_shared_with_one_who_is_still_at_work_on_it(echo_model: Echo
 
 def test_who_brings_a_seed_gets_nothing_that_was_read_in_other_chunks(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
-    request = GenerateRequest(text("a prompt that is long enough"), sampling=Sampling(seed=7))
+    request = GenerateRequest(text("a prompt that is long enough"), sampling=FilledSampling(seed=7))
     for _ in range(2):
         loop.handle(Generate(1, request))
         assert run(loop)[-1] == finished(28, 28)
@@ -282,9 +343,31 @@ def test_who_brings_a_seed_gets_nothing_that_was_read_in_other_chunks(echo_model
 def test_an_echoed_answer_begins_with_its_prompt(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
     for prompt in (text("one ", "two"), tuple(b"one two")):
-        [_, echo] = loop.handle(Generate(1, GenerateRequest(prompt, is_echoed=True, max_tokens=1)))
-        assert echo == Piece(1, 0, (), "one two")
-        run(loop)
+        loop.handle(Generate(1, GenerateRequest(prompt, is_echoed=True, max_tokens=2)))
+        messages = run(loop)
+        assert messages[:2] == [
+            Piece(1, 0, (111,), "one twoo"),
+            Piece(1, 0, (110,), "n", finish_reason="length"),
+        ]
+
+
+@pytest.mark.parametrize("prompt", [(104,) * (TOKENS_AT_ONCE_MAX + 1), text("x" * (FRAME_SIZE_MAX // 2 + 1))])
+def test_more_than_can_be_said_at_once_is_not_echoed(
+    echo_model: Echo, prompt: tuple[PromptPart | int, ...]
+) -> None:
+    model = echo_model(EngineParams("", context_size=FRAME_SIZE_MAX))
+    model.tokenize = lambda part: [104]
+    [refused] = new_loop(model).handle(Generate(1, GenerateRequest(prompt, is_echoed=True)))
+    assert isinstance(refused, Refused)
+    assert refused.param == "echo"
+
+
+def test_tokens_that_stand_for_too_long_a_text_are_not_looked_up(echo_model: Echo) -> None:
+    model = echo_model(EngineParams(""))
+    model.piece = lambda token: bytes([255]) * 256
+    [refused] = new_loop(model).handle(Detokenize(1, DetokenizeRequest((1,) * TOKENS_AT_ONCE_MAX)))
+    assert isinstance(refused, Refused)
+    assert refused.param == "tokens"
 
 
 def test_a_suffix_is_put_where_the_model_learned_to_find_it(echo_model: Echo) -> None:
@@ -307,6 +390,17 @@ def test_a_grammar_decides_what_may_come_and_when_it_is_over(echo_model: Echo) -
     assert messages[-1] == finished(8, 2)
 
 
+def test_choices_follow_one_grammar_each_by_itself(echo_model: Echo) -> None:
+    model = echo_model(EngineParams(""))
+    loop = new_loop(model)
+    loop.handle(Generate(1, GenerateRequest(text("anything"), grammar="{}", choices=3)))
+    assert model.compiled == ["{}"]
+    pieces = [each for each in run(loop) if isinstance(each, Piece)]
+    assert Counter((piece.choice, piece.text) for piece in pieces) == Counter(
+        (choice, text) for choice in range(3) for text in "{}"
+    )
+
+
 def test_a_grammar_that_fails_on_the_way_ends_its_own_request_alone(echo_model: Echo) -> None:
     model = echo_model(EngineParams(""))
 
@@ -318,6 +412,9 @@ def test_a_grammar_that_fails_on_the_way_ends_its_own_request_alone(echo_model: 
 
         def accept(self, token: int) -> bool:
             return True
+
+        def copy(self) -> Failing:
+            return Failing()
 
     model.compile = lambda grammar: Failing()
     loop = new_loop(model)
@@ -333,8 +430,8 @@ def test_a_grammar_that_fails_on_the_way_ends_its_own_request_alone(echo_model: 
 @pytest.mark.parametrize(
     ("request_", "param"),
     [
-        (GenerateRequest(text("hi"), sampling=Sampling(logit_bias={258: 1.0})), "logit_bias"),
-        (GenerateRequest(text("hi"), resume=Resume(bytes(32), ((258,),))), "resume"),
+        (GenerateRequest(text("hi"), sampling=FilledSampling(logit_bias={258: 1.0})), "logit_bias"),
+        (GenerateRequest(text("hi"), resume=Resume(bytes(32), (Delivered((258,)),))), "resume"),
     ],
 )
 def test_tokens_that_do_not_exist_are_refused_wherever_they_are_named(
@@ -364,7 +461,7 @@ def test_what_was_delivered_elsewhere_is_gone_on_with(
 ) -> None:
     model = echo_model(EngineParams(""))
     loop = new_loop(model)
-    resume = Resume(sha256_of(PROMPT), (tuple(PROMPT.encode()[:cut]),), is_replayed)
+    resume = Resume(sha256_of(PROMPT), (Delivered(tuple(PROMPT.encode()[:cut])),), is_replayed)
     request = GenerateRequest(text(PROMPT), stop=("wor",), resume=resume)
     # What it says follows from the prompt, which ends before what was delivered.
     model.prompts[0] = list(PROMPT.encode())
@@ -379,23 +476,32 @@ def test_what_was_delivered_elsewhere_is_gone_on_with(
 
 def test_another_prompt_than_the_one_to_be_resumed_is_refused(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
-    request = GenerateRequest(text("hi"), resume=Resume(sha256_of("ho"), ((104,),)))
+    request = GenerateRequest(text("hi"), resume=Resume(sha256_of("ho"), (Delivered((104,)),)))
     assert loop.handle(Generate(1, request)) == [
         Refused(1, "the prompt to be resumed reads as other tokens here", "other_prompt")
     ]
 
 
+def test_what_takes_too_long_to_follow_is_not_gone_on_with(echo_model: Echo) -> None:
+    clock = Clock(per_reading=0.1)
+    loop = new_loop(echo_model(EngineParams("")), clock)
+    resume = Resume(sha256_of("hi"), (Delivered(tuple(b"hihihi")),))
+    [refused] = loop.handle(Generate(1, GenerateRequest(text("hi"), resume=resume)))
+    assert refused == Refused(1, "what was delivered takes too long to follow", param="resume")
+
+
 def test_the_end_of_an_answer_is_no_part_of_what_was_delivered(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
     [refused] = loop.handle(
-        Generate(1, GenerateRequest(text("hi"), resume=Resume(sha256_of("hi"), ((256,),))))
+        Generate(1, GenerateRequest(text("hi"), resume=Resume(sha256_of("hi"), (Delivered((256,)),))))
     )
     assert isinstance(refused, Refused)
 
 
 def test_an_answer_that_was_delivered_whole_ends_at_once(echo_model: Echo) -> None:
     loop = new_loop(echo_model(EngineParams("")))
-    request = GenerateRequest(text("hi"), max_tokens=2, resume=Resume(sha256_of("hi"), ((104, 105),)))
+    resume = Resume(sha256_of("hi"), (Delivered((104, 105)),))
+    request = GenerateRequest(text("hi"), max_tokens=2, resume=resume)
     [accepted, end] = loop.handle(Generate(1, request))
     assert isinstance(accepted, Accepted)
     assert accepted.resumed == ("hi",)

@@ -47,9 +47,30 @@ def test_a_restart_loop_ends_in_failed_with_the_reason() -> None:
         assert supervisor.handle(CRASH, now) is not None
         supervisor.handle(Loaded(), now)
         supervisor.handle(SelfTestPassed(), now)
-    assert supervisor.handle(CRASH, 3.0) is None
+    supervisor.handle(CRASH, 3.0)
     assert supervisor.state == "failed"
     assert supervisor.reason == "the engine was ended by SIGSEGV, 3 times in a row"
+
+
+def test_a_model_that_loads_for_longer_than_a_minute_cannot_crash_for_ever() -> None:
+    supervisor = running()
+    for now in (100.0, 200.0):
+        assert supervisor.handle(ProcessExited("was ended by SIGSEGV"), now) is not None
+    supervisor.handle(CRASH, 300.0)
+    assert supervisor.state == "failed"
+
+
+def test_a_failed_engine_is_tried_again_after_a_long_pause() -> None:
+    supervisor = running()
+    for now in (1.0, 2.0):
+        supervisor.handle(CRASH, now)
+    for now in (3.0, 700.0):
+        assert supervisor.handle(CRASH, now) == StartProcess(600.0, use_extra_bufts=True)
+        assert supervisor.state == "failed"
+    supervisor.handle(Loaded(), 1400.0)
+    assert supervisor.state == "failed"
+    supervisor.handle(SelfTestPassed(), 1400.0)
+    assert (supervisor.state, supervisor.reason) == ("ready", "")
 
 
 def test_an_answer_in_between_forgives_the_crashes_before() -> None:
@@ -62,7 +83,29 @@ def test_an_answer_in_between_forgives_the_crashes_before() -> None:
 
 def test_crashes_far_apart_do_not_add_up() -> None:
     supervisor = running()
-    assert all(supervisor.handle(CRASH, at * 31.0) is not None for at in range(10))
+    for at in range(1, 10):
+        assert supervisor.handle(CRASH, at * 61.0) == StartProcess(0.2, use_extra_bufts=True)
+        supervisor.handle(SelfTestPassed(), at * 61.0)
+
+
+def test_the_time_for_which_an_engine_was_stuck_forgives_nothing() -> None:
+    supervisor = running()
+    for at in range(1, 4):
+        supervisor.handle(ProcessExited("was stuck", "stuck"), at * 90.0)
+        if at < 3:
+            supervisor.handle(SelfTestPassed(), at * 90.0)
+    assert supervisor.state == "failed"
+
+
+def test_a_model_that_needs_too_much_memory_again_has_failed_for_good() -> None:
+    supervisor = running()
+    too_large = ProcessExited("needed more memory than 2.00 GiB", "too_large")
+    assert supervisor.handle(too_large, 1.0) is not None
+    supervisor.handle(Loaded(), 1.0)
+    # In the self-test that is no sign of the illness it looks for.
+    assert supervisor.handle(too_large, 2.0) is None
+    assert supervisor.state == "failed"
+    assert supervisor.reason == "the engine needed more memory than 2.00 GiB, 2 times in a row"
 
 
 def test_a_file_that_cannot_be_loaded_is_not_tried_again() -> None:
@@ -83,11 +126,11 @@ def test_a_death_in_the_self_test_is_tried_at_once_without_repacked_weights() ->
 
 
 def test_a_second_death_in_the_self_test_is_a_crash_like_any_other() -> None:
-    supervisor = Supervisor(RestartConfig(crashes_max=1))
+    supervisor = Supervisor(RestartConfig(crashes_max=1, too_large_max=1))
     supervisor.handle(Loaded(), 0.0)
     supervisor.handle(CRASH, 0.1)
     supervisor.handle(Loaded(), 0.2)
-    assert supervisor.handle(CRASH, 0.3) is None
+    supervisor.handle(CRASH, 0.3)
     assert supervisor.state == "failed"
 
 

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.engine.scheduler import BATCH_MAX, Fork, Reading, Scheduler, SchedulerConfig, Span
+from node.engine.scheduler import (
+    BATCH_MAX,
+    REPRODUCIBLE_CHUNK,
+    Fork,
+    Reading,
+    Scheduler,
+    SchedulerConfig,
+    Span,
+)
 
 SPEED = 1000.0
 """Prefill tokens per second of the pretended machine: 400 a step alone, 100 a shared one."""
@@ -221,11 +229,39 @@ def test_choices_that_were_delivered_differently_share_the_prompt_alone() -> Non
     assert {span.id: list(span.tokens) for span in subject.plan()} == {(1, 0): [3], (1, 1): [4]}
 
 
-@pytest.mark.parametrize("speed", [200, 500, 3000])
+@pytest.mark.parametrize("speed", [1, 30, 500, 3000])
 def test_where_the_same_must_come_out_twice_the_chunks_do_not_follow_the_speed(speed: float) -> None:
     subject = scheduler(speed=speed)
-    admit(subject, 1, range(150), reading=Reading(is_reproducible=True))
-    assert [sizes(step(subject, speed))[1] for _ in range(3)] == [64, 64, 22]
+    admit(subject, 1, range(2 * REPRODUCIBLE_CHUNK + 3), reading=Reading(is_reproducible=True))
+    assert [sizes(step(subject, speed))[1] for _ in range(3)] == [REPRODUCIBLE_CHUNK, REPRODUCIBLE_CHUNK, 3]
+
+
+@pytest.mark.parametrize("speed", [1, 3000])
+def test_choices_that_must_come_out_the_same_share_the_chunk(speed: float) -> None:
+    subject = scheduler(speed=speed)
+    delivered = Reading(delivered=range(100), is_reproducible=True)
+    admit(subject, 1, [1, 2], reading=delivered)
+    subject.follow((1, 1), 2, (1, 0), credit=9, reading=delivered)
+    subject.carried_out(subject.plan())
+    assert {span.id: len(span.tokens) for span in subject.plan()} == {(1, 0): 8, (1, 1): 8}
+
+
+def test_beside_others_a_seed_takes_no_more_of_a_step_than_they_leave() -> None:
+    subject = scheduler(speed=30)
+    admit(subject, 1, [0])
+    step(subject, speed=30)
+    admit(subject, 2, range(100), reading=Reading(is_reproducible=True))
+    assert sizes(subject.plan()) == {1: 1, 2: 3}
+
+
+def test_a_replay_says_how_far_it_is() -> None:
+    subject = scheduler()
+    admit(subject, 1, [1, 2], reading=Reading(delivered=[3, 4], is_replayed=True))
+    progress = []
+    for _ in range(4):
+        step(subject)
+        progress += subject.unfinished()
+    assert progress == [((1, 0), 2, 4), ((1, 0), 3, 4)]
 
 
 @given(st.integers(0, 2**32))

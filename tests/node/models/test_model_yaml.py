@@ -25,6 +25,10 @@ parameters:
 context_size: 8192
 threads: 4
 f16: true
+cache_type_k: q8_0
+cache_type_v: q4_0
+flash_attention: true
+pinned: true
 mmap: true
 mmlock: false
 gpu_layers: 99
@@ -49,6 +53,10 @@ def test_a_localai_file_is_understood_unchanged() -> None:
         threads=4,
         gpu_layers=99,
         f16=True,
+        cache_type_k="q8_0",
+        cache_type_v="q4_0",
+        flash_attention="on",
+        pinned=True,
         mmap=True,
         mlock=False,
     )
@@ -59,10 +67,19 @@ def test_an_empty_file_says_nothing() -> None:
     assert parse("") == ModelSettings()
 
 
+def test_how_a_model_calls_tools_can_be_said() -> None:
+    assert parse("function: {tool_format: hermes}").tool_format == "hermes"
+    assert parse("function: {tool_format: '', grammar: {parallel_calls: true}}") == ModelSettings(
+        warnings=("m.yaml: function.grammar is not known here and has no effect",)
+    )
+
+
 def test_unknown_keys_are_named_once_each() -> None:
-    settings = parse("name: m\nflash_attention: true\nparameters: {language: en}\ntemplate: {completion: x}")
+    settings = parse(
+        "name: m\ntrust_remote_code: true\nparameters: {language: en}\ntemplate: {completion: x}"
+    )
     assert settings.warnings == (
-        "m.yaml: flash_attention is not known here and has no effect",
+        "m.yaml: trust_remote_code is not known here and has no effect",
         "m.yaml: parameters.language is not known here and has no effect",
         "m.yaml: template.completion is not known here and has no effect",
     )
@@ -90,6 +107,11 @@ def test_unknown_keys_are_named_once_each() -> None:
         ('parameters: {model: "\\ud800"}', "m.yaml: parameters.model must be text"),
         ('stopwords: ["\\ud800"]', "m.yaml: stopwords must be a list of texts"),
         ("backend: whisper", "m.yaml: backend is 'whisper'"),
+        (
+            "function: {tool_format: qwen}",
+            "m.yaml: function.tool_format is 'qwen'; there is hermes, llama, mistral, mistral-args, gemma",
+        ),
+        ("function: {tool_format: [hermes]}", "m.yaml: function.tool_format must be text"),
         ("- a list", "m.yaml: the document must be a map"),
         ("a: [", "m.yaml is not YAML"),
         ("[" * 5000, "m.yaml is not YAML"),
@@ -149,3 +171,16 @@ def test_a_huge_or_missing_file_is_refused(tmp_path: Path) -> None:
         read_model_yaml(huge)
     with pytest.raises(BadModelYaml, match="cannot be read"):
         read_model_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cache_type_k: q9_9", "cache_type_k must be one of f32, f16, q8_0, q4_0"),
+        ("flash_attention: sometimes", "flash_attention must be auto, on or off"),
+        ("flash_attention: off\ncache_type_v: q8_0", "cache_type_v q8_0 needs flash_attention, which is off"),
+    ],
+)
+def test_a_cache_that_cannot_be_says_why(text: str, says: str) -> None:
+    with pytest.raises(BadModelYaml, match=says):
+        parse(text)
