@@ -31,7 +31,8 @@ machine, which reads 16 tokens/s, still ends a step in a second. A processor rea
 (measured on one core: 101 tokens/s, 105 with 512 at a time), a GPU slower, which is the price of a seed."""
 
 _WEIGHT_OF_LATEST = 0.25
-"""Of the latest step in the mean of what a step takes: one that was disturbed says little."""
+"""Of the latest step in the mean of what a step takes: one that was disturbed says little. The first of so
+many sequences says more than those of others before."""
 
 SequenceId: TypeAlias = tuple[int, int]
 """Request and choice."""
@@ -293,8 +294,8 @@ class Scheduler:
     def took(self, seconds: float) -> None:
         """What was carried out last took so long, with all that belongs to it."""
         if self._read == 0:
-            usual = self._decoding_takes(self._decoded)
-            self.decode_seconds = usual + (seconds - usual) * _WEIGHT_OF_LATEST
+            weight = _WEIGHT_OF_LATEST if self._decoded == self._decode_width else 1.0
+            self.decode_seconds += (seconds - self.decode_seconds) * weight
             self._decode_width = self._decoded
             return
         speed = self._read / max(seconds, 1e-6)

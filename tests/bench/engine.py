@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from tests.bench import engine_restart
 from tests.bench.engine_prompts import measure_prompts
 from tests.bench.engine_sides import BenchModel, gemma, smollm2
 from tests.bench.engine_speed import measure_speed
@@ -35,7 +36,7 @@ BENCHES: dict[str, Bench] = {
     f"{part}-{model}": partial(_bench, measure, find_model)
     for model, find_model in _MODELS.items()
     for part, measure in _PARTS.items()
-}
+} | {"restart": engine_restart.measure}
 
 if __name__ == "__main__":
     report(BENCHES, "Compare the engine with other servers of the same llama.cpp.", PAGE)
