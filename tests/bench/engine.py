@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.bench import engine_restart
 from tests.bench.engine_prompts import measure_prompts
 from tests.bench.engine_sides import BenchModel, gemma, smollm2
-from tests.bench.engine_speed import measure_speed
+from tests.bench.engine_speed import measure_speed, measure_stock
 from tests.bench.engine_steps import measure_steps
 from tests.bench.figures import Figure
 from tests.bench.report import Bench, report
@@ -21,7 +21,7 @@ from tests.bench.report import Bench, report
 PAGE = Path(__file__).parent.parent.parent / "docs" / "engine.md"
 
 _MODELS = {"smollm2": smollm2, "gemma": gemma}
-_PARTS = {"speed": measure_speed, "prompts": measure_prompts, "steps": measure_steps}
+_PARTS = {"speed": measure_speed, "stock": measure_stock, "prompts": measure_prompts, "steps": measure_steps}
 
 
 def _bench(
