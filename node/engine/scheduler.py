@@ -31,7 +31,8 @@ machine, which reads 16 tokens/s, still ends a step in a second. A processor rea
 (measured on one core: 101 tokens/s, 105 with 512 at a time), a GPU slower, which is the price of a seed."""
 
 _WEIGHT_OF_LATEST = 0.25
-"""Of the latest step in the mean of what a step takes: one that was disturbed says little."""
+"""Of the latest step in the mean of what a step takes: one that was disturbed says little. The first of so
+many sequences says more than those of others before."""
 
 SequenceId: TypeAlias = tuple[int, int]
 """Request and choice."""
@@ -148,7 +149,9 @@ class Scheduler:
     prefill_speed: float
     """Tokens per second; at first a careful guess, then what the steps show."""
     decode_seconds: float = 0.05
-    """Of a step that reads nothing, likewise."""
+    """Of a step that reads nothing, likewise, and..."""
+    _decode_width: int = 1
+    """...of so many sequences."""
     _sequences: dict[SequenceId, _Sequence] = field(default_factory=dict)
     _read: int = 0
     """Tokens of prompts in the latest step."""
@@ -257,9 +260,13 @@ class Scheduler:
     def _read_budget(self, decoding: int) -> int:
         seconds = self.config.step_alone
         if decoding:
-            shared = self.config.reading_share * self.decode_seconds
+            shared = self.config.reading_share * self._decoding_takes(decoding)
             seconds = min(seconds, max(shared, self.config.reading_min))
         return max(1, min(round(self.prefill_speed * seconds), BATCH_MAX - decoding))
+
+    def _decoding_takes(self, sequences: int) -> float:
+        """Seconds of a step that only decodes so many; at most, where they are more than were measured."""
+        return self.decode_seconds * max(1.0, sequences / self._decode_width)
 
     def carried_out(self, spans: Sequence[Span]) -> list[Fork]:
         """`spans`, as planned, are in the context. Returns who goes on from them now."""
@@ -287,11 +294,13 @@ class Scheduler:
     def took(self, seconds: float) -> None:
         """What was carried out last took so long, with all that belongs to it."""
         if self._read == 0:
-            self.decode_seconds += (seconds - self.decode_seconds) * _WEIGHT_OF_LATEST
+            weight = _WEIGHT_OF_LATEST if self._decoded == self._decode_width else 1.0
+            self.decode_seconds += (seconds - self.decode_seconds) * weight
+            self._decode_width = self._decoded
             return
         speed = self._read / max(seconds, 1e-6)
         if self._decoded:
-            speed = self._read / max(seconds - self.decode_seconds, 1e-6)
+            speed = self._read / max(seconds - self._decoding_takes(self._decoded), 1e-6)
             # Where that leaves next to nothing by chance, the next step must not become endless.
             speed = min(speed, 2 * self.prefill_speed)
         # Part of a step's time is the same however little it carries, so a small

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from tests.bench import engine_restart
 from tests.bench.engine_prompts import measure_prompts
 from tests.bench.engine_sides import BenchModel, gemma, smollm2
-from tests.bench.engine_speed import measure_speed
+from tests.bench.engine_speed import measure_speed, measure_stock
 from tests.bench.engine_steps import measure_steps
 from tests.bench.figures import Figure
 from tests.bench.report import Bench, report
@@ -20,7 +21,7 @@ from tests.bench.report import Bench, report
 PAGE = Path(__file__).parent.parent.parent / "docs" / "engine.md"
 
 _MODELS = {"smollm2": smollm2, "gemma": gemma}
-_PARTS = {"speed": measure_speed, "prompts": measure_prompts, "steps": measure_steps}
+_PARTS = {"speed": measure_speed, "stock": measure_stock, "prompts": measure_prompts, "steps": measure_steps}
 
 
 def _bench(
@@ -35,7 +36,7 @@ BENCHES: dict[str, Bench] = {
     f"{part}-{model}": partial(_bench, measure, find_model)
     for model, find_model in _MODELS.items()
     for part, measure in _PARTS.items()
-}
+} | {"restart": engine_restart.measure}
 
 if __name__ == "__main__":
     report(BENCHES, "Compare the engine with other servers of the same llama.cpp.", PAGE)

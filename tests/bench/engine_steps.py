@@ -90,14 +90,14 @@ def _whole_steps(decodes: Sequence[Decode]) -> list[tuple[Decode, Decode]]:
 
 
 def _carried_after(decodes: Sequence[Decode], cancelled_at: float) -> int:
-    """Steps begun after that with the cancelled request in them."""
+    """Steps begun after that with the cancelled request in them, until a prompt is read in its place."""
     begun = [decode for decode in decodes if decode.began > cancelled_at]
-    return next(number for number, decode in enumerate(begun) if decode.tokens < SLOTS)
+    return next(number for number, decode in enumerate(begun) if decode.tokens != SLOTS)
 
 
 def _freed_after(decodes: Sequence[Decode], cancelled_at: float) -> float:
     """Seconds until the first step without it begins."""
     return (
-        next(each.began for each in decodes if each.began > cancelled_at and each.tokens < SLOTS)
+        next(each.began for each in decodes if each.began > cancelled_at and each.tokens != SLOTS)
         - cancelled_at
     )

@@ -22,7 +22,7 @@ Request: TypeAlias = Mapping[str, Any]
 """The body of a completion."""
 
 _READ_SIZE = 64 * 1024
-_EVENT = b'"choices":[{'
+_EVENT = re.compile(rb'"choices": ?\[\{')
 """Once in each event that carries text."""
 _COMPLETION_TOKENS = re.compile(rb'"completion_tokens":\s*(\d+)')
 _PROMPT_TOKENS = re.compile(rb'"prompt_tokens":\s*(\d+)')
@@ -52,7 +52,7 @@ class Answer:
     def tokens(self) -> int:
         """As the server counts them, or else the events."""
         counted = _COMPLETION_TOKENS.findall(self.body)
-        return int(counted[-1]) if counted else self.body.count(_EVENT)
+        return int(counted[-1]) if counted else len(_EVENT.findall(self.body))
 
     @property
     def prompt_tokens(self) -> int:
@@ -98,7 +98,7 @@ class Conversation:
             if not data:
                 answer.ended_at = now
                 self.leave(answer)
-            elif _EVENT in data:
+            elif _EVENT.search(data):
                 answer.arrivals.append(now)
 
     def read_until_over(self, within: float) -> None:

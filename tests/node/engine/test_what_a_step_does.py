@@ -236,7 +236,8 @@ def test_streams_go_on_at_every_step_while_long_prompts_are_read(echo_model: Ech
     loop = new_loop(model, clock, speed=2000.0)
     for request_id in (1, 2):
         loop.handle(Generate(request_id, GenerateRequest(text("x"), ignore_eos=True, max_tokens=30)))
-    loop.step()
+    for _ in range(2):
+        loop.step()
     for request_id in (3, 4):
         loop.handle(Generate(request_id, GenerateRequest(text("y" * 1500), max_tokens=1)))
     heard: list[set[int]] = []

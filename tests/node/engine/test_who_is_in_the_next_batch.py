@@ -109,6 +109,18 @@ def test_a_slow_machine_goes_on_reading_while_others_stream() -> None:
     assert [took(subject, 2.0, speed=10) for _ in range(3)] == pytest.approx([2.4] * 3)
 
 
+def test_many_who_come_in_turn_are_read_soon_though_little_is_known_of_the_machine() -> None:
+    """Each that decodes makes a step longer: a scheduler that blamed the reading for it would crawl."""
+    subject = Scheduler(SchedulerConfig(slots=16), prefill_speed=100.0, decode_seconds=0.01)
+    steps = 0
+    for number in range(16):
+        admit(subject, number, range(40), credit=999)
+        while subject.unfinished():
+            took(subject, 0.01 * number)
+            steps += 1
+    assert steps < 60
+
+
 def test_a_short_prompt_does_not_wait_behind_a_long_one() -> None:
     subject = scheduler()
     admit(subject, 1, range(4000))
