@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -36,13 +37,15 @@ def test_langchain_gets_an_answer(node: NodeProcess) -> None:
     assert "Paris" in run("langchain_chat.py", "France", OPENAI_BASE_URL=f"{node.api}/v1")
 
 
-def test_two_nodes_answer_and_leave_nothing_behind(tmp_path: Path) -> None:
-    # Where temporary files go is also how to tell the example's processes, and theirs, from all others.
-    printed = run("two_nodes.py", TMPDIR=str(tmp_path), TEMP=str(tmp_path), TMP=str(tmp_path))
-    assert "answered by" in printed
-    assert list(tmp_path.iterdir()) == []
-    environments = {process.pid: process.info["environ"] for process in psutil.process_iter(["environ"])}
-    assert [pid for pid, environ in environments.items() if (environ or {}).get("TMP") == str(tmp_path)] == []
+def test_two_nodes_answer_and_leave_nothing_behind() -> None:
+    # Not pytest's folder, whose path may be too long for a socket in it.
+    with TemporaryDirectory() as folder:
+        # Where temporary files go is also how to tell the example's processes, and theirs, from all others.
+        printed = run("two_nodes.py", TMPDIR=folder, TEMP=folder, TMP=folder)
+        assert "answered by" in printed
+        assert list(Path(folder).iterdir()) == []
+        environments = {process.pid: process.info["environ"] for process in psutil.process_iter(["environ"])}
+        assert [pid for pid, environ in environments.items() if (environ or {}).get("TMP") == folder] == []
 
 
 def test_every_example_is_short_and_run_by_a_test() -> None:

@@ -112,8 +112,8 @@ def test_a_model_of_an_attached_server_says_what_runs_it() -> None:
         {"name": "tiny", "state": "loaded", "capabilities": [], "program": "Ollama"}
     ]
     assert table(attached)[-1].endswith("tiny in Ollama")
-    failed = replace(DESKTOP, models=(ModelRecord(TINY, "failed", reason="gone", program="Ollama"),))
-    assert table(failed)[-1].endswith("tiny in Ollama (failed: gone)")
+    failed = ModelRecord(ModelName("large"), "failed", reason="gone", program="Ollama")
+    assert table(replace(DESKTOP, models=(failed,)))[-1].endswith("large in Ollama (failed: gone)")
 
 
 def test_how_far_a_model_is_loaded_is_known_of_our_own() -> None:
