@@ -109,6 +109,7 @@ CORES = (
     "federation/chunk_codec.py",
     "federation/chunk_sizing.py",
     "node/engine/choice.py",
+    "node/engine/pacing.py",
     "node/engine/embed_loop.py",
     "node/engine/engine_prompt.py",
     "node/engine/grammar_limits.py",

@@ -12,6 +12,7 @@
                             |                             sampler.py      its next token (core)
                             |                               sampling.py   scores to a draw (core)
                             |                               constraint.py grammars: llguidance
+                            |                         pacing.py      when it is told of (core)
                             |                         embed_loop.py  texts in, vectors out (core)
                             |                         lookup.py      text to tokens and back (core)
                             |                         llama/         the only user of llama_cpp

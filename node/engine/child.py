@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
+from node.engine import pacing
 from node.engine.embed_loop import EmbeddingModel, EmbedLoop
 from node.engine.errors import ModelNotLoadable
 from node.engine.load_problem import NOT_ENOUGH_MEMORY
@@ -143,7 +144,9 @@ def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> Step
     # Reading a prompt costs at most what decoding costs per token; how much less, the steps will show.
     scheduler = Scheduler(SchedulerConfig(slots=params.slots), 1 / decode_seconds, decode_seconds)
     answers.send([Ready(scheduler.config.step_alone + params.slots * decode_seconds)])
-    return StepLoop(model, scheduler, time.perf_counter, new_seed=lambda: secrets.randbits(64))
+    return StepLoop(
+        model, scheduler, time.perf_counter, new_seed=lambda: secrets.randbits(64), interval=pacing.INTERVAL
+    )
 
 
 def _size_bytes(path: str) -> int:

@@ -1,6 +1,6 @@
 """One generation as its reader sees it: accepted, then events, then the end.
 
-The buffer is bounded by credit: the child sends at most `UNREAD_PIECES_MAX` pieces of each
+The buffer is bounded by credit: the child sends at most `UNREAD_TOKENS_MAX` tokens of each
 choice that were not read, and pauses it. Reading grants more, half a buffer at a time.
 """
 
@@ -14,7 +14,7 @@ from federation.backend import AnswerEvent, Chunk, Done, Progress, Timings, Usag
 from node.engine.errors import EngineFailed, PromptRefused
 from node.engine.refusals import refused_with
 from node.engine.wire import (
-    UNREAD_PIECES_MAX,
+    UNREAD_TOKENS_MAX,
     Accepted,
     Finished,
     Piece,
@@ -36,7 +36,7 @@ class Generation:
     """
 
     def __init__(self, choices: int, slots: int, grant: Callable[[int, int], None]) -> None:
-        """It takes `slots`; `grant(choice, pieces)` lets the child send so many more."""
+        """It takes `slots`; `grant(choice, tokens)` lets the child send so many more."""
         self.slots = slots
         self.prompt_sha256 = b""
         self.prompt_tokens = 0
@@ -46,11 +46,11 @@ class Generation:
         """Nothing more will come: it is done, refused, or its engine is gone."""
         self._grant = grant
         self._taken = [0] * choices
-        """Pieces of each choice read since credit was granted last."""
+        """Tokens of each choice read since credit was granted last."""
         self._accepted = trio.Event()
         self._failure: Exception | None = None
         self._incoming, self._events = trio.open_memory_channel[AnswerEvent](
-            choices * (UNREAD_PIECES_MAX + _ENDS_MAX) + _OTHERS_MAX
+            choices * (UNREAD_TOKENS_MAX + _ENDS_MAX) + _OTHERS_MAX
         )
 
     @property
@@ -69,8 +69,8 @@ class Generation:
                 raise self._failure from None
             raise StopAsyncIteration from None
         if isinstance(event, Chunk) and event.token_ids:
-            self._taken[event.choice] += 1
-            if self._taken[event.choice] == UNREAD_PIECES_MAX // 2 and not self.has_ended:
+            self._taken[event.choice] += len(event.token_ids)
+            if self._taken[event.choice] >= UNREAD_TOKENS_MAX // 2 and not self.has_ended:
                 self._grant(event.choice, self._taken[event.choice])
                 self._taken[event.choice] = 0
         return event

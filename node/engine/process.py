@@ -284,7 +284,7 @@ class EngineProcess:
         generation = Generation(
             choices_of(request),
             slots_of(request),
-            lambda choice, pieces: self._send(Credit(generation_id, choice, pieces)),
+            lambda choice, tokens: self._send(Credit(generation_id, choice, tokens)),
         )
         generation_id = self._next_id
         self._next_id += 1

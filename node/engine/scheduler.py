@@ -203,6 +203,10 @@ class Scheduler:
         """Whether `plan` would plan anything."""
         return bool(self._awake())
 
+    def is_paused(self, sequence_id: SequenceId) -> bool:
+        """Whether it waits for credit."""
+        return self._sequences[sequence_id].credit <= 0
+
     def is_read(self, sequence_id: SequenceId) -> bool:
         """Whether nothing of it is left to decode: its next token can be sampled."""
         return self._sequences[sequence_id].unread == 0

@@ -18,6 +18,7 @@ from node.engine.choice import Choice
 from node.engine.engine_prompt import Tokenizer, echoed, read_prompt
 from node.engine.errors import PromptRefused
 from node.engine.lookup import answer_lookup
+from node.engine.pacing import Pacing
 from node.engine.refusals import refusal
 from node.engine.sampler import Grammar, Sampler
 from node.engine.sampling import Adjustments, Rules, Scores
@@ -25,7 +26,7 @@ from node.engine.scheduler import Fork, Reading, Scheduler, SequenceId, Span
 from node.engine.slots import Place, Slots
 from node.engine.text_stream import TextStream
 from node.engine.wire import (
-    UNREAD_PIECES_MAX,
+    UNREAD_TOKENS_MAX,
     Accepted,
     Cancel,
     Credit,
@@ -115,14 +116,16 @@ class StepLoop:
         scheduler: Scheduler,
         clock: Callable[[], float],
         new_seed: Callable[[], int],
+        interval: float = 0.0,
     ) -> None:
-        """`new_seed`: for who does not bring one."""
+        """`new_seed`: for who does not bring one. `interval`: seconds between two pieces of a choice."""
         self._model = model
         self._scheduler = scheduler
         self._clock = clock
         self._new_seed = new_seed
         self._slots = Slots(scheduler.config.slots, can_rewind=model.can_rewind)
         self._works: dict[int, _Work] = {}
+        self._pacing = Pacing(interval)
 
     @property
     def has_work(self) -> bool:
@@ -138,14 +141,15 @@ class StepLoop:
                 return answer_lookup(self._model, request_id, lookup, self._clock)
             case Embed(request_id):
                 return [Refused(request_id, "this model generates text, and embeds none", param="model")]
-            case Credit(request_id, choice, pieces):
+            case Credit(request_id, choice, tokens):
                 work = self._works.get(request_id)
                 if work is not None and (request_id, choice) in work.slots:
-                    self._scheduler.grant((request_id, choice), pieces)
+                    self._scheduler.grant((request_id, choice), tokens)
             case Cancel(request_id) if request_id in self._works:
                 work = self._works.pop(request_id)
                 for sequence_id in list(work.slots):
                     self._leave(work, sequence_id)
+                self._pacing.drop(request_id)
             case _:
                 pass
         return []
@@ -241,11 +245,11 @@ class StepLoop:
                 leader = choice.id
                 work.cached_tokens = kept
                 self._scheduler.admit(
-                    choice.id, place.slot, prompt, credit=UNREAD_PIECES_MAX, kept=kept, reading=reading
+                    choice.id, place.slot, prompt, credit=UNREAD_TOKENS_MAX, kept=kept, reading=reading
                 )
             else:
                 self._scheduler.follow(
-                    choice.id, place.slot, leader, credit=UNREAD_PIECES_MAX, reading=reading
+                    choice.id, place.slot, leader, credit=UNREAD_TOKENS_MAX, reading=reading
                 )
 
     def step(self) -> list[FromChild]:
@@ -263,6 +267,7 @@ class StepLoop:
         due = self._due(spans, rows, forks)
         messages: list[FromChild] = [message for each, row in due for message in self._take(each, row)]
         now = self._clock()
+        messages += self._pacing.due(now, self._scheduler.is_paused)
         # Sampling waits for the batch's results, so it belongs to the time of the step.
         self._scheduler.took(now - began)
         for request_id in {each[0] for each, _ in due} & self._works.keys():
@@ -285,7 +290,8 @@ class StepLoop:
         return due
 
     def _take(self, sequence_id: SequenceId, row: int) -> list[FromChild]:
-        """The next token of one choice. A grammar that fails on the way is the end of its request alone."""
+        """The next token of one choice, of which is told in time. A grammar that fails on the way is the end
+        of its request alone."""
         request_id, number = sequence_id
         work = self._works.get(request_id)
         if work is None:
@@ -301,7 +307,8 @@ class StepLoop:
             self._leave(work, sequence_id)
         else:
             self._scheduler.sampled(sequence_id, sampled.token)
-        return [piece]
+        self._pacing.hold(piece)
+        return []
 
     def _leave(self, work: _Work, sequence_id: SequenceId) -> None:
         """Its slot is free, and keeps what it holds."""

@@ -38,8 +38,8 @@ from ledger.records import Capability
 FRAME_SIZE_MAX = 16 * 1024 * 1024
 """A prompt of a million tokens, as text or as ids, takes about 5 MB."""
 
-UNREAD_PIECES_MAX = 32
-"""Pieces of one choice that its reader has not taken yet; at that many the choice pauses,
+UNREAD_TOKENS_MAX = 32
+"""Tokens of one choice that its reader has not taken yet; at that many the choice pauses,
 and the others go on. At 100 tokens/s a third of a second: more than any reader that keeps up needs."""
 
 CacheType: TypeAlias = Literal["f32", "f16", "q8_0", "q4_0"]
@@ -218,11 +218,11 @@ class Detokenize:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """The reader took `pieces` more."""
+    """The reader took `tokens` more."""
 
     id: int
     choice: int
-    pieces: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +296,7 @@ class Piece:
     id: int
     choice: int
     token_ids: tuple[int, ...]
-    """One token; none with the last piece of a choice that the model ended."""
+    """One or more, as `pacing.py` tells of them; none with the last of a choice that the model ended."""
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
     """One for each token, if asked for."""

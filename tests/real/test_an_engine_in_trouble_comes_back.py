@@ -22,7 +22,7 @@ from node.engine.errors import EngineFailed, EngineUnavailable
 from node.engine.generation import Generation
 from node.engine.supervisor import RestartConfig
 from node.engine.watchdog import WatchdogConfig
-from node.engine.wire import UNREAD_PIECES_MAX, EngineParams, FilledSampling, GenerateRequest, PromptPart
+from node.engine.wire import UNREAD_TOKENS_MAX, EngineParams, FilledSampling, GenerateRequest, PromptPart
 from node.models.catalog import Catalog
 from node.models.demo_model import DEMO_MODEL_NAME, find_demo_model
 from node.models.hashing import FileHasher
@@ -96,9 +96,9 @@ class Watched:
         await self._changed.wait()
 
 
-def words(count: int = 4, *, max_tokens: int | None = 8) -> GenerateRequest:
+def words(count: int = 4, *, word: str = "word", max_tokens: int | None = 8) -> GenerateRequest:
     return GenerateRequest(
-        (PromptPart("word " * count, parse_special=False),),
+        (PromptPart(f"{word} " * count, parse_special=False),),
         FilledSampling(temperature=0),
         max_tokens,
         ignore_eos=True,
@@ -112,7 +112,7 @@ async def tokens(generation: Generation) -> int:
 async def assert_goes_on(generation: Generation) -> None:
     """More comes than can have been under way."""
     read = 0
-    while read <= UNREAD_PIECES_MAX:
+    while read <= UNREAD_TOKENS_MAX:
         event = await anext(generation.events)
         read += len(event.token_ids) if isinstance(event, Chunk) else 0
 
@@ -156,7 +156,8 @@ def test_one_that_ends_at_work_fails_its_own_requests_alone(tmp_path: Path) -> N
                 async with (
                     neighbour.generate(words(max_tokens=None)) as spared,
                     engine.generate(words(100, max_tokens=None)) as first,
-                    engine.generate(words(60, max_tokens=None)) as second,
+                    # Not the same word: it would find the first one's beginning and have nothing to read.
+                    engine.generate(words(60, word="another", max_tokens=None)) as second,
                 ):
                     arm(tmp_path, moment, fault)
                     for generation in (first, second):

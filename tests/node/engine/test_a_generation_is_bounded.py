@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from node.engine.generation import Generation
-from node.engine.wire import UNREAD_PIECES_MAX, Finished, Piece
+from node.engine.wire import UNREAD_TOKENS_MAX, Finished, Piece
 from p2p.errors import BadFrame
 
 PIECE = Piece(1, 0, (7,), "x")
@@ -14,7 +14,7 @@ FINISHED = Finished(1, ("stop",), 1, 1, 0, 0.0, 0.0, 0.0)
 
 def test_all_that_was_granted_and_the_end_find_room() -> None:
     generation = Generation(1, 1, lambda choice, pieces: None)
-    for _ in range(UNREAD_PIECES_MAX):
+    for _ in range(UNREAD_TOKENS_MAX):
         generation.on_message(PIECE)
     generation.on_message(Piece(1, 0, (), "held back"))
     generation.on_message(FINISHED)
@@ -25,7 +25,7 @@ def test_an_engine_that_says_more_than_it_was_granted_breaks_the_protocol() -> N
     generation = Generation(1, 1, lambda choice, pieces: None)
 
     def flood() -> None:
-        for _ in range(2 * UNREAD_PIECES_MAX):
+        for _ in range(2 * UNREAD_TOKENS_MAX):
             generation.on_message(PIECE)
 
     with pytest.raises(BadFrame, match="Piece"):

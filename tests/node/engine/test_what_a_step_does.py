@@ -18,7 +18,7 @@ from node.engine.scheduler import Scheduler, SchedulerConfig, Span
 from node.engine.step_loop import StepLoop
 from node.engine.wire import (
     FRAME_SIZE_MAX,
-    UNREAD_PIECES_MAX,
+    UNREAD_TOKENS_MAX,
     Accepted,
     Cancel,
     Credit,
@@ -259,10 +259,10 @@ def test_a_reader_that_stops_reading_pauses_its_own_sequence_only(echo_model: Ec
     loop = new_loop(echo_model(EngineParams("")))
     loop.handle(Generate(1, GenerateRequest(text("x"), max_tokens=100, ignore_eos=True)))
     loop.handle(Generate(2, GenerateRequest(text("y" * 60), ignore_eos=True, max_tokens=60)))
-    messages = run(loop, steps_max=UNREAD_PIECES_MAX)
-    loop.handle(Credit(2, 0, UNREAD_PIECES_MAX))
+    messages = run(loop, steps_max=UNREAD_TOKENS_MAX)
+    loop.handle(Credit(2, 0, UNREAD_TOKENS_MAX))
     messages += run(loop)
-    assert answer(messages, 1) == "x" * UNREAD_PIECES_MAX
+    assert answer(messages, 1) == "x" * UNREAD_TOKENS_MAX
     assert answer(messages, 2) == "y" * 60
 
 
