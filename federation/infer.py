@@ -9,7 +9,7 @@
       | -- CREDIT ------------------------> |   as chunks are read
       | <-------------------- DONE -------- |   finish reasons, usage, timings, load
       or, before ACCEPTED:    REFUSED       |   another peer may do it
-      or, after ACCEPTED:     FAILED        |   resume elsewhere
+      or, after ACCEPTED:     FAILED        |   resume elsewhere, unless the request is to blame
 
 After DONE, REFUSED or FAILED the slot is free and the next REQUEST may come on
 the same stream. The end or reset of the front's side is cancellation; there is

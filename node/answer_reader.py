@@ -55,11 +55,14 @@ class AnswerReader:
         if chunk.finish_reason is None:
             yield _with(chunk, piece)
             return
-        # In two, because each has an order of its own.
-        yield _with(replace(chunk, finish_reason=None), piece)
         rest = self._finish(chunk.choice)
         reason = _reason(chunk.finish_reason, self._parsers[chunk.choice])
-        yield _with(Chunk(chunk.choice, (), "", finish_reason=reason), rest)
+        if any(rest):
+            # In two, because each has an order of its own.
+            yield _with(replace(chunk, finish_reason=None), piece)
+            chunk, piece = Chunk(chunk.choice, (), ""), rest
+        # With its end, so that no cut between them makes another engine say the text again.
+        yield _with(replace(chunk, finish_reason=reason), piece)
 
     def _finish(self, choice: int) -> AnswerPiece:
         self._open.discard(choice)

@@ -74,6 +74,8 @@ def require_servable(request: InferenceRequest) -> None:
         raise BadRequest(f"n must be from 1 to {_CHOICES_MAX}", param="n")
     if request.top_logprobs is not None and not 0 <= request.top_logprobs <= _TOP_LOGPROBS_MAX:
         raise BadRequest(f"top_logprobs must be from 0 to {_TOP_LOGPROBS_MAX}", param="top_logprobs")
+    if request.resume is not None and request.kind not in ("chat", "completion"):
+        raise BadRequest(f"{request.kind} gives no text to go on with", param="resume")
     _require_sane(request.sampling)
 
 

@@ -148,7 +148,7 @@ CORES = (
     "node/chat/template.py",
     "node/chat/tools.py",
     "node/answer_reader.py",
-    "node/attached/answer_events.py",
+    "node/attached/answer_stream.py",
     "node/attached/dialect.py",
     "node/attached/error_answer.py",
     "node/attached/json_fields.py",

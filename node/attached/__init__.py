@@ -2,7 +2,7 @@
 
     request --> request_body.py --> HTTP --> the server
                                                |
-    events <--- answer_events.py <--- sse.py --+       text, piece by piece
+    events <--- answer_stream.py <--- sse.py --+       text, piece by piece
             <-- lookup_answer.py <-------------+       vectors, scores, token ids
     errors <--- error_answer.py <--------------+       what it says instead
 

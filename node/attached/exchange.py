@@ -20,7 +20,7 @@ import trio
 from federation.backend import AnswerEvent, Chunk, Done, InferenceRequest, Progress, Timings, Usage
 from federation.errors import BadRequest, Failed, FederationError, Refused
 from ledger.records import Load
-from node.attached.answer_events import END, AnswerEvents
+from node.attached.answer_stream import END, AnswerStream
 from node.attached.dialect import Dialect
 from node.attached.error_answer import error_in_stream, error_of
 from node.attached.errors import BadAnswer, ErrorEvent, Unusable
@@ -101,7 +101,7 @@ class Exchange:
                 await said.send(error)
 
     async def _stream(self, question: Question, said: trio.MemorySendChannel[Said]) -> None:
-        reader = AnswerEvents(self._request, counts_each_choice=self._dialect.counts_each_choice)
+        reader = AnswerStream(self._request, counts_each_choice=self._dialect.counts_each_choice)
         watch = _Stopwatch(trio.current_time())
         async with self._client.open(question.path, question.body) as response:
             if response.status_code != httpx.codes.OK:
@@ -119,7 +119,7 @@ class Exchange:
     async def _read_events(
         self,
         response: httpx.Response,
-        reader: AnswerEvents,
+        reader: AnswerStream,
         watch: _Stopwatch,
         said: trio.MemorySendChannel[Said],
     ) -> None:

@@ -138,7 +138,8 @@ class AttachedServer:
         Cancelled: running ones go on, and new ones are still refused.
         """
         self._is_draining = True
-        while self._running.total():
+        # All of them: what takes no slot runs too.
+        while self._exchanges:
             await self._request_ended.park()
 
     @asynccontextmanager
@@ -201,6 +202,7 @@ class AttachedServer:
         finally:
             sender.close()
             self._exchanges.discard(scope)
+            self._request_ended.unpark_all()
             ended.set()
 
     def _find(self, reference: ModelName) -> AttachedModel:

@@ -32,7 +32,8 @@ _OTHERS_MAX = 2
 class Generation:
     """What comes out of one request. Iterate over `events` once.
 
-    The iterator ends after `Done`, and raises EngineFailed if the engine ends before.
+    The iterator ends after `Done`. It raises EngineFailed if the engine ends before, and PromptRefused where
+    it shows only on the way that the request cannot be served: its grammar grows too complex.
     """
 
     def __init__(self, choices: int, slots: int, grant: Callable[[int, int], None]) -> None:

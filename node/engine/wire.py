@@ -9,9 +9,9 @@
       | -- Generate(7) ------------------->  |   many at once, told apart by id
       | <--------------------- Accepted(7) - |   or Refused(7)
       | <-------------------- Prefilled(7) - |   now and then while the prompt is read
-      | <------------------------ Piece(7) - |   one token of one choice each, while there is credit
+      | <------------------------ Piece(7) - |   the latest tokens of one choice, while there is credit
       | -- Credit(7) --------------------->  |   as pieces of a choice are read
-      | <--------------------- Finished(7) - |   after the last choice
+      | <--------------------- Finished(7) - |   after the last choice; or Refused(7): its grammar grew too complex
       |
       | -- Embed(8) ---------------------->  |   answered in the same way: a Piece for each text
       | -- Tokenize(9), Detokenize(10) --->  |   looked up between two steps, answered in the same way

@@ -121,9 +121,7 @@ def _generate(fields: dict[str, Any]) -> dict[str, Any]:
     request = GenerateRequest(
         **{
             **asked,
-            "prompt": tuple(
-                part if isinstance(part, int) else PromptPart(**part) for part in asked["prompt"]
-            ),
+            "prompt": tuple(map(_prompt_part, asked["prompt"])),
             "sampling": FilledSampling(**{**asked["sampling"], "logit_bias": biases}),
             "stop": tuple(asked["stop"]),
             "shown": tuple(asked["shown"]),

@@ -29,8 +29,7 @@ def test_what_was_held_back_comes_with_the_end_of_its_choice() -> None:
 def test_a_choice_of_which_nobody_heard_the_end_ends_with_the_answer() -> None:
     assert read(reader(), Chunk(0, (1,), "<thi"), Chunk(1, (2,), "b", finish_reason="stop"), DONE) == [
         Chunk(0, (1,), ""),
-        Chunk(1, (2,), "b"),
-        Chunk(1, (), "", finish_reason="stop"),
+        Chunk(1, (2,), "b", finish_reason="stop"),
         Chunk(0, (), "<thi"),
         DONE,
     ]

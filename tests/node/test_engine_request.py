@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from federation.backend import Constraint, InferenceRequest, RequestId, Sampling
+from federation.backend import Constraint, Delivered, InferenceRequest, RequestId, Resume, Sampling
 from federation.errors import BadRequest
 from ledger.records import ModelName
 from node.engine.wire import FilledSampling, PromptPart
@@ -50,6 +50,7 @@ def test_a_prompt_is_text_or_ids() -> None:
         ({"sampling": Sampling(top_p=1.1)}, "top_p"),
         ({"sampling": Sampling(min_p=-1)}, "min_p"),
         ({"sampling": Sampling(top_k=2**31)}, "top_k"),
+        ({"kind": "embeddings", "resume": Resume(bytes(32), (Delivered((1,)),))}, "resume"),
     ],
 )
 def test_what_no_engine_can_serve_is_named(change: dict[str, Any], param: str) -> None:

@@ -19,7 +19,7 @@ from federation.backend import (
     ToolCallDelta,
     Usage,
 )
-from node.attached.answer_events import AnswerEvents
+from node.attached.answer_stream import AnswerStream
 from node.attached.errors import BadAnswer, ErrorEvent
 from tests.node.attached.requests import asking
 
@@ -32,7 +32,7 @@ def delta(said: dict[str, Any], *, index: int = 0, reason: str | None = None, **
 
 def read(request: InferenceRequest, *events: Any) -> tuple[list[Chunk | Progress], Done]:
     """Everything that the stream of `events` brings."""
-    reader = AnswerEvents(request)
+    reader = AnswerStream(request)
     said: list[Chunk | Progress] = [*reader.opening()]
     for event in events:
         said += reader.read(json.dumps(event))
@@ -178,7 +178,7 @@ def test_several_choices_end_each_for_a_reason_of_its_own() -> None:
 def test_tokens_of_several_choices_are_counted_by_choice_or_together(
     counts_each_choice: bool, tokens: int
 ) -> None:
-    reader = AnswerEvents(asking(choices=2), counts_each_choice=counts_each_choice)
+    reader = AnswerStream(asking(choices=2), counts_each_choice=counts_each_choice)
     for event in (
         delta({"content": "a"}, index=0, reason="length"),
         {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}},
@@ -220,7 +220,7 @@ def test_probabilities_nobody_asked_for_are_left_out() -> None:
 
 
 def test_half_a_surrogate_pair_leaves_as_text() -> None:
-    reader = AnswerEvents(asking())
+    reader = AnswerStream(asking())
     text = r'{"choices":[{"index":0,"delta":{"content":"a\ud83d b\ud83d\ude00"}}]}'
     assert reader.read(text) == [Chunk(0, (), "a� b😀")]
 
@@ -271,7 +271,7 @@ def test_an_answer_that_had_to_be_a_call_and_is_none_has_failed() -> None:
 @pytest.mark.parametrize("text", ["", "{", "NaN", "[" * 100_000, '{"a":' + "1" * 5000 + "}", "\x00"])
 def test_what_is_no_json_is_a_bad_answer(text: str) -> None:
     with pytest.raises(BadAnswer):
-        AnswerEvents(asking()).read(text)
+        AnswerStream(asking()).read(text)
 
 
 NEAR_MISSES = st.recursive(
@@ -321,7 +321,7 @@ NEAR_MISSES = st.recursive(
 
 @given(event=NEAR_MISSES, kind=st.sampled_from(["chat", "completion"]))
 def test_a_reader_fails_in_two_ways_only(event: object, kind: Any) -> None:
-    reader = AnswerEvents(asking(kind, top_logprobs=2))
+    reader = AnswerStream(asking(kind, top_logprobs=2))
     try:
         for said in reader.read(json.dumps({"choices": [event], "usage": event})):
             assert isinstance(said, Chunk | Progress)

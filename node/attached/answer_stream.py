@@ -54,7 +54,7 @@ class _Choice:
     call_count: int = 0
 
 
-class AnswerEvents:
+class AnswerStream:
     """Reads the stream of one chat or completion."""
 
     def __init__(self, request: InferenceRequest, *, counts_each_choice: bool = False) -> None:
