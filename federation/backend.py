@@ -91,7 +91,7 @@ class Delivered:
     """What was delivered of one choice."""
 
     token_ids: tuple[int, ...] = ()
-    """Those whose text was delivered too: of a chunk that travelled in parts, only once the last part came."""
+    """Those whose text was delivered too: of a chunk that travelled in parts, only once the last one came."""
     finish_reason: FinishReason | None = None
     """Why it had ended, if its end was delivered too: nothing more is said of it. None: it goes on."""
 

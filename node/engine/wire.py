@@ -11,7 +11,7 @@
       | <-------------------- Prefilled(7) - |   now and then while the prompt is read
       | <------------------------ Piece(7) - |   the latest tokens of one choice, while there is credit
       | -- Credit(7) --------------------->  |   as pieces of a choice are read
-      | <--------------------- Finished(7) - |   after the last choice; or Refused(7): its grammar grew too complex
+      | <--------------------- Finished(7) - |   after the last choice; or Refused(7), late
       |
       | -- Embed(8) ---------------------->  |   answered in the same way: a Piece for each text
       | -- Tokenize(9), Detokenize(10) --->  |   looked up between two steps, answered in the same way
