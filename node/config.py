@@ -258,8 +258,8 @@ _WORKER_SETTINGS = (
         "--memory",
         type=SizeType(),
         metavar="SIZE",
-        help="What all models together may take, for example 8GiB; if not given, most of what there is. What a GPU"
-        " holds of them counts as well.",
+        help="What all models together may take, for example 8GiB; if not given, most of what there is."
+        " Weights count that go to a GPU, too.",
     ),
     _setting(
         "--keep-alive",

@@ -188,8 +188,8 @@ class ResidentModels:
     def _warn_if_large(self, model: ResidentModel) -> None:
         if model.memory_bytes > self.budget_bytes:
             logger.warning(
-                "%s takes %s of memory, and all models of this node may take %s (--memory): once unloaded it is"
-                " not loaded again, and it stays only as long as somebody uses it or it is pinned",
+                "%s takes %s of memory, and all models of this node may take %s (--memory): it stays while"
+                " somebody uses it or it is pinned, and once unloaded it is not loaded again",
                 *(model.name, in_gib(model.memory_bytes), in_gib(self.budget_bytes)),
             )
 
