@@ -258,7 +258,8 @@ _WORKER_SETTINGS = (
         "--memory",
         type=SizeType(),
         metavar="SIZE",
-        help="What all models together may take, for example 8GiB; if not given, most of what there is.",
+        help="What all models together may take, for example 8GiB; if not given, most of what there is."
+        " Weights count that go to a GPU, too.",
     ),
     _setting(
         "--keep-alive",

@@ -20,6 +20,7 @@ import psutil
 from node.child_environment import child_environment
 
 _MEMORY_RESERVE = 2 * 2**30
+"""Bytes that no model takes: what a desktop with a browser needs."""
 _VULKAN_VENDORS = {"0x1002": "AMD", "0x8086": "Intel"}
 """PCI's numbers. NVIDIA's cards with a driver answer `nvidia-smi`."""
 _GPU_QUERY_TIMEOUT = 3.0

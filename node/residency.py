@@ -2,6 +2,7 @@
 
     absent --Load--> loading --Loaded--> loaded --Unload--> leaving --Gone--> absent
                         +-----------------Unload---------------^
+                        +---Failed---> failed --Unload, where a person dismissed it--> leaving
 
 Who asks for a model waits in one queue, in order of arrival. The first in it gets its
 memory from what is free, then from models nobody uses, the least recently used first;
@@ -10,7 +11,8 @@ is in the way for longer than `patience`, who asks for *it* from then on waits b
 so that it comes to rest and nobody starves.
 
 What a model takes is an estimate until it was loaded once, and measured from then on.
-A pinned model goes only when a person says so.
+A pinned model goes only when a person says so. One that failed takes no memory and is
+not loaded again before a person dismissed it; who waited for it is refused.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
+from node.engine.memory import in_gib
+
 Key = TypeVar("Key")
 """What a model is called here."""
 
-_GIB = 2**30
+ResidencyState: TypeAlias = Literal["absent", "loading", "loaded", "leaving", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +86,23 @@ class Loaded(Generic[Key]):
 
 @dataclass(frozen=True, slots=True)
 class Gone(Generic[Key]):
-    """Its process has ended, whoever ended it."""
+    """Its process has ended, whoever ended it, and it can be loaded again."""
 
     key: Key
 
 
 @dataclass(frozen=True, slots=True)
+class Failed(Generic[Key]):
+    """It cannot be loaded, and takes no memory. Nobody asks for it from now on until it is `Gone`."""
+
+    key: Key
+    reason: str
+    """For a person."""
+
+
+@dataclass(frozen=True, slots=True)
 class Dismissed(Generic[Key]):
-    """A person wants it unloaded, once nothing runs on it."""
+    """A person wants it unloaded, once nothing runs on it, or given another chance, if it failed."""
 
     key: Key
 
@@ -113,6 +126,7 @@ Event: TypeAlias = (
     | Wanted[Key]
     | Loaded[Key]
     | Gone[Key]
+    | Failed[Key]
     | Dismissed[Key]
     | Removed[Key]
     | TimePassed
@@ -128,7 +142,7 @@ class Load(Generic[Key]):
 
 @dataclass(frozen=True, slots=True)
 class Unload(Generic[Key]):
-    """End its engine. Nothing runs on it."""
+    """End its engine, if it has one: `Gone` or `Failed` follows. Nothing runs on it."""
 
     key: Key
 
@@ -155,9 +169,10 @@ Effect: TypeAlias = Load[Key] | Unload[Key] | Admit[Key] | Refuse[Key]
 @dataclass(slots=True)
 class _Model:
     size_bytes: int
+    estimated_bytes: int
     is_pinned: bool
     keep_alive: float
-    state: Literal["absent", "loading", "loaded", "leaving"] = "absent"
+    state: ResidencyState = "absent"
     running: int = 0
     """Requests that were admitted."""
     waiting: int = 0
@@ -199,7 +214,7 @@ class Residency(Generic[Key]):
         effects: list[Effect[Key]] = []
         match event:
             case Added(key, size_bytes, is_pinned, keep_alive):
-                self._models[key] = _Model(size_bytes, is_pinned, keep_alive)
+                self._models[key] = _Model(size_bytes, size_bytes, is_pinned, keep_alive)
             case Asked(key):
                 self._on_asked(key, self._models[key], now)
             case Left(key, was_admitted):
@@ -211,8 +226,11 @@ class Residency(Generic[Key]):
             case Gone(key):
                 model = self._models[key]
                 model.state, model.is_dismissed = "absent", False
+            case Failed(key, reason):
+                effects += self._on_failed(key, reason)
             case Dismissed(key):
-                self._models[key].is_dismissed = self._models[key].is_resident
+                model = self._models[key]
+                model.is_dismissed = model.is_resident or model.state == "failed"
             case Removed(key):
                 self._models.pop(key, None)
                 self._queue = [other for other in self._queue if other != key]
@@ -227,17 +245,15 @@ class Residency(Generic[Key]):
         """What it takes: measured if it was ever loaded, else estimated."""
         return self._models[key].size_bytes
 
-    def is_in_memory(self, key: Key) -> bool:
-        """Or on its way in or out."""
-        return self._models[key].state != "absent"
-
-    def is_loaded(self, key: Key) -> bool:
-        return self._models[key].state == "loaded"
+    def state(self, key: Key) -> ResidencyState:
+        return self._models[key].state
 
     @property
     def used_bytes(self) -> int:
         """By all that are in memory, or on their way in or out."""
-        return sum(model.size_bytes for model in self._models.values() if model.state != "absent")
+        return sum(
+            model.size_bytes for model in self._models.values() if model.state not in ("absent", "failed")
+        )
 
     def idle_since(self, key: Key) -> float | None:
         """Since when nobody uses it; None: somebody does, or it is not loaded."""
@@ -251,9 +267,11 @@ class Residency(Generic[Key]):
             model.waits_since = now
 
     def _on_wanted(self, key: Key, model: _Model, now: float) -> list[Effect[Key]]:
+        if model.state != "absent":
+            return []
         if model.size_bytes > self.config.budget_bytes:
-            return [Refuse(key, self._reason(model.size_bytes, 0))]
-        if model.state == "absent" and not self._queue and self._is_room(key):
+            return [self._refuse(key, self._reason(model.size_bytes, 0))]
+        if not self._queue and self._is_room(key):
             return [self._load(key, now)]
         return []
 
@@ -274,12 +292,16 @@ class Residency(Generic[Key]):
             model.state, model.last_used = "loaded", now
             model.size_bytes = size_bytes or model.size_bytes
 
+    def _on_failed(self, key: Key, reason: str) -> list[Effect[Key]]:
+        self._models[key].state = "failed"
+        return [self._refuse(key, reason)] if key in self._queue else []
+
     def _settle(self, now: float) -> list[Effect[Key]]:
         """What follows from how things stand."""
         effects: list[Effect[Key]] = [
             self._unload(key)
             for key, model in self._models.items()
-            if model.is_idle and (model.is_dismissed or model.expires_at <= now)
+            if (model.is_dismissed and not model.running) or model.expires_at <= now
         ]
         # Measured, a model may be larger than it was estimated.
         effects += self._make_room(self.used_bytes - self.config.budget_bytes)
@@ -300,7 +322,7 @@ class Residency(Generic[Key]):
         model = self._models[key]
         pinned = sum(other.size_bytes for other in self._models.values() if _stays(other))
         if model.size_bytes + pinned > self.config.budget_bytes:
-            return [self._refuse(key, pinned)]
+            return [self._refuse(key, self._reason(model.size_bytes, pinned))]
         if self._is_room(key):
             return [self._load(key, now), self._admit(key, now)]
         shortage = self.used_bytes + model.size_bytes - self.config.budget_bytes
@@ -349,7 +371,11 @@ class Residency(Generic[Key]):
         return Load(key)
 
     def _unload(self, key: Key) -> Unload[Key]:
-        self._models[key].state = "leaving"
+        model = self._models[key]
+        if model.state == "failed":
+            # It may be what was measured that does not fit.
+            model.size_bytes = model.estimated_bytes
+        model.state, model.is_dismissed = "leaving", False
         return Unload(key)
 
     def _admit(self, key: Key, now: float) -> Admit[Key]:
@@ -358,20 +384,16 @@ class Residency(Generic[Key]):
         self._queue.remove(key)
         return Admit(key)
 
-    def _refuse(self, key: Key, pinned: int) -> Refuse[Key]:
+    def _refuse(self, key: Key, reason: str) -> Refuse[Key]:
         self._models[key].waiting = 0
-        self._queue.remove(key)
-        return Refuse(key, self._reason(self._models[key].size_bytes, pinned))
+        self._queue = [other for other in self._queue if other != key]
+        return Refuse(key, reason)
 
     def _reason(self, size_bytes: int, pinned: int) -> str:
-        budget = f"the models of this node may take {_gib(self.config.budget_bytes)} (--memory)"
-        held = f", and those that are pinned hold {_gib(pinned)}" if pinned else ""
-        return f"it needs {_gib(size_bytes)} of memory; {budget}{held}"
+        budget = f"the models of this node may take {in_gib(self.config.budget_bytes)} (--memory)"
+        held = f", and those that are pinned hold {in_gib(pinned)}" if pinned else ""
+        return f"it needs {in_gib(size_bytes)} of memory; {budget}{held}"
 
 
 def _stays(model: _Model) -> bool:
     return model.is_pinned and model.is_resident and not model.is_dismissed
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / _GIB:.2f} GiB"

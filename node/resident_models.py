@@ -16,6 +16,7 @@ from typing import Protocol
 
 import trio
 
+from node.engine.memory import in_gib
 from node.errors import NodeError
 from node.residency import (
     Added,
@@ -23,6 +24,7 @@ from node.residency import (
     Asked,
     Dismissed,
     Event,
+    Failed,
     Gone,
     Left,
     Load,
@@ -39,12 +41,15 @@ from node.residency import (
 logger = logging.getLogger(__name__)
 
 
-class NoMemory(NodeError):
-    """The model does not fit the memory that models of this node may take; says the sizes."""
+class CannotLoad(NodeError):
+    """The model has failed, or does not fit the memory that models of this node may take; says why."""
 
 
 class ResidentModel(Protocol):
     """A model whose engine can be started and ended."""
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def is_pinned(self) -> bool: ...
@@ -55,7 +60,11 @@ class ResidentModel(Protocol):
 
     @property
     def has_engine(self) -> bool:
-        """It takes memory, or will."""
+        """Also one that has given up."""
+
+    @property
+    def failure(self) -> str:
+        """Why it takes no memory and cannot be loaded; empty: it does, or can."""
 
     @property
     def memory_bytes(self) -> int:
@@ -67,12 +76,12 @@ class ResidentModel(Protocol):
     def start(self) -> None: ...
 
     def end_engine(self) -> None:
-        """`has_engine` turns false once it has ended."""
+        """`has_engine` turns false once it has ended. What `give_up` said is forgotten."""
 
     async def wait_engine_ended(self) -> None: ...
 
     def give_up(self, reason: str) -> None:
-        """It can never be loaded here."""
+        """It cannot be loaded here."""
 
 
 @dataclass(slots=True, eq=False)
@@ -108,15 +117,17 @@ class ResidentModels:
         """Keep `model` in memory. Entering waits until there is room, and for nothing else.
 
         Raises:
-          NoMemory: there never will be.
+          CannotLoad: there never will be, or it has failed.
         """
         await self._know(model)
+        if model.failure:
+            raise CannotLoad(model.failure)
         turn = self._turns.setdefault(model, _Turn())
-        self._handle(Asked(model))
         try:
+            self._handle(Asked(model))
             await turn.is_over.wait()
             if turn.refusal:
-                raise NoMemory(turn.refusal)
+                raise CannotLoad(turn.refusal)
             yield
         finally:
             if not turn.refusal:
@@ -125,34 +136,35 @@ class ResidentModels:
     async def want(self, model: ResidentModel) -> None:
         """Load `model` ahead of the first who asks, if that takes no other one's place."""
         await self._know(model)
-        self._handle(Wanted(model))
+        if not model.failure:
+            self._handle(Wanted(model))
 
     def note(self, model: ResidentModel) -> None:
         """Take in that its engine has started, failed or ended. Cheap, for it is called often."""
         if model not in self._known:
             return
-        if model.is_ready and not self._residency.is_loaded(model):
+        state = self._residency.state(model)
+        if model.is_ready and state == "loading":
+            self._warn_if_large(model)
             self._handle(Loaded(model, model.memory_bytes))
-        elif not model.has_engine and self._residency.is_in_memory(model):
+        elif model.failure and state != "failed":
+            self._handle(Failed(model, model.failure))
+        elif not (model.failure or model.has_engine) and state != "absent":
             self._handle(Gone(model))
 
     async def unload(self, model: ResidentModel) -> None:
         """Unload `model` once nothing runs on it; who asks meanwhile has it loaded again after that.
 
-        Cancelled: it is unloaded nevertheless.
+        One that has failed is given another chance. Cancelled: it is unloaded nevertheless.
         """
-        if model in self._known and self._residency.is_in_memory(model):
+        if model in self._known:
             self._handle(Dismissed(model))
-        else:
-            # One that has failed is given another chance.
-            model.end_engine()
         await model.wait_engine_ended()
 
     def forget(self, model: ResidentModel) -> None:
-        """This node has it no more, and its engine has ended."""
+        """This node has it no more, and its engine has ended: who waited for it was refused."""
         if model in self._known:
             self._known.remove(model)
-            self._turns.pop(model, None)
             self._handle(Removed(model))
 
     def idle_since(self, model: ResidentModel) -> float | None:
@@ -168,9 +180,18 @@ class ResidentModels:
         if model in self._known:
             return
         size_bytes = await model.estimate_bytes()
-        if model not in self._known:
+        # Meanwhile it may have been removed.
+        if model not in self._known and not model.failure:
             self._known.add(model)
             self._handle(Added(model, size_bytes, model.is_pinned, self.keep_alive))
+
+    def _warn_if_large(self, model: ResidentModel) -> None:
+        if model.memory_bytes > self.budget_bytes:
+            logger.warning(
+                "%s takes %s of memory, and all models of this node may take %s (--memory): it stays while"
+                " somebody uses it or it is pinned, and once unloaded it is not loaded again",
+                *(model.name, in_gib(model.memory_bytes), in_gib(self.budget_bytes)),
+            )
 
     def _handle(self, event: Event[ResidentModel]) -> None:
         wake_at = self._residency.wake_at()
@@ -186,7 +207,7 @@ class ResidentModels:
                     turn = self._turns.pop(model, _Turn())
                     turn.refusal = reason
                     turn.is_over.set()
-                    if self._residency.size_bytes(model) > self.budget_bytes:
+                    if not model.failure and self._residency.size_bytes(model) > self.budget_bytes:
                         model.give_up(reason)
         if self._residency.wake_at() != wake_at:
             self._changed.set()

@@ -31,7 +31,7 @@ from node.models.errors import ModelError
 from node.models.gguf_header import BadHeader, read_gguf_header
 from node.models.hashing import FileHasher
 from node.models.memory_estimate import estimate_memory
-from node.resident_models import NoMemory, ResidentModels
+from node.resident_models import CannotLoad, ResidentModels
 from node.speeds import Speeds
 
 logger = logging.getLogger(__name__)
@@ -108,12 +108,19 @@ class ServedModel:
         """That its engine has had; all but the first are restarts."""
         self._waiting = 0
         self._problem = definition.problem
+        """With its file: lasts as long as this object."""
+        self._refusal = ""
+        """Why there is no memory for it, until a person gives it another chance."""
         self._life = trio.CancelScope()
         self._ended = trio.Event()
 
     @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
     def state(self) -> ModelState:
-        if self._problem:
+        if self._problem or self._refusal:
             return "failed"
         if self._engine is None or self._engine_life.cancel_called:
             return "cold"
@@ -128,7 +135,8 @@ class ServedModel:
     @property
     def reason(self) -> str:
         """Why it does not run, for a person."""
-        return self._problem or (self._engine.reason if self._engine and self.state != "cold" else "")
+        of_engine = self._engine.reason if self._engine and self.state != "cold" else ""
+        return self._problem or self._refusal or of_engine
 
     @property
     def is_ready(self) -> bool:
@@ -137,9 +145,19 @@ class ServedModel:
 
     @property
     def has_engine(self) -> bool:
-        """It takes memory, or will."""
+        """Also one that has given up."""
+        return self._engine is not None
+
+    @property
+    def failure(self) -> str:
+        """Why it takes no memory and cannot be loaded; empty: it does, or can."""
+        if self._engine is None:
+            removed = "it is not served any more" if self._life.cancel_called else ""
+            return self._problem or self._refusal or removed
         # One that crashed too often is tried again later, and has its place until somebody else needs it.
-        return self._engine is not None and (not self._engine.has_given_up or self._engine_life.cancel_called)
+        is_ending = self._engine_life.cancel_called or self._life.cancel_called
+        has_failed = self._engine.has_given_up and not is_ending
+        return (self._engine.reason or "its engine has ended") if has_failed else ""
 
     @property
     def loaded_fraction(self) -> float:
@@ -214,10 +232,10 @@ class ServedModel:
         self._on_change()
 
     def end_engine(self) -> None:
-        """Back to cold; an answer that is using it fails."""
+        """Back to cold, unless its file has a problem; an answer that is using it fails."""
+        self._refusal = ""
         self._engine_life.cancel()
-        if self._engine is not None:
-            self._on_change()
+        self._on_change()
 
     async def wait_engine_ended(self) -> None:
         """Wait until the engine that runs now, if one does, is gone."""
@@ -225,8 +243,8 @@ class ServedModel:
             await self._engine_ended.wait()
 
     def give_up(self, reason: str) -> None:
-        """It can never be loaded on this machine."""
-        self._problem = reason
+        """It cannot be loaded, until `end_engine` is called once more."""
+        self._refusal = reason
         self._on_change()
 
     @asynccontextmanager
@@ -250,7 +268,7 @@ class ServedModel:
                     raise Refused("model_failed", self.reason or "its engine has just ended")
                 engine = self._engine
                 await engine.wait_ready()
-            except (EngineUnavailable, NoMemory) as error:
+            except (EngineUnavailable, CannotLoad) as error:
                 raise Refused("model_failed", str(error)) from error
             finally:
                 self._waiting -= 1
@@ -269,7 +287,7 @@ class ServedModel:
                         await self._started.wait()
                         await self._run_engine()
         finally:
-            self._engine_ended.set()
+            self._drop_engine()
             self._ended.set()
 
     async def _run_engine(self) -> None:
@@ -277,6 +295,9 @@ class ServedModel:
         assert engine is not None
         with self._engine_life:
             await engine.run()
+        self._drop_engine()
+
+    def _drop_engine(self) -> None:
         self._engine, self._started = None, trio.Event()
         self._engine_ended.set()
         self._on_change()
@@ -291,8 +312,9 @@ class ServedModel:
         self._on_change()
 
     def stop(self) -> None:
-        """End its engine; the answers that are using it fail."""
+        """End its engine for good; the answers that are using it fail, and who waits for it is refused."""
         self._life.cancel()
+        self._on_change()
 
     async def wait_ended(self) -> None:
         """Wait until `run` has ended, and nothing of ours holds its file."""

@@ -199,7 +199,7 @@ class Worker:
         model = self._models.get(name)
         if model is None:
             raise UnknownModel(f"this node has no model {name}")
-        was_loaded = model.has_engine
+        was_loaded = model.has_engine and not model.failure
         await self._residents.unload(model)
         return was_loaded
 
@@ -345,7 +345,7 @@ class Worker:
         if model.state == "failed":
             return
         await self._residents.want(model)
-        if model.state == "cold":
+        if model.state == "cold" and not model.failure:
             logger.warning("there is no room for %s yet: it is loaded when asked for", model.definition.name)
 
     def _note_change(self, model: ServedModel) -> None:

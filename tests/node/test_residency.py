@@ -13,6 +13,7 @@ from node.residency import (
     Dismissed,
     Effect,
     Event,
+    Failed,
     Gone,
     Left,
     Load,
@@ -223,3 +224,56 @@ def test_one_that_died_or_was_removed_takes_no_memory() -> None:
     table(Asked("c"))
     assert table(Removed("b")) == [Load("c"), Admit("c")]
     assert table(Left("b", was_admitted=True)) == []
+
+
+def test_who_waits_for_a_model_that_failed_is_refused_and_it_takes_no_memory() -> None:
+    table = Table(10, a=6, b=6)
+    table(Asked("a"))
+    table(Asked("b"))
+    assert table(Asked("a"), PATIENCE) == [], "it has to make room"
+    assert table(Failed("a", "broken"), 11) == [Refuse("a", "broken"), Load("b"), Admit("b")]
+    assert table(Wanted("a"), 12) == []
+
+
+def test_a_model_that_fails_while_it_waits_for_memory_is_not_loaded() -> None:
+    table = Table(10, a=6, b=6)
+    table(Asked("a"))
+    table(Asked("b"))
+    assert table(Failed("b", "damaged"), 1) == [Refuse("b", "damaged")]
+    assert table(Left("a", was_admitted=True), 2) == []
+
+
+def test_a_model_that_failed_comes_back_only_once_what_is_left_of_its_engine_is_gone() -> None:
+    table = Table(10, a=6)
+    table(Asked("a"))
+    assert table(Failed("a", "broken"), 1) == []
+    assert table(Dismissed("a"), 2) == [], "who was let in has not left yet"
+    assert table(Left("a", was_admitted=True), 3) == [Unload("a")]
+    assert table(Asked("a"), 4) == []
+    assert table(Gone("a"), 5) == [Load("a"), Admit("a")]
+
+
+def test_a_dismissed_model_that_fails_meanwhile_goes_too() -> None:
+    table = Table(10, a=6)
+    table(Asked("a"))
+    table(Dismissed("a"))
+    assert table(Asked("a"), 1) == []
+    assert table(Failed("a", "broken"), 2) == [Refuse("a", "broken")]
+    assert table(Left("a", was_admitted=True), 3) == [Unload("a")]
+
+
+def test_a_model_measured_too_large_is_left_alone_while_it_is_loaded_and_then_refused() -> None:
+    table = Table(10)
+    table.add("a", 6, pinned=True)
+    table(Asked("a"))
+    table(Loaded("a", 11), 1)
+    assert table(Wanted("a"), 2) == []
+    table(Dismissed("a"), 3)
+    assert table(Left("a", was_admitted=True), 4) == [Unload("a")]
+    table(Gone("a"), 5)
+    [refusal] = table(Wanted("a"), 6)
+    assert isinstance(refusal, Refuse)
+    table(Failed("a", refusal.reason), 6)
+    assert table(Dismissed("a"), 7) == [Unload("a")]
+    table(Gone("a"), 7)
+    assert table(Asked("a"), 8) == [Load("a"), Admit("a")], "what was measured may have been wrong"

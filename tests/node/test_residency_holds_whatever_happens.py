@@ -14,6 +14,7 @@ from node.residency import (
     Asked,
     Dismissed,
     Event,
+    Failed,
     Gone,
     Left,
     Load,
@@ -58,7 +59,9 @@ class Machine(RuleBasedStateMachine):
         for effect in self.residency.handle(event, self.now):
             match effect:
                 case Unload(key):
-                    assert self.state[key] in ("loading", "loaded")
+                    assert self.state[key] in ("loading", "loaded") or (
+                        self.state[key] == "failed" and key in self.dismissed
+                    )
                     assert not self.running[key], "it is in use"
                     assert key not in self.pinned or key in self.dismissed, "it is pinned"
                     self.state[key] = "leaving"
@@ -73,7 +76,7 @@ class Machine(RuleBasedStateMachine):
                     served.add(key)
                 case Refuse(key):
                     others = sum(self.sizes[other] for other in self.pinned if other != key)
-                    assert self.sizes[key] + others > BUDGET, "it fits"
+                    assert self.state[key] == "failed" or self.sizes[key] + others > BUDGET, "it fits"
                     del self.waiting[key]
                     served.add(key)
         self.require_needed([key for key in unloaded if key not in self.dismissed])
@@ -92,6 +95,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def ask(self, key: str) -> None:
+        if self.state[key] == "failed":
+            return  # It is refused before that.
         self.asked += 1
         if not self.waiting[key]:
             self.since[key] = self.asked
@@ -120,7 +125,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=keys)
     def dismiss(self, key: str) -> None:
-        if self.state[key] in ("loading", "loaded"):
+        if self.state[key] in ("loading", "loaded", "failed"):
             self.dismissed.add(key)
         self.tell(Dismissed(key))
 
@@ -128,6 +133,14 @@ class Machine(RuleBasedStateMachine):
     def crash(self, key: str) -> None:
         if self.state[key] in ("loading", "loaded"):
             self.end(key)
+
+    @rule(key=keys)
+    def fail(self, key: str) -> None:
+        """It cannot be loaded, or it is found that it cannot be while it waits."""
+        if self.state[key] != "leaving":
+            self.state[key] = "failed"
+            self.tell(Failed(key, "it is broken"))
+            assert not self.waiting[key], "it waits in vain"
 
     def end(self, key: str) -> set[str]:
         self.state[key] = "absent"
@@ -158,6 +171,12 @@ class Machine(RuleBasedStateMachine):
     def both_count_alike(self) -> None:
         if hasattr(self, "residency"):
             assert self.residency.used_bytes == self.total("loading", "loaded", "leaving")
+
+    @invariant()
+    def whom_a_person_sends_away_goes_at_rest(self) -> None:
+        if hasattr(self, "residency"):
+            for key in self.dismissed:
+                assert self.running[key] or self.state[key] in ("leaving", "absent")
 
     def teardown(self) -> None:
         """Where each request ends some day, each that waits is served, whatever else is asked meanwhile."""

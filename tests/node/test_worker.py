@@ -53,6 +53,10 @@ class Behaviour:
     fails_to_load: set[str] = field(default_factory=set)
     memory_bytes: dict[str, int] = field(default_factory=dict)
     """By model; none: it cannot be measured."""
+    load_time: float = LOAD_TIME
+    estimate_time: float = 0.0
+    hash_times: dict[str, float] = field(default_factory=dict)
+    """By model; none: at once."""
     hangs_at: str = ""
     """`load`, `accept` or `events`."""
     error_at_accept: Exception | None = None
@@ -64,6 +68,10 @@ class Behaviour:
     def make_engine(self, params: EngineParams, on_change: Callable[[], None]) -> Engine:
         engine = self.engines[Path(params.path).stem] = FakeEngine(self, params, on_change)
         return cast("Engine", engine)
+
+    async def estimate(self, definition: ModelDefinition, _: EngineParams) -> int:
+        await trio.sleep(self.estimate_time)
+        return definition.size_bytes
 
 
 class FakeEngine:
@@ -87,7 +95,7 @@ class FakeEngine:
         try:
             await hang_if(self._behaviour.hangs_at == "load")
             self.pid = 100 + len(self._behaviour.engines)
-            await trio.sleep(LOAD_TIME)
+            await trio.sleep(self._behaviour.load_time)
             if Path(self.params.path).stem in self._behaviour.fails_to_load:
                 self.state, self.reason, self.has_given_up = "failed", "not a model at all", True
             else:
@@ -141,11 +149,14 @@ def sha256_of(stem: str) -> str:
     return hashlib.sha256(stem.encode()).hexdigest()
 
 
+@dataclass
 class FakeHasher:
     """Every file's hash is that of its stem."""
 
+    times: Mapping[str, float]
+
     async def sha256(self, path: Path) -> str:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.times.get(path.stem, 0.0))
         if path.stem == "changing":
             raise ModelFileChanged("it changed")
         return sha256_of(path.stem)
@@ -158,11 +169,6 @@ class HangingRenderer:
 
     async def aclose(self) -> None:
         pass
-
-
-async def estimate(definition: ModelDefinition, _: EngineParams) -> int:
-    await trio.lowlevel.checkpoint()
-    return definition.size_bytes
 
 
 async def hang_if(wanted: bool) -> None:
@@ -208,14 +214,15 @@ def run(
 
     async def main() -> None:
         models = definitions or (definition(),)
+        behaves = behaviour or Behaviour()
         worker = Worker(
             ME,
             models,
-            hasher=cast("FileHasher", FakeHasher()),
+            hasher=cast("FileHasher", FakeHasher(behaves.hash_times)),
             settings=WorkerSettings(slots=slots, **settings),
             preload=[model.name for model in models] if preload else [],
-            make_engine=(behaviour or Behaviour()).make_engine,
-            estimate=estimate,
+            make_engine=behaves.make_engine,
+            estimate=behaves.estimate,
         )
         worker.on_change = on_change
         with trio.fail_after(3600):
@@ -579,7 +586,8 @@ def test_a_model_may_be_replaced_and_removed_before_its_time_has_come() -> None:
             await trio.testing.wait_all_tasks_blocked()
             assert worker.models() == []
             assert [event async for event in answer.events][-1] == DONE
-        assert {engine.state for engine in behaviour.engines.values()} == {"starting", "failed"}
+        assert behaviour.engines.keys() == {"tiny"}
+        assert behaviour.engines["tiny"].state == "failed"
 
     run(test, behaviour=behaviour)
 
@@ -816,3 +824,120 @@ def test_a_monitor_shows_each_model_and_the_memory_they_share() -> None:
     pinned = definition("two", settings=ModelSettings(pinned=True))
     settings = roomy_for(2, keep_alive=60.0)
     run(test, definition("one"), replace(pinned, size_bytes=99), behaviour=behaviour, settings=settings)
+
+
+async def refusal_of(worker: Worker, name: str = "tiny") -> str:
+    with pytest.raises(Refused) as caught:
+        await ask(worker, completion(name))
+    assert caught.value.reason == "model_failed"
+    return str(caught.value)
+
+
+async def ask_in_vain(worker: Worker, name: str = "tiny") -> None:
+    assert await refusal_of(worker, name) == "not a model at all"
+
+
+def test_who_waits_behind_a_load_that_fails_is_refused_and_the_others_go_on() -> None:
+    async def test(worker: Worker) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_in_vain, worker, "broken")
+            await trio.sleep(1)
+            nursery.start_soon(ask, worker, completion("good"))
+            # The patience of the second is over, so the first model has to make room.
+            await trio.sleep(11)
+            nursery.start_soon(ask_in_vain, worker, "broken")
+        assert state_of(worker, "good")[0] == "loaded"
+
+    behaviour = Behaviour(fails_to_load={"broken"}, load_time=15.0)
+    run(test, definition("broken"), definition("good"), behaviour=behaviour, settings=roomy_for(1))
+
+
+@pytest.mark.parametrize("asks_again", [True, False])
+def test_a_shutdown_ends_also_when_the_load_fails_meanwhile(asks_again: bool) -> None:
+    behaviour = Behaviour(fails_to_load={"tiny"})
+
+    async def test(worker: Worker) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_in_vain, worker)
+            await trio.sleep(LOAD_TIME / 3)
+            nursery.start_soon(worker.unload_model, TINY)
+            await trio.sleep(LOAD_TIME / 3)
+            if asks_again:
+                nursery.start_soon(ask_in_vain, worker)
+        assert state_of(worker) == ("cold", "")
+        behaviour.fails_to_load.clear()
+        assert await ask(worker, completion()) == "ab"
+
+    run(test, behaviour=behaviour)
+
+
+def test_who_asks_while_a_failed_model_is_shut_down_has_it_loaded_after_that() -> None:
+    behaviour = Behaviour(fails_to_load={"tiny"})
+
+    async def test(worker: Worker) -> None:
+        await ask_in_vain(worker)
+        behaviour.fails_to_load.clear()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.unload_model, TINY)
+            await trio.sleep(STOP_TIME / 2)
+            assert await ask(worker, completion()) == "ab"
+        assert worker.monitor()["models"][0]["idle_s"] is not None, "nobody uses it any more"
+
+    run(test, behaviour=behaviour)
+
+
+def test_who_waits_for_memory_for_a_damaged_file_is_refused_and_takes_none() -> None:
+    behaviour = Behaviour(hash_times={"damaged": 5.0})
+
+    async def test(worker: Worker) -> None:
+        async with worker.infer(completion("good")):
+            assert "is damaged" in await refusal_of(worker, "damaged")
+        assert await worker.unload_model(ModelName("damaged")) is False
+        assert worker.monitor()["used_bytes"] == 9
+        assert await ask(worker, completion("good")) == "ab"
+        assert behaviour.engines.keys() == {"good"}
+
+    models = (definition("good"), definition("damaged", expected_sha256="something else"))
+    run(test, *models, behaviour=behaviour, settings=roomy_for(1))
+
+
+def test_a_model_removed_while_its_header_is_read_takes_no_memory() -> None:
+    behaviour = Behaviour(estimate_time=1.0)
+
+    async def test(worker: Worker) -> None:
+        worker.add_model(definition("two"))
+        await trio.sleep(0.5)
+        await worker.remove_model(ModelName("two"))
+        await trio.sleep(1.0)
+        assert worker.monitor()["used_bytes"] == 0
+        assert await ask(worker, completion("one")) == "ab"
+        assert behaviour.engines.keys() == {"one"}
+
+    run(test, definition("one"), definition("two"), behaviour=behaviour, settings=roomy_for(1))
+
+
+def test_a_model_measured_larger_than_all_memory_is_dropped_with_a_word_and_may_be_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test(worker: Worker) -> None:
+        await trio.sleep(LOAD_TIME + 1)
+        assert state_of(worker) == ("cold", "")
+        assert "tiny takes 0.00 GiB of memory" in caplog.text
+        for _ in range(2):
+            assert "(--memory)" in await refusal_of(worker)
+        assert await worker.unload_model(TINY) is False
+        assert state_of(worker) == ("cold", "")
+        assert await ask(worker, completion()) == "ab"
+
+    run(test, preload=True, behaviour=Behaviour(memory_bytes={"tiny": 10}), settings=roomy_for(1))
+
+
+def test_a_model_that_is_loaded_and_too_large_goes_on_when_it_is_added_once_more() -> None:
+    async def test(worker: Worker) -> None:
+        async with worker.infer(completion()) as answer:
+            worker.add_model(definition())
+            await trio.testing.wait_all_tasks_blocked()
+            assert state_of(worker) == ("loaded", "")
+            assert [event async for event in answer.events][-1] == DONE
+
+    run(test, behaviour=Behaviour(memory_bytes={"tiny": 10}), settings=roomy_for(1))
