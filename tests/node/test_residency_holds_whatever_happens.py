@@ -134,13 +134,21 @@ class Machine(RuleBasedStateMachine):
         if self.state[key] in ("loading", "loaded"):
             self.end(key)
 
-    @rule(key=keys)
-    def fail(self, key: str) -> None:
+    @precondition(lambda self: self.may_fail())
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
         """It cannot be loaded, or it is found that it cannot be while it waits."""
-        if self.state[key] != "leaving":
-            self.state[key] = "failed"
-            self.tell(Failed(key, "it is broken"))
-            assert not self.waiting[key], "it waits in vain"
+        key = data.draw(st.sampled_from(self.may_fail()))
+        self.state[key] = "failed"
+        self.tell(Failed(key, "it is broken"))
+        assert not self.waiting[key], "it waits in vain"
+
+    def may_fail(self) -> list[str]:
+        """Those that somebody waits for first, for they are few."""
+        here = [key for key in KEYS if self.state[key] in ("absent", "loading", "loaded")]
+        return [key for key in here if self.waiting[key]] or [
+            key for key in here if self.state[key] != "absent"
+        ]
 
     def end(self, key: str) -> set[str]:
         self.state[key] = "absent"
