@@ -109,6 +109,29 @@ class Resume:
     the byte. Else they are read like a prompt."""
 
 
+PolicyName: TypeAlias = Literal["eta", "least_used", "random"]
+"""How a peer is chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """How a client wants its request routed: the business of the front that it came to, so it does not
+    travel. Nodes are named by their name or by one of their labels."""
+
+    policy: PolicyName | None = None
+    """None: the swarm's."""
+    only: tuple[str, ...] = ()
+    """Nodes that may serve it; none: all may."""
+    prefer: tuple[str, ...] = ()
+    """Nodes that are chosen before others."""
+    avoid: tuple[str, ...] = ()
+    """Nodes that are chosen where there is no other."""
+    tenant: str = ""
+    """Who asks, for fair shares: the same for all requests that showed one API key."""
+    resumes_by_text: bool = False
+    """Where no token ids are known, another server may go on after the text that was delivered."""
+
+
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
     """One request as it travels: nothing in it is specific to HTTP or to one peer."""
@@ -149,6 +172,7 @@ class InferenceRequest:
     """Seconds from now until nobody wants the answer any more. A duration, since clocks differ."""
     priority: int = 0
     """Larger goes first where requests wait."""
+    routing: Routing = field(default_factory=Routing)
     is_streamed: bool = True
     """The client sees text as it comes. If not, nothing is delivered before the end, so a failure in the
     middle costs it only time. A front's own business: it does not travel to peers."""
