@@ -62,6 +62,9 @@ class Status:
     def engines(self) -> dict[str, Any]:
         return {"budget_bytes": 2**30, "used_bytes": 0, "models": []}
 
+    def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> dict[str, Any]:
+        return {"model": model, "candidates": [], "prompt_tokens": prompt_tokens, "max_tokens": max_tokens}
+
     async def shut_down(self, model: str) -> bool:
         return model == "tiny"
 
