@@ -14,15 +14,15 @@ TOLD_WITHIN = 5.0
 
 
 def all_peers_die(cast: Cast, at: int) -> Cell:
-    """Nobody can go on: the stream ends with an event that says so."""
+    """Nobody can go on: the stream ends with an event that says so, or its status does."""
 
     def strike() -> None:
         for worker in cast.workers.values():
             worker.kill()
 
     cell = _end(cast, "all peers SIGKILL", at, strike, cast.restore)
-    if not any(error.startswith("in the stream: ") for error in cell.errors):
-        cell.faults.append(f"no event of the stream said so: {cell.errors or 'it went on'}")
+    if not any(error.startswith(("in the stream: ", "503: ")) for error in cell.errors):
+        cell.faults.append(f"nobody said so: {cell.errors or 'it went on'}")
     cell.errors.clear()
     return _and_then_all_is_well(cast, cell)
 

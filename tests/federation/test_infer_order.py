@@ -153,7 +153,8 @@ def test_more_tokens_than_were_asked_for_are_refused() -> None:
 def test_text_without_end_is_refused(chunk: Chunk) -> None:
     order = AnswerOrder.of(ask("chat"))
     order.check(ACCEPTED)
+    for _ in range(ANSWER_LENGTH_MAX // 65536):
+        order.check(chunk)
+        order.grant()
     with pytest.raises(BadFrame, match="without end"):
-        for _ in range(2 * ANSWER_LENGTH_MAX // 65536):
-            order.check(chunk)
-            order.grant()
+        order.check(chunk)
