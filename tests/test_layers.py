@@ -102,6 +102,7 @@ CORES = (
     "federation/balancer.py",
     "federation/lease.py",
     "federation/model_reference.py",
+    "federation/pace.py",
     "federation/attempts.py",
     "federation/continuation.py",
     "federation/counts.py",

@@ -174,6 +174,22 @@ async def connect_pair(backend: StubBackend | None = None, *, serve: bool = True
         yield Pair(hub, a, b, backend, streams, RemoteBackend(streams, WORKER))
 
 
+@dataclass
+class StubPulse:
+    """Nobody gives a sign of life but those `alive`."""
+
+    alive: set[PeerId] = field(default_factory=set)
+    asked: list[PeerId] = field(default_factory=list)
+
+    def ask(self, peer: PeerId) -> float:
+        self.asked.append(peer)
+        return trio.current_time()
+
+    def has_heard(self, peer: PeerId, since: float) -> bool:
+        assert since <= trio.current_time()
+        return peer in self.alive
+
+
 class StubView:
     """Nodes as the test says, right or out of date."""
 
@@ -211,6 +227,7 @@ class Swarm:
     view: StubView
     workers: dict[str, StubBackend]
     suspects: list[str]
+    pulse: StubPulse
 
     @property
     def running(self) -> int:
@@ -232,17 +249,18 @@ async def make_swarm(
     hub = MemoryHub()
     view = StubView(slots)
     suspects: list[str] = []
+    pulse = StubPulse()
     async with hub.network(ME) as network:
         front = Front(
             ME,
             view,
             local=local,
-            remote=lambda peer: RemoteBackend(network, peer),
+            remote=lambda peer: RemoteBackend(network, peer, pulse),
             rng=Random(seed),
             on_peer_failure=lambda peer, reason: suspects.append(peer),
             policy=policy,
         )
-        swarm = Swarm(hub, network, front, view, {}, suspects)
+        swarm = Swarm(hub, network, front, view, {}, suspects, pulse)
         if local is not None:
             swarm.workers["me"] = local
             view.show("me")

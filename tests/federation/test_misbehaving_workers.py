@@ -166,3 +166,29 @@ def test_other_requests_to_the_same_peer_are_unharmed(stage: Stage) -> None:
             assert sum(isinstance(event, Chunk) for event in [e async for e in answer.events]) == 2
 
     stage.run(main)
+
+
+def test_of_a_chunk_whose_last_part_never_came_nothing_is_passed_on(stage: Stage) -> None:
+    whole, part = Chunk(0, (1,), "a"), Chunk(0, (2, 3), "b", is_cut=True)
+
+    async def main() -> None:
+        async with stage.pair(serve=False) as pair:
+            misbehave(pair, frames_of([ACCEPTED, whole, part, part]), closes=True)
+            async with pair.remote.infer(stage.request()) as answer:
+                assert await anext(answer.events) == whole
+                with pytest.raises(PeerGone):
+                    await anext(answer.events)
+
+    stage.run(main)
+
+
+def test_parts_of_a_chunk_are_passed_on_once_the_last_one_is_there(stage: Stage) -> None:
+    parts = [Chunk(0, (1, 2), "", is_cut=True), Chunk(0, (), "ab", is_cut=True), Chunk(0, (), "c")]
+
+    async def main() -> None:
+        async with stage.pair(serve=False) as pair:
+            misbehave(pair, frames_of([ACCEPTED, *parts, DONE]))
+            answered = await stage.read(pair.remote, stage.request())
+            assert answered.events == [*parts, DONE]
+
+    stage.run(main)
