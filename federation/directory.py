@@ -16,6 +16,7 @@ from federation.backend import ModelInfo, RequestKind
 from federation.model_reference import ModelReference
 from ledger.records import Capability, ModelRecord, ModelState
 from ledger.view import NodeView
+from p2p.peer import PeerId
 
 _STATES: tuple[ModelState, ...] = ("loaded", "loading", "cold", "fetching", "failed")
 """Best first: how soon a request could be answered."""
@@ -57,6 +58,11 @@ def obstacle(node: NodeView, record: ModelRecord, kind: RequestKind) -> str:
 def is_named(node: NodeView, names: Iterable[str]) -> bool:
     """Whether one of `names` is `node`'s, or a label of it."""
     return any(name == node.name or name in node.labels for name in names)
+
+
+def file_of(nodes: Iterable[NodeView], peer: PeerId, wanted: ModelReference) -> str:
+    """The sha256 of the file that `peer` has of the `wanted` model, in hex; empty: not known."""
+    return next((record.sha256 for node, record in holders(nodes, wanted) if node.peer == peer), "")
 
 
 def is_unfit(nodes: Iterable[NodeView], wanted: ModelReference, kind: RequestKind) -> bool:

@@ -8,7 +8,8 @@ FederationError
 +- Busy               every slot that could serve it is taken: try again later
 +- Refused            one peer said no before it accepted: try another one
 +- Failed             one peer accepted and then could not go on: resume elsewhere
-|  +- PeerGone           its connection broke or it fell silent: evidence that the peer itself is dead
+|  +- PeerGone           its connection broke: evidence that the peer itself is dead
+|  |  +- Stalled            the connection stands, and nothing comes
 |  +- Misbehaved         it broke the protocol
 +- DeadlineExceeded   the request's own time is over
 
@@ -81,6 +82,10 @@ class PeerGone(Failed):
 
     Unlike a failed engine this is evidence against the peer, also before it accepted.
     """
+
+
+class Stalled(PeerGone):
+    """Nothing came from the peer for longer than it takes at its slowest, and it answers no probe either."""
 
 
 class Misbehaved(Failed):

@@ -159,7 +159,7 @@ def wire(
         network.me,
         view,
         local=local,
-        remote=partial(RemoteBackend, swarm),
+        remote=partial(RemoteBackend, swarm, pulse=prober),
         rng=rng,
         on_peer_failure=prober.report_failure,
         policy=POLICIES[config.policy],

@@ -41,7 +41,7 @@ A_ROUND_TRIP = 0.01
 
 @dataclass
 class StubBackend:
-    """A worker that says `words`, `gap` seconds apart, and counts who it serves."""
+    """A worker that says `words`, `gap` seconds apart, or what is left of them, and counts who it serves."""
 
     peer: PeerId
     words: tuple[str, ...] = ("one", " two", " three")
@@ -72,12 +72,13 @@ class StubBackend:
             if self.refusal:
                 raise self.refusal
             digest = hashlib.sha256(str(request.prompt).encode()).digest()
-            async with aclosing(self._events()) as events:
+            async with aclosing(self._events(request)) as events:
                 yield Answer(self.peer, digest, prompt_tokens=3, events=events)
         finally:
             self.running -= 1
 
-    async def _events(self) -> AsyncGenerator[AnswerEvent, None]:
+    async def _events(self, request: InferenceRequest) -> AsyncGenerator[AnswerEvent, None]:
+        delivered = len(request.resume.choices[0].token_ids) if request.resume else 0
         for chunk in self.chunks:
             yield chunk
         if self.hang_after_chunks:
@@ -86,6 +87,8 @@ class StubBackend:
             yield Done((), Usage(3, 0), Timings())
             return
         for number, word in enumerate(self.words):
+            if number < delivered // self.tokens_per_word:
+                continue
             if number == self.hangs_at:
                 await trio.sleep_forever()
             if self.failure and number == self.failure_at:
@@ -171,6 +174,22 @@ async def connect_pair(backend: StubBackend | None = None, *, serve: bool = True
         yield Pair(hub, a, b, backend, streams, RemoteBackend(streams, WORKER))
 
 
+@dataclass
+class StubPulse:
+    """Nobody gives a sign of life but those `alive`."""
+
+    alive: set[PeerId] = field(default_factory=set)
+    asked: list[PeerId] = field(default_factory=list)
+
+    def ask(self, peer: PeerId) -> float:
+        self.asked.append(peer)
+        return trio.current_time()
+
+    def has_heard(self, peer: PeerId, since: float) -> bool:
+        assert since <= trio.current_time()
+        return peer in self.alive
+
+
 class StubView:
     """Nodes as the test says, right or out of date."""
 
@@ -208,6 +227,7 @@ class Swarm:
     view: StubView
     workers: dict[str, StubBackend]
     suspects: list[str]
+    pulse: StubPulse
 
     @property
     def running(self) -> int:
@@ -229,17 +249,18 @@ async def make_swarm(
     hub = MemoryHub()
     view = StubView(slots)
     suspects: list[str] = []
+    pulse = StubPulse()
     async with hub.network(ME) as network:
         front = Front(
             ME,
             view,
             local=local,
-            remote=lambda peer: RemoteBackend(network, peer),
+            remote=lambda peer: RemoteBackend(network, peer, pulse),
             rng=Random(seed),
             on_peer_failure=lambda peer, reason: suspects.append(peer),
             policy=policy,
         )
-        swarm = Swarm(hub, network, front, view, {}, suspects)
+        swarm = Swarm(hub, network, front, view, {}, suspects, pulse)
         if local is not None:
             swarm.workers["me"] = local
             view.show("me")

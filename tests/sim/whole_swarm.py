@@ -88,7 +88,7 @@ class WholeNode:
             self.peer,
             self.view,
             local=None,
-            remote=partial(RemoteBackend, self.swarm),
+            remote=partial(RemoteBackend, self.swarm, pulse=self.prober),
             rng=rng,
             on_peer_failure=self.prober.report_failure,
         )
