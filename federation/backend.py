@@ -269,6 +269,15 @@ AnswerEvent: TypeAlias = Chunk | Progress | Done
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """How a request waited for a slot."""
+
+    position: int = 0
+    """How many were to go before it when it came."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An accepted request: who serves it, and what comes out."""
 
@@ -283,6 +292,7 @@ class Answer:
     DeadlineExceeded."""
     attempts: int = 1
     """How many peers were asked until one accepted."""
+    queued: Queued = Queued()
 
 
 @dataclass(frozen=True, slots=True)

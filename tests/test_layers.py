@@ -101,6 +101,8 @@ CORES = (
     "federation/directory.py",
     "federation/balancer.py",
     "federation/lease.py",
+    "federation/waiting_room.py",
+    "federation/waiting_pace.py",
     "federation/model_reference.py",
     "federation/attempts.py",
     "federation/infer_codec.py",
