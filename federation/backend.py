@@ -178,6 +178,13 @@ class InferenceRequest:
     middle costs it only time. A front's own business: it does not travel to peers."""
 
 
+def slots_of(request: InferenceRequest) -> int:
+    """How many slots it takes: choices are sequences of their own."""
+    if request.kind in SLOTLESS_KINDS:
+        return 0
+    return request.choices if request.kind in ("chat", "completion") else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts of one answer."""

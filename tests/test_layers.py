@@ -103,6 +103,7 @@ CORES = (
     "federation/lease.py",
     "federation/waiting_room.py",
     "federation/waiting_pace.py",
+    "federation/slot_gate.py",
     "federation/model_reference.py",
     "federation/attempts.py",
     "federation/infer_codec.py",
