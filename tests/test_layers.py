@@ -104,6 +104,7 @@ CORES = (
     "federation/waiting_room.py",
     "federation/waiting_pace.py",
     "federation/slot_gate.py",
+    "federation/load_feed.py",
     "federation/model_reference.py",
     "federation/attempts.py",
     "federation/infer_codec.py",
