@@ -58,6 +58,13 @@ def obstacles(nodes: Iterable[NodeView], model: ModelName) -> list[str]:
     ]
 
 
+def fit_holders(
+    nodes: Iterable[NodeView], model: ModelName, kind: RequestKind
+) -> Iterator[tuple[NodeView, ModelRecord]]:
+    """Who has `model` and could serve a request of `kind` if nothing kept it from that."""
+    return ((node, record) for node, record in _holders(nodes, model) if _is_fit(record, kind))
+
+
 def is_unfit(nodes: Iterable[NodeView], model: ModelName, kind: RequestKind) -> bool:
     """Whether `model` is there, and of no use for a request of `kind` anywhere."""
     records = [record for _, record in _holders(nodes, model)]

@@ -53,6 +53,8 @@ class NoPlace:
     """Seconds that it is worth waiting for this to change."""
     verdict: FederationError | None = None
     """What to say when they are over; None: that no slot came free in time."""
+    again_in: float = math.inf
+    """Seconds after which there may be one although nobody brings news."""
 
 
 Choose: TypeAlias = Callable[[], Place | NoPlace]
@@ -70,7 +72,8 @@ class _Waiter:
     """Its place, or the error that it gets instead."""
     is_settled: trio.Event = field(default_factory=trio.Event)
     patience: trio.CancelScope = field(default_factory=trio.CancelScope)
-    no_place: NoPlace = NoPlace()
+    verdict: FederationError | None = None
+    gives_up_at: float = math.inf
     hopeless_since: float | None = None
 
     def ask(self) -> object:
@@ -85,14 +88,22 @@ class _Waiter:
         self.is_settled.set()
 
     def be_patient(self, no_place: NoPlace, now: float) -> None:
-        """There is none yet: wait for as long as that is worth it."""
-        self.no_place = no_place
+        """There is none yet: wait for as long as that is worth it, or until it is time to look again."""
         if math.isinf(no_place.patience):
             self.hopeless_since = None
         elif self.hopeless_since is None:
             self.hopeless_since = now
         since = now if self.hopeless_since is None else self.hopeless_since
-        self.patience.deadline = min(self.deadline, since + no_place.patience)
+        self.verdict = no_place.verdict
+        self.gives_up_at = min(self.deadline, since + no_place.patience)
+        self.patience.deadline = min(self.gives_up_at, now + no_place.again_in)
+
+    async def wait(self) -> bool:
+        """Until it is settled, or it is time to look again. Whether it makes sense to wait on."""
+        with self.patience:
+            await self.is_settled.wait()
+        self.patience = trio.CancelScope(deadline=self.gives_up_at)
+        return not self.is_settled.is_set() and trio.current_time() < self.gives_up_at
 
 
 class Visit:
@@ -128,11 +139,10 @@ class Visit:
         """
         waiter = _Waiter(choose, like, self._deadline)
         with self._room.waiting(self, waiter):
-            if not waiter.is_settled.is_set():
-                with waiter.patience:
-                    await waiter.is_settled.wait()
+            while not waiter.is_settled.is_set() and await waiter.wait():
+                self._room.note_news(self.ticket.model)
         if not waiter.is_settled.is_set():
-            raise waiter.no_place.verdict or self._room.timed_out(self.ticket)
+            raise waiter.verdict or self._room.timed_out(self.ticket)
         if isinstance(waiter.outcome, FederationError):
             raise waiter.outcome
         self.is_served = True

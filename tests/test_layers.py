@@ -105,6 +105,8 @@ CORES = (
     "federation/waiting_pace.py",
     "federation/slot_gate.py",
     "federation/load_feed.py",
+    "federation/busy_peers.py",
+    "federation/prospects.py",
     "federation/model_reference.py",
     "federation/attempts.py",
     "federation/infer_codec.py",

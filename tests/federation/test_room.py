@@ -365,3 +365,32 @@ def test_how_many_wait_is_told_whenever_it_changes(stage: Stage) -> None:
         assert told == [("tiny", 1), ("tiny", 2), ("tiny", 1), ("tiny", 0)]
 
     stage.run(main)
+
+
+def test_where_no_news_may_come_it_is_looked_at_again_in_time(stage: Stage) -> None:
+    async def main() -> None:
+        room = Room()
+        begun = trio.current_time()
+        asked: list[float] = []
+
+        def choose() -> str | NoPlace:
+            asked.append(trio.current_time() - begun)
+            return "there" if len(asked) == 3 else NoPlace(again_in=10.0)
+
+        async with room.visit(Claim(MODEL, Tenant(""), 0, 1, begun + 60)) as visit:
+            assert await visit.place(choose) == "there"
+        assert asked == [0.0, 10.0, 20.0]
+
+    stage.run(main)
+
+
+def test_looking_again_is_over_with_the_deadline(stage: Stage) -> None:
+    async def main() -> None:
+        room = Room()
+        begun = trio.current_time()
+        async with room.visit(Claim(MODEL, Tenant(""), 0, 1, begun + 25)) as visit:
+            with pytest.raises(TimedOut):
+                await visit.place(lambda: NoPlace(again_in=10.0))
+        assert trio.current_time() == begun + 25
+
+    stage.run(main)
