@@ -25,7 +25,7 @@ from api import sse
 from api.collected import CollectedAnswer
 from api.metrics import Metrics
 from api.shapes import AnswerShape, StreamShape
-from federation.backend import Answer, AnswerEvent, Chunk, Done, Progress
+from federation.backend import Answer, AnswerEvent, Chunk, Done, Progress, Resumed
 from federation.errors import FederationError, Misbehaved
 from ledger.records import ModelName
 
@@ -161,6 +161,8 @@ class StreamResponse(InferenceResponse):
             case Progress():
                 is_due = silence >= _SILENCE_MAX
                 return sse.comment(f"prefill {event.prefilled}/{event.total}") if is_due else b""
+            case Resumed(peer, tokens):
+                return sse.comment(f"resumed on {peer} after {tokens} tokens")
             case Done():
                 return self._stream_shape.closing(event)
 

@@ -27,6 +27,7 @@ from federation.backend import (
     InferenceRequest,
     Infers,
     Progress,
+    Resumed,
     Timings,
     Usage,
 )
@@ -142,7 +143,7 @@ async def _together(
                 ends[number] = said
             case Chunk() | Done():
                 raise Misbehaved("the answer has other choices than were asked for")
-            case Progress():
+            case Progress() | Resumed():
                 yield said
     yield _end_of_all([ends[number] for number in range(count)])
 

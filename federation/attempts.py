@@ -1,8 +1,8 @@
-"""The attempts of one request: which peers were asked, what they said, and whether to go on.
+"""The attempts at one request: which peers were asked, what they said, and whether to go on.
 
-Before anything reached the client, another peer is asked silently. Two bounds: peers that
-*failed*, because a request that brings engines down must not go through the whole swarm,
-and peers asked at all, because even a quick no costs a round trip.
+Before anything reached the client, or to go on with what did, another peer is asked silently. Two
+bounds: peers that *failed*, because a request that brings engines down must not go through the whole
+swarm, and peers asked at all, because even a quick no costs a round trip.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from federation.backend import InferenceRequest
 from federation.balancer import Candidate
 from federation.errors import (
     Busy,
@@ -34,11 +35,18 @@ _NAMED_MAX = 10
 
 @dataclass(slots=True)
 class Attempts:
-    """What came of asking peers to serve one request for `model`."""
+    """What came of asking peers to serve one request."""
 
-    model: ModelName
+    request: InferenceRequest
+    deadline: float
+    """When nobody wants the answer any more."""
     _refusals: dict[PeerId, Refused] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> ModelName:
+        """What is asked for; may name one file by its hash."""
+        return self.request.model
 
     @property
     def count(self) -> int:

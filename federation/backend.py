@@ -9,7 +9,10 @@ An answer is opened in a `with` block: leaving the block, however it is left, is
 cancellation, and the slot behind it is free again within one decode step.
 
     async with backend.infer(request) as answer:    # raises before anything was accepted
-        async for event in answer.events: ...       # Chunk*, Progress*, then exactly one Done
+        async for event in answer.events: ...       # Chunk*, Progress*, Resumed*, then exactly one Done
+
+No cancel scope and no nursery stays open in the task that entered: so an answer may be entered and left in
+the middle of another one's events, in any order, and from another task. Going on elsewhere needs that.
 """
 
 from __future__ import annotations
@@ -237,8 +240,7 @@ class Chunk:
 
     choice: int
     token_ids: tuple[int, ...]
-    """Of the text and all else in it, though some of it may come later; none where a server of another
-    program generates it, which tells none."""
+    """Of the text and all else in it; none where a server of another program generates it: it tells none."""
     text: str
     """May be empty: a character or a possible stop string is still incomplete."""
     reasoning: str = ""
@@ -251,6 +253,9 @@ class Chunk:
     finish_reason: FinishReason | None = None
     """With the last chunk of a choice that was generated: why it ended, as `Done` says again. Whoever goes on
     with the others elsewhere passes it on (`Delivered`). A worker that is older says None."""
+    is_cut: bool = False
+    """It was too large for one frame, and its next part follows at once: nothing goes wrong in between. Only
+    with the last part is all there that its ids are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +277,16 @@ class Done:
     load: Load | None = None
 
 
-AnswerEvent: TypeAlias = Chunk | Progress | Done
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Who served the answer could not go on with it, and another one does: what follows comes from there."""
+
+    served_by: PeerId
+    tokens: int
+    """Delivered until then, of all choices; 0 where nobody counted them."""
+
+
+AnswerEvent: TypeAlias = Chunk | Progress | Resumed | Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +303,7 @@ class Answer:
     """An accepted request: who serves it, and what comes out."""
 
     served_by: PeerId
+    """Until an event says otherwise (`Resumed`)."""
     prompt_sha256: bytes
     """Of the prompt's token ids, 4 bytes little-endian each: what resuming elsewhere is checked against.
     Zeros where no text is generated, and where a server of another program does it: then nobody can."""
@@ -319,7 +334,8 @@ class Infers(Protocol):
     """Anything that can serve a request: what a front asks of a worker, here or on a peer."""
 
     def infer(self, request: InferenceRequest) -> AbstractAsyncContextManager[Answer]:
-        """Serve `request`. Entering returns once it is accepted; leaving early cancels it.
+        """Serve `request`. Entering returns once it is accepted; leaving early cancels it. In between, no
+        cancel scope and no nursery is open in the caller's task.
 
         Raises, on entering:
           BadRequest: it is wrong wherever it goes.

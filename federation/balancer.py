@@ -35,6 +35,8 @@ class Candidate:
     """Slots that were taken when it last said so, by whomever."""
     is_local: bool = False
     """It is the worker of this very node."""
+    sha256: str = ""
+    """Hex, of the model's file there; empty: not known yet."""
 
     @property
     def slots_busy(self) -> int:

@@ -65,6 +65,11 @@ def fit_holders(
     return ((node, record) for node, record in _holders(nodes, model) if _is_fit(record, kind))
 
 
+def file_of(nodes: Iterable[NodeView], peer: PeerId, model: ModelName) -> str:
+    """The sha256 of the file that `peer` has of `model`, in hex; empty: not known."""
+    return next((record.sha256 for node, record in _holders(nodes, model) if node.peer == peer), "")
+
+
 def is_unfit(nodes: Iterable[NodeView], model: ModelName, kind: RequestKind) -> bool:
     """Whether `model` is there, and of no use for a request of `kind` anywhere."""
     records = [record for _, record in _holders(nodes, model)]
@@ -104,6 +109,7 @@ def _candidate(node: NodeView, record: ModelRecord, leases: Leases, me: PeerId) 
         leases=leases.count(node.peer, record.name),
         reported_busy=load.slots_busy if load else 0,
         is_local=node.peer == me,
+        sha256=record.sha256,
     )
 
 

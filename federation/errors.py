@@ -9,7 +9,8 @@ FederationError
 +- TimedOut           it waited for a slot as long as it may: try again later
 +- Refused            one peer said no before it accepted: try another one
 +- Failed             one peer accepted and then could not go on: resume elsewhere
-|  +- PeerGone           its connection broke or it fell silent: evidence that the peer itself is dead
+|  +- PeerGone           its connection broke: evidence that the peer itself is dead
+|  |  +- Stalled            the connection stands, and nothing comes
 |  +- Misbehaved         it broke the protocol
 +- DeadlineExceeded   the request's own time is over
 
@@ -97,6 +98,10 @@ class PeerGone(Failed):
 
     Unlike a failed engine this is evidence against the peer, also before it accepted.
     """
+
+
+class Stalled(PeerGone):
+    """Nothing came from the peer for longer than it takes at its slowest, and it answers no probe either."""
 
 
 class Misbehaved(Failed):

@@ -1,12 +1,13 @@
 """The front: the whole swarm as one backend.
 
-    request -> directory -> pick -> lease -> worker or peer -> first content -> client
-                  ^                              |
-                  +------ another peer ----------+   refused or failed before anything came out
+    request -> directory -> pick -> lease -> worker or peer -> relay -> client
+                  ^                              |               |
+                  +-------- another peer --------+               |   refused
+                  +-------- another peer resumes ----------------+   failed, died or fell silent
 
-An answer is handed out once its first content is there, or all of it if the client wants
-it whole. Until then a peer that refuses, fails or dies costs the client nothing but time:
-the next one is asked. After that, a failure is the answer's end.
+An answer is handed out once its first content is there, or all of it if the client wants it whole
+(`relay.py`). Until then a peer that refuses, fails or dies costs the client nothing but time: the
+next one is asked. After that another one goes on with it (`continuation.py`).
 
 Picking and leasing happen without an `await` in between, so one front never overbooks
 a peer; the lease is released on success, error and cancellation alike.
@@ -15,8 +16,8 @@ a peer; the lease is released on success, error and cancellation alike.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from random import Random
 from typing import Protocol
@@ -28,43 +29,33 @@ from federation.attempts import Attempts
 from federation.backend import (
     SLOTLESS_KINDS,
     Answer,
-    AnswerEvent,
-    Chunk,
-    Done,
     InferenceRequest,
     Infers,
     ModelInfo,
-    Progress,
     RequestKind,
 )
 from federation.balancer import Candidate, Policy, least_used, pick
+from federation.counts import Counts
 from federation.errors import (
     BadRequest,
     Busy,
     DeadlineExceeded,
     Failed,
-    Misbehaved,
+    FederationError,
     ModelNotFound,
     ModelUnavailable,
     PeerGone,
     Refused,
+    Stalled,
 )
 from federation.lease import Leases
 from federation.model_reference import ModelReference
+from federation.relay import Relay, Source
 from ledger.records import ModelName
 from ledger.view import NodeView
 from p2p.peer import PeerId
 
 logger = logging.getLogger(__name__)
-
-_UNSEEN_MAX = 64
-"""Chunks without content that are held back: a character takes a few tokens, a stop string some dozens, and
-a peer that sends nothing else must not fill our memory."""
-
-_HELD_SIZE_MAX = 2**23
-"""Of what is held back, as `_size` counts it: a context of a million tokens takes seven million, and so do
-two thousand vectors of six thousand numbers. A peer that sends without end must not fill our memory where
-a client waits for all of it."""
 
 
 class View(Protocol):
@@ -94,6 +85,7 @@ class Front:
         policy: Policy = least_used,
     ) -> None:
         self.leases = Leases()
+        self.counts = Counts()
         self._me = me
         self._view = view
         self._local = local
@@ -122,42 +114,61 @@ class Front:
 
         Entering returns at the first content of a stream, or at the end of an answer that is delivered
         whole, and raises neither Refused nor Failed. `Answer.events` may raise Failed: somebody began
-        a stream and could not go on.
+        a stream, could not go on, and neither could anybody else; says why.
         """
-        deadline = trio.current_time() + request.timeout
-        attempts = Attempts(request.model)
-        # By name alone, which is what loads are reported by: two references may mean the same slots.
-        name = ModelReference.parse(request.model).name
-        while True:
-            candidate = self._choose(attempts, request.kind)
-            async with AsyncExitStack() as held:
-                if request.kind not in SLOTLESS_KINDS:
-                    held.enter_context(self.leases.hold(candidate.peer, name))
-                try:
-                    backend = self._backend(candidate)
-                    asked = replace(request, timeout=_time_left(deadline))
-                    answer = await held.enter_async_context(backend.infer(asked))
-                    begun = await _undelivered(answer.events, is_streamed=request.is_streamed)
-                except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
-                    # `%r`, because a peer's own words must not look like other lines of the log.
-                    logger.info(
-                        "request %s: %s did not serve it: %r", request.request_id, candidate.peer, error
-                    )
-                    self._note_evidence(candidate, error)
-                    attempts.note(candidate, error)
-                    continue
-                relayed = self._relay(candidate, begun, answer.events)
-                events = await held.enter_async_context(aclosing(relayed))
-                yield replace(answer, events=events, attempts=attempts.count + 1)
-                return
+        relay = Relay(self, request)
+        try:
+            yield await relay.begin()
+        finally:
+            await relay.aclose()
 
-    def _choose(self, attempts: Attempts, kind: RequestKind) -> Candidate:
+    async def open(self, attempts: Attempts) -> Source:
+        """Have somebody serve `attempts.request`, and note in `attempts` who did not. Cancelled: nobody does.
+
+        Raises:
+          BadRequest: it is wrong wherever it goes, or the model is not one for requests of this kind.
+          ModelNotFound, ModelUnavailable, Busy: nobody does, for the reasons `attempts` knows.
+          DeadlineExceeded: its time is over.
+        """
+        while True:
+            async with AsyncExitStack() as held:
+                candidate = await self._admit(attempts, held)
+                try:
+                    asked = replace(attempts.request, timeout=_time_left(attempts.deadline))
+                    answer = await held.enter_async_context(self._backend(candidate).infer(asked))
+                    _require_same_prompt(asked, answer)
+                except BadRequest as error:
+                    if attempts.request.resume is None:
+                        raise
+                    # It was good enough for who began it.
+                    self._note_refusal(candidate, error, attempts)
+                except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
+                    self._note_refusal(candidate, error, attempts)
+                else:
+                    self._note_success(candidate, attempts)
+                    return Source(candidate, answer, held.pop_all())
+
+    async def _admit(self, attempts: Attempts, held: AsyncExitStack) -> Candidate:
+        """The peer to ask next, with a lease on it that `held` gives up.
+
+        Raises: as `_choose`.
+        """
+        # Between choosing and leasing there is no `await`.
+        candidate = self._choose(attempts)
+        if attempts.request.kind not in SLOTLESS_KINDS:
+            # By name alone, which is what loads are reported by: two references may mean the same slots.
+            name = ModelReference.parse(attempts.model).name
+            held.enter_context(self.leases.hold(candidate.peer, name))
+        return candidate
+
+    def _choose(self, attempts: Attempts) -> Candidate:
         """The peer to ask next, from the view as it is now.
 
         Raises:
           BadRequest: the model is not one for requests of this kind.
           ModelNotFound, ModelUnavailable, Busy: there is none, for the reasons `attempts` knows.
         """
+        kind = attempts.request.kind
         remaining = attempts.remaining(self.candidates(attempts.model, kind))
         chosen = pick(remaining, self._policy, self._rng)
         if chosen is None:
@@ -176,56 +187,48 @@ class Front:
             self._remotes[candidate.peer] = self._remote(candidate.peer)
         return self._remotes[candidate.peer]
 
-    async def _relay(
-        self, candidate: Candidate, begun: Sequence[AnswerEvent], events: AsyncIterator[AnswerEvent]
-    ) -> AsyncGenerator[AnswerEvent, None]:
-        for event in begun:
-            yield event
-        try:
-            async for event in events:
-                yield event
-        except PeerGone as error:
-            self._note_evidence(candidate, error)
-            raise
+    def file_of(self, candidate: Candidate, model: ModelName) -> str:
+        """The sha256 of the file that `candidate` serves as `model`, in hex; empty: not known, still.
 
-    def _note_evidence(self, candidate: Candidate, error: Exception) -> None:
+        It may be known only now: files are hashed in the background.
+        """
+        return candidate.sha256 or directory.file_of(self._view.nodes(), candidate.peer, model)
+
+    def note_failure(self, candidate: Candidate, error: Failed) -> None:
+        """It had accepted a request, and could not go on."""
+        self.counts.failures[candidate.peer] += 1
+        if isinstance(error, Stalled):
+            self.counts.stalls[candidate.peer] += 1
+        self._note_evidence(candidate, error)
+
+    def _note_refusal(self, candidate: Candidate, error: FederationError, attempts: Attempts) -> None:
+        # `%r`, because a peer's own words must not look like other lines of the log.
+        logger.info("request %s: %s did not serve it: %r", attempts.request.request_id, candidate.peer, error)
+        attempts.note(candidate, error)
+        if isinstance(error, Failed):
+            self.note_failure(candidate, error)
+        else:
+            self.counts.refusals[candidate.peer] += 1
+
+    def _note_success(self, candidate: Candidate, attempts: Attempts) -> None:
+        if attempts.request.resume is not None:
+            self.counts.resumes[candidate.peer] += 1
+        elif attempts.count:
+            self.counts.retries[candidate.peer] += 1
+
+    def _note_evidence(self, candidate: Candidate, error: Failed) -> None:
         if isinstance(error, PeerGone) and not candidate.is_local:
             self._on_peer_failure(candidate.peer, str(error))
 
 
-async def _undelivered(events: AsyncIterator[AnswerEvent], *, is_streamed: bool) -> list[Chunk | Done]:
-    """All that may be thrown away if the peer fails now, without progress.
-
-    Of a stream everything up to the first event that the client would see something of; of
-    an answer that is delivered whole, all of it.
+def _require_same_prompt(request: InferenceRequest, answer: Answer) -> None:
+    """Nothing, unless `answer` claims to go on after another prompt.
 
     Raises:
-      Misbehaved: it is longer than any answer can be.
+      Refused: it does. A peer should have found that out itself.
     """
-    begun: list[Chunk | Done] = []
-    size = 0
-    async for event in events:
-        if isinstance(event, Progress):
-            continue
-        begun.append(event)
-        if isinstance(event, Done):
-            return begun
-        size += _size(event)
-        if size > _HELD_SIZE_MAX:
-            raise Misbehaved("the answer is longer than any that is held back for a client")
-        has_content = event.text or event.reasoning or event.tool_calls
-        if is_streamed and (has_content or len(begun) >= _UNSEEN_MAX):
-            return begun
-    raise Failed("the answer ended before it was complete" if begun else "the answer ended before it began")
-
-
-def _size(chunk: Chunk) -> int:
-    """What it takes to hold `chunk`, in tokens and characters, itself as one more."""
-    arguments = sum(1 + len(call.arguments) for call in chunk.tool_calls)
-    # A probability takes as much memory as four tokens do, and eight bytes of a vector less than one.
-    likelihoods = sum(4 * (1 + len(each.top)) for each in chunk.logprobs)
-    texts = len(chunk.text) + len(chunk.reasoning) + arguments
-    return 1 + len(chunk.token_ids) + texts + likelihoods + len(chunk.vector) // 8
+    if request.resume is not None and answer.prompt_sha256 != request.resume.prompt_sha256:
+        raise Refused("resume_mismatch", "its prompt has other tokens")
 
 
 def _time_left(deadline: float) -> float:

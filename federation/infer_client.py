@@ -10,13 +10,14 @@ Whatever goes wrong on the wire is a `PeerGone`, a `Misbehaved` or a `DeadlineEx
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
 
 from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceRequest, Progress
+from federation.chunk_sizing import held_size
 from federation.errors import (
     BadRequest,
     ContextTooLong,
@@ -51,6 +52,10 @@ _KEPT_MAX = 4
 
 _KEPT_FOR = 60.0
 """Seconds. People answer each other within a minute; after that a negotiation does not matter."""
+
+_PARTS_SIZE_MAX = 2**24
+"""Of a chunk that was cut, as `held_size` counts it: a prompt that is echoed is as long as a frame,
+4 MiB, and the token ids of a text are up to so many."""
 
 _RESET_MAX = 1.0
 """Seconds a reset may take. It waits for nobody, so this only bounds a broken connection's surprises."""
@@ -141,6 +146,8 @@ class _Exchange:
         self.order = order
         self._peer = peer
         self._deadline = deadline
+        self._parts: list[Chunk] = []
+        self._parts_size = 0
         self.was_heard = False
 
     async def ask(self, asked: dict[str, Any]) -> Accepted:
@@ -161,7 +168,8 @@ class _Exchange:
         while True:
             match await self._receive():
                 case Chunk() as chunk:
-                    yield chunk
+                    for part in self._whole(chunk):
+                        yield part
                     if count := self.order.grant():
                         await self._send(encode(Credit(count)))
                 case Progress() as progress:
@@ -173,6 +181,20 @@ class _Exchange:
                     raise BadRequest(message, param=param)
                 case Failure(message):
                     raise Failed(message)
+
+    def _whole(self, chunk: Chunk) -> Sequence[Chunk]:
+        """`chunk` with the parts before it, once it is the last of them: should the peer die in between, who
+        counts ids has all that they are of, or nothing."""
+        if not chunk.is_cut and not self._parts:
+            return (chunk,)
+        self._parts.append(chunk)
+        self._parts_size += held_size(chunk)
+        if self._parts_size > _PARTS_SIZE_MAX:
+            raise Misbehaved(f"{self._peer} sends parts of a chunk without end")
+        if chunk.is_cut:
+            return ()
+        parts, self._parts, self._parts_size = self._parts, [], 0
+        return parts
 
     async def _send(self, values: dict[str, Any]) -> None:
         with _wire_errors(self._peer, self._deadline):

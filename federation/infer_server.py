@@ -21,7 +21,7 @@ from dataclasses import replace
 
 import trio
 
-from federation.backend import Chunk, Done, InferenceRequest, Infers, Progress
+from federation.backend import Chunk, Done, InferenceRequest, Infers, Progress, Resumed
 from federation.chunk_sizing import merged, pieces
 from federation.errors import BadRequest, FederationError, refusal_of
 from federation.infer import (
@@ -167,6 +167,9 @@ class _Conversation:
                                 await events.send(piece)
                         case Progress():
                             await events.send(event)
+                        case Resumed():
+                            # A front's own business: whoever asked this node asked it alone.
+                            pass
         except FederationError as error:
             load = self._load(request.model)
             is_bad_request = isinstance(error, BadRequest)

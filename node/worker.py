@@ -15,7 +15,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,29 +224,26 @@ class Worker:
         model = self._find(request.model)
         require_servable(request)
         deadline = trio.current_time() + request.timeout
-        with (
-            _refusals(model, request),
-            self._at_work(model),
-            trio.CancelScope(deadline=deadline) as patience,
-        ):
-            async with model.use(needs_slot=request.kind not in SLOTLESS_KINDS) as engine:
+        async with AsyncExitStack() as held:
+            held.enter_context(self._at_work(model))
+            # A scope of its own: from then on the events keep the deadline.
+            with _refusals(model, request), trio.move_on_at(deadline) as patience:
+                engine = await held.enter_async_context(
+                    model.use(needs_slot=request.kind not in SLOTLESS_KINDS)
+                )
                 _require_capable(request, engine)
                 asked, parsers = await self._prepare(request, model, engine)
-                async with engine.generate(asked) as generation:
-                    if patience.cancel_called:
-                        raise DeadlineExceeded("the request's time was over before it was accepted")
-                    # From here on the events keep the deadline: it must not cancel what the reader does.
-                    patience.deadline = math.inf
-                    delivered = request.resume.choices if request.resume else ()
-                    reader = AnswerReader(parsers, generation.resumed, delivered)
-                    yield Answer(
-                        served_by=self._me,
-                        prompt_sha256=generation.prompt_sha256,
-                        prompt_tokens=generation.prompt_tokens,
-                        events=AnswerEvents(request, generation.events, deadline, model.speeds, reader),
-                    )
-        if patience.cancelled_caught:
-            raise DeadlineExceeded("the request's time was over before it was accepted")
+                generation = await held.enter_async_context(engine.generate(asked))
+            if patience.cancelled_caught:
+                raise DeadlineExceeded("the request's time was over before it was accepted")
+            delivered = request.resume.choices if request.resume else ()
+            reader = AnswerReader(parsers, generation.resumed, delivered)
+            yield Answer(
+                served_by=self._me,
+                prompt_sha256=generation.prompt_sha256,
+                prompt_tokens=generation.prompt_tokens,
+                events=AnswerEvents(request, generation.events, deadline, model.speeds, reader),
+            )
 
     async def _prepare(
         self, request: InferenceRequest, model: ServedModel, engine: Engine

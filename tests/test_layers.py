@@ -109,6 +109,8 @@ CORES = (
     "federation/prospects.py",
     "federation/model_reference.py",
     "federation/attempts.py",
+    "federation/continuation.py",
+    "federation/counts.py",
     "federation/infer_codec.py",
     "federation/request_codec.py",
     "federation/request_limits.py",

@@ -41,7 +41,7 @@ A_ROUND_TRIP = 0.01
 
 @dataclass
 class StubBackend:
-    """A worker that says `words`, `gap` seconds apart, and counts who it serves."""
+    """A worker that says `words`, `gap` seconds apart, or what is left of them, and counts who it serves."""
 
     peer: PeerId
     words: tuple[str, ...] = ("one", " two", " three")
@@ -72,12 +72,13 @@ class StubBackend:
             if self.refusal:
                 raise self.refusal
             digest = hashlib.sha256(str(request.prompt).encode()).digest()
-            async with aclosing(self._events()) as events:
+            async with aclosing(self._events(request)) as events:
                 yield Answer(self.peer, digest, prompt_tokens=3, events=events)
         finally:
             self.running -= 1
 
-    async def _events(self) -> AsyncGenerator[AnswerEvent, None]:
+    async def _events(self, request: InferenceRequest) -> AsyncGenerator[AnswerEvent, None]:
+        delivered = len(request.resume.choices[0].token_ids) if request.resume else 0
         for chunk in self.chunks:
             yield chunk
         if self.hang_after_chunks:
@@ -86,6 +87,8 @@ class StubBackend:
             yield Done((), Usage(3, 0), Timings())
             return
         for number, word in enumerate(self.words):
+            if number < delivered // self.tokens_per_word:
+                continue
             if number == self.hangs_at:
                 await trio.sleep_forever()
             if self.failure and number == self.failure_at:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from federation.attempts import Attempts
+from federation.backend import InferenceRequest, RequestId
 from federation.balancer import Candidate
 from federation.errors import (
     Busy,
@@ -22,6 +23,10 @@ from p2p.peer import PeerId
 TINY = ModelName("tiny")
 
 
+def attempts_at_tiny() -> Attempts:
+    return Attempts(InferenceRequest("chat", RequestId("request"), TINY), deadline=600.0)
+
+
 def candidate(name: str) -> Candidate:
     return Candidate(PeerId(name), name, "loaded", slots_total=1, leases=0, reported_busy=0)
 
@@ -30,7 +35,7 @@ MANY = [candidate(f"peer{number}") for number in range(20)]
 
 
 def after(*errors: FederationError) -> Attempts:
-    attempts = Attempts(TINY)
+    attempts = attempts_at_tiny()
     for asked, error in zip(MANY, errors, strict=False):
         attempts.note(asked, error)
     return attempts
@@ -55,7 +60,7 @@ def test_refusals_do_not_count_as_failures_but_have_a_bound_too() -> None:
 
 
 def test_nobody_has_it() -> None:
-    assert type(Attempts(TINY).verdict([], [], [])) is ModelNotFound
+    assert type(attempts_at_tiny().verdict([], [], [])) is ModelNotFound
 
 
 def test_whoever_had_it_has_it_no_more() -> None:
@@ -63,7 +68,7 @@ def test_whoever_had_it_has_it_no_more() -> None:
 
 
 def test_all_that_remain_are_full() -> None:
-    assert type(Attempts(TINY).verdict(MANY, [], [])) is Busy
+    assert type(attempts_at_tiny().verdict(MANY, [], [])) is Busy
 
 
 def test_one_that_is_busy_makes_it_worth_trying_later() -> None:
@@ -81,15 +86,15 @@ def test_failures_are_told_with_their_reasons() -> None:
 
 
 def test_nodes_that_have_it_and_cannot_serve_it_make_it_unavailable_not_unknown() -> None:
-    assert type(Attempts(TINY).verdict([], ["b is about to stop"], [])) is ModelUnavailable
+    assert type(attempts_at_tiny().verdict([], ["b is about to stop"], [])) is ModelUnavailable
 
 
 def test_who_asks_for_what_nobody_has_is_told_what_there_is() -> None:
-    said = str(Attempts(TINY).verdict([], [], [ModelName("huge"), ModelName("large")]))
+    said = str(attempts_at_tiny().verdict([], [], [ModelName("huge"), ModelName("large")]))
     assert said == "no node of the swarm serves tiny; there is huge, large"
 
 
 def test_an_error_names_ten_of_a_kind_and_counts_the_others() -> None:
     names = [ModelName(f"model{number:02}") for number in range(13)]
-    assert str(Attempts(TINY).verdict([], [], names)).endswith("model08, model09, and 3 more")
-    assert str(Attempts(TINY).verdict([], names, [])).endswith("model08; model09; and 3 more")
+    assert str(attempts_at_tiny().verdict([], [], names)).endswith("model08, model09, and 3 more")
+    assert str(attempts_at_tiny().verdict([], names, [])).endswith("model08; model09; and 3 more")

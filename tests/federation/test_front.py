@@ -17,6 +17,7 @@ from federation.errors import (
 )
 from ledger.records import Load, ModelName
 from ledger.view import NodeState
+from tests.answers import check_no_scope_stays_open
 
 if TYPE_CHECKING:
     from tests.federation.conftest import Stage
@@ -167,5 +168,21 @@ def test_only_online_peers_are_asked_and_the_client_hears_of_the_others(
                 await stage.read(swarm.front, stage.request())
             assert swarm.workers["a"].served == []
             assert list(swarm.front.models()) == []
+
+    stage.run(main)
+
+
+def test_answers_of_a_front_are_left_in_any_order(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", local=stage.worker(stage.ME)) as swarm:
+            await check_no_scope_stays_open(swarm.front, stage.request())
+
+    stage.run(main)
+
+
+def test_answers_of_a_peer_are_left_in_any_order(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair() as pair:
+            await check_no_scope_stays_open(pair.remote, stage.request())
 
     stage.run(main)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from node.models.hashing import FileHasher
 from node.models.model_yaml import ModelSettings
 from node.worker import Worker, WorkerSettings
 from p2p.peer import PeerId
+from tests.answers import check_no_scope_stays_open
 
 ME = PeerId("me")
 TINY = ModelName("tiny")
@@ -123,11 +124,12 @@ class FakeEngine:
             await hang_if(self._behaviour.hangs_at == "accept")
             if self._behaviour.error_at_accept is not None:
                 raise self._behaviour.error_at_accept
-            yield FakeGeneration(self._events())
+            async with aclosing(self._events()) as events:
+                yield FakeGeneration(events)
         finally:
             self.slots_busy -= 1
 
-    async def _events(self) -> AsyncIterator[AnswerEvent]:
+    async def _events(self) -> AsyncGenerator[AnswerEvent]:
         yield Chunk(0, (1,), "a")
         await trio.sleep(TOKEN_TIME)
         await hang_if(self._behaviour.hangs_at == "events")
@@ -255,6 +257,13 @@ def test_a_preloaded_model_loads_at_once_and_early_requests_wait_for_it() -> Non
         assert await ask(worker, completion()) == "ab"
 
     run(test, preload=True)
+
+
+def test_answers_are_left_in_any_order() -> None:
+    async def test(worker: Worker) -> None:
+        await check_no_scope_stays_open(worker, completion())
+
+    run(test)
 
 
 def test_an_answer_says_who_serves_it_and_what_its_prompt_was() -> None:

@@ -1,0 +1,27 @@
+"""Counts: what a front did that no client noticed, for the metrics.
+
+By peer, of which there are as many as the swarm has members: nobody else gets into the view.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from p2p.peer import PeerId
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the front started; they only rise."""
+
+    refusals: Counter[PeerId] = field(default_factory=Counter)
+    """It said no before it accepted."""
+    failures: Counter[PeerId] = field(default_factory=Counter)
+    """It accepted and could not go on, or could not be reached; stalls are among them."""
+    stalls: Counter[PeerId] = field(default_factory=Counter)
+    """It fell silent."""
+    retries: Counter[PeerId] = field(default_factory=Counter)
+    """It was asked after another one had been asked in vain, before anything was delivered."""
+    resumes: Counter[PeerId] = field(default_factory=Counter)
+    """It went on with an answer that another one had begun."""
