@@ -1,24 +1,28 @@
 """The front: the whole swarm as one backend.
 
-    request -> directory -> pick -> lease -> worker or peer -> relay -> client
-                  ^                              |               |
-                  +-------- another peer --------+               |   refused
-                  +-------- another peer resumes ----------------+   failed, died or fell silent
+    request -> room -> directory -> pick -> lease -> worker or peer -> relay -> client
+                 ^                                        |               |
+                 +-- back to its place in line, busy -----+               |
+                 +-- another peer ------------------------+   refused     |
+                 +-- another peer resumes --------------------------------+   failed, died or fell silent
 
 An answer is handed out once its first content is there, or all of it if the client wants it whole
 (`relay.py`). Until then a peer that refuses, fails or dies costs the client nothing but time: the
 next one is asked. After that another one goes on with it (`continuation.py`).
 
-Picking and leasing happen without an `await` in between, so one front never overbooks
-a peer; the lease is released on success, error and cancellation alike.
+Who finds no slot waits in the room (`room.py`), which says whose turn it is; picking and leasing happen
+without an `await` in between, so one front never overbooks a peer. The lease is released on success,
+error and cancellation alike, which is news for who waits.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -29,12 +33,15 @@ from federation.attempts import Attempts
 from federation.backend import (
     SLOTLESS_KINDS,
     Answer,
+    Done,
     InferenceRequest,
     Infers,
     ModelInfo,
     RequestKind,
+    slots_of,
 )
 from federation.balancer import Candidate, Policy, least_used, pick
+from federation.busy_peers import BusyPeers
 from federation.counts import Counts
 from federation.errors import (
     BadRequest,
@@ -47,30 +54,58 @@ from federation.errors import (
     PeerGone,
     Refused,
     Stalled,
+    refusal_of,
 )
+from federation.gated_backend import GatedBackend
 from federation.lease import Leases
 from federation.model_reference import ModelReference
+from federation.prospects import patience
 from federation.relay import Relay, Source
-from ledger.records import ModelName
+from federation.room import Claim, NoPlace, Room
+from federation.waiting_room import Tenant, Waiting
+from ledger.probe import Loads
+from ledger.records import Load, ModelName
+from ledger.revision import Revision
 from ledger.view import NodeView
 from p2p.peer import PeerId
 
 logger = logging.getLogger(__name__)
 
 
+_ANSWER_TOKENS = 256
+"""Guess: tokens of an answer whose length nobody bounds. What it did not take is given back."""
+_CHARACTERS_PER_TOKEN = 4
+"""Of English; it only has to be the same for all who share."""
+_PRIORITY_OF_RESUMED = 2**31
+"""Larger than any that a request may have."""
+
+
 class View(Protocol):
     """What a front needs of `ledger.view.SwarmView`."""
 
+    revision: Revision
+
     def nodes(self) -> Sequence[NodeView]:
         """Every node, ours too."""
+
+
+class Feeds(Protocol):
+    """What a front needs of `load_feed_client.LoadFeeds`."""
+
+    def note_use(self, peer: PeerId) -> None:
+        """We have something to do with `peer`."""
+
+    def tell_waiting(self, peer: PeerId, model: ModelName, wanted: int) -> None:
+        """So many of our requests wait for a slot of `model`; `peer` may have one."""
 
 
 class Front:
     """Serves requests by the best worker of the swarm.
 
     `local` is this node's own worker, asked without a stream. `remote` makes the way to a
-    peer's; it is called once per peer. `on_peer_failure` hears of peers that seem dead, never
-    of engines that failed.
+    peer's; it is called once per peer. `feeds` tells peers that we wait for their slots; whoever
+    hears of an offer calls `note_offer`. `on_load` is told what peers say of their load, and
+    `on_peer_failure` of peers that seem dead, never of engines that failed. One task `run`s it.
     """
 
     def __init__(
@@ -78,9 +113,11 @@ class Front:
         me: PeerId,
         view: View,
         *,
-        local: Infers | None,
+        local: GatedBackend | None,
         remote: Callable[[PeerId], Infers],
+        feeds: Feeds,
         rng: Random,
+        on_load: Callable[[PeerId, Loads], None],
         on_peer_failure: Callable[[PeerId, str], None],
         policy: Policy = least_used,
     ) -> None:
@@ -92,9 +129,17 @@ class Front:
         self._remote = remote
         # Small, and at most one for each member of the swarm: nobody else gets into the view.
         self._remotes: dict[PeerId, Infers] = {}
+        self._feeds = feeds
+        self._room = Room(self._tell_waiting)
+        self._slotless = Room()
+        """Who needs no slot gives way to nobody, and waits for models that come back."""
+        self._busy = BusyPeers()
         self._rng = rng
+        self._on_load = on_load
         self._on_peer_failure = on_peer_failure
         self._policy = policy
+        if local is not None:
+            local.meet(me, partial(self.note_offer, me))
 
     def models(self) -> Sequence[ModelInfo]:
         """Every model that some node can be asked for, once each, sorted by name."""
@@ -122,67 +167,127 @@ class Front:
         finally:
             await relay.aclose()
 
+    async def run(self) -> None:
+        """Follow the view until cancelled: its changes are news for who waits."""
+        revision = self._view.revision
+        number = revision.number
+        while True:
+            number = await revision.after(number)
+            self._slotless.note_news()
+            self._room.note_news()
+            for model, line in self._room.report().items():
+                # There may be peers that were not told yet.
+                self._tell_waiting(model, line.waiting)
+
+    def note_offer(self, peer: PeerId, model: ModelName) -> None:
+        """`peer` holds a slot of `model` for us."""
+        self._busy.offered(peer, model)
+        self._room.note_news(model)
+
+    def waiting(self) -> Mapping[ModelName, Waiting]:
+        """The line of each model that somebody waits for."""
+        return self._room.report()
+
     async def open(self, attempts: Attempts) -> Source:
         """Have somebody serve `attempts.request`, and note in `attempts` who did not. Cancelled: nobody does.
 
+        Waits for a slot, and a while for a model that may come back.
+
         Raises:
           BadRequest: it is wrong wherever it goes, or the model is not one for requests of this kind.
-          ModelNotFound, ModelUnavailable, Busy: nobody does, for the reasons `attempts` knows.
+          ModelNotFound, ModelUnavailable: nobody does, for the reasons `attempts` knows.
+          Busy, TimedOut: there was no slot, and no room to wait for one or no time.
           DeadlineExceeded: its time is over.
         """
-        while True:
-            async with AsyncExitStack() as held:
-                candidate = await self._admit(attempts, held)
-                try:
-                    asked = replace(attempts.request, timeout=_time_left(attempts.deadline))
-                    answer = await held.enter_async_context(self._backend(candidate).infer(asked))
-                    _require_same_prompt(asked, answer)
-                except BadRequest as error:
-                    if attempts.request.resume is None:
-                        raise
-                    # It was good enough for who began it.
-                    self._note_refusal(candidate, error, attempts)
-                except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
-                    self._note_refusal(candidate, error, attempts)
-                else:
-                    self._note_success(candidate, attempts)
-                    return Source(candidate, answer, held.pop_all())
+        async with AsyncExitStack() as stay:
+            room = self._room if slots_of(attempts.request) else self._slotless
+            visit = await stay.enter_async_context(room.visit(_claim(attempts)))
+            while True:
+                async with AsyncExitStack() as held:
+                    candidate = await visit.place(partial(self._take, attempts, held), _like(attempts))
+                    answer = await self._ask(candidate, attempts, held)
+                    if answer is not None:
+                        # Left first, and then the room, which passes the slot on.
+                        stay.push_async_exit(held.pop_all())
+                        answer = replace(answer, queued=visit.queued)
+                        return Source(candidate, answer, stay.pop_all(), visit)
+                visit.come_back()
 
-    async def _admit(self, attempts: Attempts, held: AsyncExitStack) -> Candidate:
-        """The peer to ask next, with a lease on it that `held` gives up.
+    async def _ask(self, candidate: Candidate, attempts: Attempts, held: AsyncExitStack) -> Answer | None:
+        """The answer of `candidate`, which `held` ends; None: it does not serve it, as `attempts` knows."""
+        try:
+            asked = replace(attempts.request, timeout=_time_left(attempts.deadline))
+            answer = await held.enter_async_context(self._backend(candidate).infer(asked))
+            _require_same_prompt(asked, answer)
+        except BadRequest as error:
+            if attempts.request.resume is None:
+                raise
+            # It was good enough for who began it.
+            self._note_refusal(candidate, error, attempts)
+        except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
+            self._note_refusal(candidate, error, attempts)
+        else:
+            self._note_success(candidate, attempts)
+            return answer
+        return None
 
-        Raises: as `_choose`.
-        """
-        # Between choosing and leasing there is no `await`.
-        candidate = self._choose(attempts)
-        if attempts.request.kind not in SLOTLESS_KINDS:
-            # By name alone, which is what loads are reported by: two references may mean the same slots.
-            name = ModelReference.parse(attempts.model).name
-            held.enter_context(self.leases.hold(candidate.peer, name))
-        return candidate
-
-    def _choose(self, attempts: Attempts) -> Candidate:
-        """The peer to ask next, from the view as it is now.
+    def _take(self, attempts: Attempts, held: AsyncExitStack) -> Candidate | NoPlace:
+        """The peer to ask next, from the view as it is now, with a lease on it that `held` gives up.
 
         Raises:
           BadRequest: the model is not one for requests of this kind.
-          ModelNotFound, ModelUnavailable, Busy: there is none, for the reasons `attempts` knows.
+          ModelNotFound, ModelUnavailable, Busy: nobody will, for the reasons `attempts` knows.
         """
-        kind = attempts.request.kind
-        remaining = attempts.remaining(self.candidates(attempts.model, kind))
-        chosen = pick(remaining, self._policy, self._rng)
+        now = trio.current_time()
+        # By name alone, which is what loads are reported by: two references may mean the same slots.
+        name, slots = ModelReference.parse(attempts.model).name, slots_of(attempts.request)
+        remaining = attempts.remaining(self.candidates(attempts.model, attempts.request.kind))
+        loads = self._loads(name)
+        for each in remaining:
+            self._busy.seen(each.peer, name, loads[each.peer])
+        able = [each for each in remaining if not slots or self._busy.may_ask(each.peer, name, slots, now)]
+        chosen = pick(able, self._policy, self._rng)
         if chosen is None:
-            if directory.is_unfit(self._view.nodes(), attempts.model, kind):
-                raise BadRequest(f"{attempts.model} is not a model for {kind}", param="model")
-            obstacles = directory.obstacles(self._view.nodes(), attempts.model)
-            models = [model.name for model in self.models() if model.state != "failed"]
-            raise attempts.verdict(remaining, obstacles, models)
+            peers = [each.peer for each in remaining]
+            return self._no_place(attempts, peers, self._busy.asked_again_in(peers, name, now))
+        if slots:
+            self._busy.asked(chosen.peer, name, slots)
+            held.enter_context(self.leases.hold(chosen.peer, name))
+        if not chosen.is_local:
+            self._feeds.note_use(chosen.peer)
         return chosen
+
+    def _no_place(self, attempts: Attempts, peers: Sequence[PeerId], again_in: float) -> NoPlace:
+        """All of `peers` are full, or there are none.
+
+        Raises: as `_take`.
+        """
+        if peers:
+            return NoPlace(again_in=again_in)
+        nodes, kind = self._view.nodes(), attempts.request.kind
+        if directory.is_unfit(nodes, attempts.model, kind):
+            raise BadRequest(f"{attempts.model} is not a model for {kind}", param="model")
+        models = [model.name for model in self.models() if model.state != "failed"]
+        verdict = attempts.verdict(directory.obstacles(nodes, attempts.model), models)
+        others = [node for node in nodes if node.peer not in attempts.asked]
+        # Where an answer has to go on, `relay.py` knows for how long.
+        is_final = attempts.is_exhausted or attempts.request.resume is not None
+        if is_final or not (seconds := patience(others, attempts.model, kind)):
+            raise verdict
+        return NoPlace(seconds, verdict)
+
+    def _tell_waiting(self, model: ModelName, wanted: int) -> None:
+        for node in self._view.nodes():
+            if node.peer == self._me:
+                if self._local is not None:
+                    self._local.wait(self._me, model, wanted)
+            elif node.state != "offline" and any(record.name == model for record in node.models):
+                self._feeds.tell_waiting(node.peer, model, wanted)
 
     def _backend(self, candidate: Candidate) -> Infers:
         if candidate.is_local:
             assert self._local is not None
-            return self._local
+            return self._local.for_front(self._me)
         if candidate.peer not in self._remotes:
             self._remotes[candidate.peer] = self._remote(candidate.peer)
         return self._remotes[candidate.peer]
@@ -204,11 +309,31 @@ class Front:
     def _note_refusal(self, candidate: Candidate, error: FederationError, attempts: Attempts) -> None:
         # `%r`, because a peer's own words must not look like other lines of the log.
         logger.info("request %s: %s did not serve it: %r", attempts.request.request_id, candidate.peer, error)
+        refusal = refusal_of(error)
+        name = ModelReference.parse(attempts.model).name
+        if refusal.load is not None:
+            self._note_load(candidate, name, refusal.load)
+        if refusal.reason == "busy":
+            self._busy.refused(candidate.peer, name, self._loads(name)[candidate.peer], trio.current_time())
         attempts.note(candidate, error)
         if isinstance(error, Failed):
             self.note_failure(candidate, error)
         else:
             self.counts.refusals[candidate.peer] += 1
+
+    def note_done(self, source: Source, done: Done) -> None:
+        """Its answer came to its end."""
+        source.visit.tokens = done.usage.prompt_tokens + done.usage.completion_tokens
+        if done.load is not None:
+            self._note_load(source.candidate, source.visit.ticket.model, done.load)
+
+    def _note_load(self, candidate: Candidate, model: ModelName, load: Load) -> None:
+        if not candidate.is_local:
+            self._on_load(candidate.peer, {model: load})
+
+    def _loads(self, model: ModelName) -> defaultdict[PeerId, Load | None]:
+        """How busy each peer is with `model`, as far as we know."""
+        return defaultdict(lambda: None, {node.peer: node.loads.get(model) for node in self._view.nodes()})
 
     def _note_success(self, candidate: Candidate, attempts: Attempts) -> None:
         if attempts.request.resume is not None:
@@ -219,6 +344,28 @@ class Front:
     def _note_evidence(self, candidate: Candidate, error: Failed) -> None:
         if isinstance(error, PeerGone) and not candidate.is_local:
             self._on_peer_failure(candidate.peer, str(error))
+
+
+def _claim(attempts: Attempts) -> Claim:
+    request = attempts.request
+    texts = [request.prompt, *request.inputs, *(str(message.get("content")) for message in request.messages)]
+    prompt = sum(len(text) // (_CHARACTERS_PER_TOKEN if isinstance(text, str) else 1) for text in texts)
+    answers = (_ANSWER_TOKENS if request.max_tokens is None else request.max_tokens) * slots_of(request)
+    return Claim(
+        ModelReference.parse(request.model).name,
+        Tenant(request.routing.tenant),
+        # Who reads a stream that broke off has had its turn.
+        _PRIORITY_OF_RESUMED if request.resume else request.priority,
+        prompt + answers,
+        attempts.waits_until,
+    )
+
+
+def _like(attempts: Attempts) -> Hashable:
+    """What decides where a request may go: who agrees in it with one that finds no place finds none."""
+    request = attempts.request
+    is_resumed = request.resume is not None
+    return request.model, request.kind, slots_of(request), request.routing.only, attempts.asked, is_resumed
 
 
 def _require_same_prompt(request: InferenceRequest, answer: Answer) -> None:

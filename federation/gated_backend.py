@@ -22,10 +22,6 @@ from ledger.records import Load, ModelName
 from p2p.peer import PeerId
 
 
-def _ignore_offer(front: PeerId, model: ModelName) -> None:
-    del front, model
-
-
 def _ignore_change() -> None:
     pass
 
@@ -34,13 +30,13 @@ class GatedBackend:
     """`backend`, shared by fronts in turn. `loads`: how busy it says that each of its models is."""
 
     def __init__(self, backend: Infers, loads: Callable[[], Mapping[ModelName, Load]]) -> None:
-        self.on_offer: Callable[[PeerId, ModelName], None] = _ignore_offer
-        """Called when a slot is held for a front. It must not raise."""
         self.on_change: Callable[[], None] = _ignore_change
         """Called when `loads` may have changed. It must not raise."""
         self._backend = backend
         self._loads = loads
         self._gate = SlotGate(self._slots_total)
+        self._fronts: dict[PeerId, Callable[[ModelName], None]] = {}
+        """How those are told that can be: as many as have a connection to us."""
         self._sooner = trio.Event()
 
     def for_front(self, front: PeerId) -> Infers:
@@ -64,12 +60,14 @@ class GatedBackend:
         if model in self._loads():
             self._carry_out(self._gate.wait(front, model, wanted, trio.current_time()))
 
-    def meet(self, front: PeerId) -> None:
-        """`front` can be told of offers from now on, by `on_offer`."""
+    def meet(self, front: PeerId, on_offer: Callable[[ModelName], None]) -> None:
+        """`front` can be told of offers from now on. `on_offer` must not raise."""
         self._gate.meet(front)
+        self._fronts[front] = on_offer
 
     def lose(self, front: PeerId) -> None:
         """`front` cannot be told of offers any more."""
+        self._fronts.pop(front, None)
         self._carry_out(self._gate.lose(front, trio.current_time()))
 
     async def run(self) -> None:
@@ -103,7 +101,7 @@ class GatedBackend:
 
     def _carry_out(self, offers: Iterable[Offer]) -> None:
         for offer in offers:
-            self.on_offer(offer.front, offer.model)
+            self._fronts[offer.front](offer.model)
         self._sooner.set()
         self.on_change()
 

@@ -40,19 +40,19 @@ _FEEDS_MAX = 64
 """Peers listened to at once: twice the links of a node. Of others the probes tell."""
 
 
+def _ignore_offer(peer: PeerId, model: ModelName) -> None:
+    del peer, model
+
+
 class LoadFeeds:
     """What the peers we use say of their loads. One task `run`s it."""
 
-    def __init__(
-        self,
-        streams: Streams,
-        on_loads: Callable[[PeerId, Loads], None],
-        on_offer: Callable[[PeerId, ModelName], None],
-    ) -> None:
-        """`on_loads` and `on_offer` must not raise."""
+    def __init__(self, streams: Streams, on_loads: Callable[[PeerId, Loads], None]) -> None:
+        """`on_loads` must not raise."""
+        self.on_offer: Callable[[PeerId, ModelName], None] = _ignore_offer
+        """Called when a peer holds a slot for us. It must not raise."""
         self._streams = streams
         self._on_loads = on_loads
-        self._on_offer = on_offer
         self._feeds: dict[PeerId, _Feed] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -116,7 +116,7 @@ class LoadFeeds:
                 case LoadsTold(loads):
                     self._on_loads(feed.peer, loads)
                 case Offered(model):
-                    self._on_offer(feed.peer, model)
+                    self.on_offer(feed.peer, model)
         conversation.cancel()
 
 

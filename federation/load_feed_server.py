@@ -37,11 +37,12 @@ _OFFERS_MAX = 64
 
 
 class LoadFeedServer:
-    """Tells the fronts that ask what happens at the gate of `backend`."""
+    """Tells the fronts that ask what happens at the gate of `backend`, whose listener it is."""
 
     def __init__(self, backend: GatedBackend) -> None:
         self._backend = backend
         self._fronts: dict[PeerId, _Front] = {}
+        backend.on_change = self.note_change
 
     def attach(self, streams: Streams) -> None:
         """Answer load streams from now on."""
@@ -52,18 +53,13 @@ class LoadFeedServer:
         for front in self._fronts.values():
             front.note_change()
 
-    def offer(self, peer: PeerId, model: ModelName) -> None:
-        """A slot of `model` is held for `peer`."""
-        if (front := self._fronts.get(peer)) is not None:
-            front.offer(model)
-
     async def serve(self, stream: PeerStream) -> None:
         """Tell the front on `stream` until it ends it, or opens another one."""
         peer = stream.peer
         if (former := self._fronts.get(peer)) is not None:
             former.scope.cancel()
         front = self._fronts[peer] = _Front(self._backend)
-        self._backend.meet(peer)
+        self._backend.meet(peer, front.offer)
         frames = FrameStream(stream, FRAME_SIZE_MAX)
         try:
             with front.scope:

@@ -25,7 +25,8 @@ from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceReques
 from federation.balancer import Candidate
 from federation.chunk_sizing import held_size
 from federation.continuation import Continuation
-from federation.errors import Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable
+from federation.errors import Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable, TimedOut
+from federation.room import Visit
 from ledger.records import ModelName
 
 _UNSEEN_MAX = 64
@@ -59,6 +60,7 @@ class Source:
     candidate: Candidate
     answer: Answer
     held: AsyncExitStack
+    visit: Visit
 
 
 class Sources(Protocol):
@@ -68,11 +70,14 @@ class Sources(Protocol):
         """Have somebody serve `attempts.request`, and note in `attempts` who did not.
 
         Raises:
-          BadRequest, ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: nobody does.
+          BadRequest, ModelNotFound, ModelUnavailable, Busy, TimedOut, DeadlineExceeded: nobody does.
         """
 
     def note_failure(self, candidate: Candidate, error: Failed) -> None:
         """It had accepted, and could not go on."""
+
+    def note_done(self, source: Source, done: Done) -> None:
+        """Its answer came to its end."""
 
     def file_of(self, candidate: Candidate, model: ModelName) -> str:
         """The sha256 of the file it serves as `model`, in hex; empty: not known, still."""
@@ -107,7 +112,7 @@ class Relay:
         """The answer, at the first content of a stream, or at the end of one that is delivered whole.
 
         Raises:
-          BadRequest, ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: nobody serves it.
+          BadRequest, ModelNotFound, ModelUnavailable, Busy, TimedOut, DeadlineExceeded: nobody serves it.
         """
         await self._switch(self._beginning)
         while self._hold(await self._next()):
@@ -147,6 +152,7 @@ class Relay:
                     self._continuation.note(event)
                 elif isinstance(event, Done):
                     self._is_over = True
+                    self._sources.note_done(self._source, event)
                     return self._continuation.whole(event)
                 return event
             if seam is not None:
@@ -168,7 +174,7 @@ class Relay:
 
         Raises:
           Failed: nobody can, and something was delivered.
-          BadRequest, ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: nobody serves it.
+          BadRequest, ModelNotFound, ModelUnavailable, Busy, TimedOut, DeadlineExceeded: nobody serves it.
         """
         assert self._source is not None
         failed = self._source.candidate
@@ -198,13 +204,13 @@ class Relay:
 
     async def _resume(self, failed: Candidate, error: Failed) -> Resumed | None:
         onward = self._continuation.onward()
-        attempts = Attempts(onward, self._deadline)
-        attempts.note(failed, error)
         give_up_at = trio.current_time() + _RETURN_MAX
+        attempts = Attempts(onward, self._deadline, give_up_at)
+        attempts.note(failed, error)
         while True:
             try:
                 answer = await self._switch(attempts)
-            except (ModelNotFound, ModelUnavailable, Busy) as verdict:
+            except (ModelNotFound, ModelUnavailable, Busy, TimedOut) as verdict:
                 if self._is_undelivered:
                     await self._start_again()
                     return None
@@ -212,7 +218,7 @@ class Relay:
                     raise self._broken_off(failed, error, str(verdict)) from verdict
                 await trio.sleep(_RETURN_PAUSE)
                 # Who has failed may be well again.
-                attempts = Attempts(onward, self._deadline)
+                attempts = Attempts(onward, self._deadline, give_up_at)
             else:
                 return Resumed(answer.served_by, self._continuation.tokens)
 

@@ -25,9 +25,11 @@ from federation.backend import (
 )
 from federation.balancer import Policy, least_used
 from federation.front import Front
+from federation.gated_backend import GatedBackend
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
 from ledger.records import Capability, Load, ModelName, ModelRecord
+from ledger.revision import Revision
 from ledger.view import NodeState, NodeView
 from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.network import PeerStream, StreamHandler
@@ -168,16 +170,27 @@ async def connect_pair(backend: StubBackend | None = None, *, serve: bool = True
     async with hub.network(FRONT) as a, hub.network(WORKER) as b:
         await a.dial(b.listen_addresses[0])
         if serve:
-            InferServer(backend, backend.load).attach(b)
+            InferServer(lambda peer: backend, backend.load).attach(b)
         await trio.testing.wait_all_tasks_blocked()
         streams = CountedStreams(a)
         yield Pair(hub, a, b, backend, streams, RemoteBackend(streams, WORKER))
+
+
+class DeafFeeds:
+    """Nobody says anything."""
+
+    def note_use(self, peer: PeerId) -> None:
+        pass
+
+    def tell_waiting(self, peer: PeerId, model: ModelName, wanted: int) -> None:
+        pass
 
 
 class StubView:
     """Nodes as the test says, right or out of date."""
 
     def __init__(self, slots: int) -> None:
+        self.revision = Revision()
         self.rows: dict[str, NodeView] = {}
         self._slots = slots
 
@@ -193,9 +206,11 @@ class StubView:
         self.rows[name] = NodeView(
             PeerId(name), name, state, "worker", "1", is_connected=True, models=(record,)
         )
+        self.revision.rise()
 
     def report(self, name: str, load: Load) -> None:
         self.rows[name] = replace(self.rows[name], loads={MODEL: load})
+        self.revision.rise()
 
     def nodes(self) -> list[NodeView]:
         return list(self.rows.values())
@@ -233,12 +248,17 @@ async def make_swarm(
     view = StubView(slots)
     suspects: list[str] = []
     async with hub.network(ME) as network:
+        gated = None
+        if local is not None:
+            gated = GatedBackend(local, lambda: {MODEL: Load(slots, local.running)})
         front = Front(
             ME,
             view,
-            local=local,
+            local=gated,
             remote=lambda peer: RemoteBackend(network, peer),
+            feeds=DeafFeeds(),
             rng=Random(seed),
+            on_load=lambda peer, loads: None,
             on_peer_failure=lambda peer, reason: suspects.append(peer),
             policy=policy,
         )
@@ -247,6 +267,7 @@ async def make_swarm(
             swarm.workers["me"] = local
             view.show("me")
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(front.run)
             for name in names:
                 swarm.workers[name] = StubBackend(PeerId(name))
                 await nursery.start(_run_worker, swarm, name)
@@ -263,7 +284,7 @@ async def _run_worker(
 ) -> None:
     async with swarm.hub.network(PeerId(name)) as network:
         worker = swarm.workers[name]
-        InferServer(worker, worker.load).attach(network)
+        InferServer(lambda peer: worker, worker.load).attach(network)
         await swarm.network.dial(network.listen_addresses[0])
         task_status.started()
         await trio.sleep_forever()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,9 +34,12 @@ class Gated:
 
     def __post_init__(self) -> None:
         self.backend = GatedBackend(self.worker, self.loads)
-        self.backend.on_offer = lambda front, model: self.offered.append(front)
         for front in (A, B, C):
-            self.backend.meet(front)
+            self.backend.meet(front, partial(self._note_offer, front))
+
+    def _note_offer(self, front: PeerId, model: ModelName) -> None:
+        assert model == ModelName("tiny")
+        self.offered.append(front)
 
     def loads(self) -> Mapping[ModelName, Load]:
         # As an engine says it: only who was accepted counts.

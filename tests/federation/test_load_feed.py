@@ -61,15 +61,13 @@ async def listening(stage: Stage, *, serves: bool = True) -> AsyncIterator[Feed]
         feed = Feed(front, worker)
         feed.backend = GatedBackend(stage.worker(WORKER, gap=1.0), lambda: feed.loads)
         feed.server = LoadFeedServer(feed.backend)
-        feed.backend.on_offer, feed.backend.on_change = feed.server.offer, feed.server.note_change
         if serves:
             feed.server.attach(worker)
         begun = trio.current_time()
         feed.feeds = LoadFeeds(
-            front,
-            lambda peer, loads: feed.heard.append((trio.current_time() - begun, loads)),
-            lambda peer, model: feed.offered.append((peer, model)),
+            front, lambda peer, loads: feed.heard.append((trio.current_time() - begun, loads))
         )
+        feed.feeds.on_offer = lambda peer, model: feed.offered.append((peer, model))
         nursery.start_soon(feed.backend.run)
         nursery.start_soon(feed.feeds.run)
         await trio.testing.wait_all_tasks_blocked()
