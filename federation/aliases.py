@@ -12,10 +12,10 @@ An alias names a model and never another alias, so there are no circles.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias, get_args
 
-from federation.backend import PolicyName, Routing
+from federation.backend import InferenceRequest, PolicyName
 from federation.model_reference import ModelReference
 from ledger.records import AliasRecord, ModelName
 
@@ -25,38 +25,29 @@ Aliases: TypeAlias = Mapping[ModelName, AliasRecord]
 _POLICIES: Mapping[str, PolicyName] = {name: name for name in get_args(PolicyName)}
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What a request means, once its model's name was looked up."""
-
-    reference: ModelReference
-    routing: Routing
-    only: tuple[tuple[str, ...], ...]
-    """Lists of nodes, by name or label: who serves it is in each of them."""
-
-
-def resolve(model: ModelName, routing: Routing, aliases: Aliases) -> Resolved:
-    """What a request for `model` means that is to be routed as `routing` says.
+def resolve(request: InferenceRequest, aliases: Aliases) -> InferenceRequest:
+    """`request` by the name of the model that it means.
 
     An alias goes before a model of the same name: an admin has said so.
     """
-    asked = ModelReference.parse(model)
-    own = (routing.only,) if routing.only else ()
+    asked = ModelReference.parse(request.model)
     record = aliases.get(asked.name)
     if record is None:
-        return Resolved(asked, routing, own)
-    meant = ModelReference.parse(record.model)
-    wishes = record.extra
-    both = replace(
-        routing,
-        policy=routing.policy or _POLICIES.get(str(wishes.get("policy", ""))),
-        prefer=(*routing.prefer, *_names(wishes, "prefer")),
-        avoid=(*routing.avoid, *_names(wishes, "avoid")),
-    )
-    allowed = _names(wishes, "only")
+        return request
+    meant, wishes, routing = ModelReference.parse(record.model), record.extra, request.routing
     # A client that names a file by its hash through an alias means that file.
-    reference = ModelReference(meant.name, asked.sha256 or meant.sha256)
-    return Resolved(reference, both, (*own, allowed) if allowed else own)
+    sha256 = asked.sha256 or meant.sha256
+    return replace(
+        request,
+        model=ModelReference(meant.name, sha256).text,
+        routing=replace(
+            routing,
+            policy=routing.policy or _POLICIES.get(str(wishes.get("policy", ""))),
+            only_by_alias=_names(wishes, "only"),
+            prefer=(*routing.prefer, *_names(wishes, "prefer")),
+            avoid=(*routing.avoid, *_names(wishes, "avoid")),
+        ),
+    )
 
 
 def _names(wishes: Mapping[str, Any], field: str) -> tuple[str, ...]:

@@ -125,6 +125,8 @@ class Routing:
     """None: the swarm's."""
     only: tuple[str, ...] = ()
     """Nodes that may serve it; none: all may."""
+    only_by_alias: tuple[str, ...] = ()
+    """The same, by the alias that was asked for; both lists hold."""
     prefer: tuple[str, ...] = ()
     """Nodes that are chosen before others."""
     avoid: tuple[str, ...] = ()
@@ -179,6 +181,13 @@ class InferenceRequest:
     is_streamed: bool = True
     """The client sees text as it comes. If not, nothing is delivered before the end, so a failure in the
     middle costs it only time. A front's own business: it does not travel to peers."""
+
+
+def slots_of(request: InferenceRequest) -> int:
+    """How many slots it takes: choices are sequences of their own."""
+    if request.kind in SLOTLESS_KINDS:
+        return 0
+    return request.choices if request.kind in ("chat", "completion") else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +292,15 @@ AnswerEvent: TypeAlias = Chunk | Progress | Resumed | Done
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """How a request waited for a slot."""
+
+    position: int = 0
+    """How many were to go before it when it came."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An accepted request: who serves it, and what comes out."""
 
@@ -298,6 +316,7 @@ class Answer:
     DeadlineExceeded."""
     attempts: int = 1
     """How many peers were asked until one accepted."""
+    queued: Queued = Queued()
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,13 @@ def is_named(node: NodeView, names: Iterable[str]) -> bool:
     return any(name == node.name or name in node.labels for name in names)
 
 
+def fit_holders(
+    nodes: Iterable[NodeView], wanted: ModelReference, kind: RequestKind
+) -> Iterator[tuple[NodeView, ModelRecord]]:
+    """Who has the `wanted` model and could serve a request of `kind` if nothing kept it from that."""
+    return ((node, record) for node, record in holders(nodes, wanted) if _is_fit(record, kind))
+
+
 def file_of(nodes: Iterable[NodeView], peer: PeerId, wanted: ModelReference) -> str:
     """The sha256 of the file that `peer` has of the `wanted` model, in hex; empty: not known."""
     return next((record.sha256 for node, record in holders(nodes, wanted) if node.peer == peer), "")
@@ -76,14 +83,13 @@ def models(nodes: Iterable[NodeView], aliases: Aliases) -> list[ModelInfo]:
     records = [record for node in nodes if node.state == "online" for record in node.models]
     # Sorting keeps the order among equals: the first record of each name is one in the best state.
     records.sort(key=lambda record: (record.name, _STATES.index(record.state)))
-    found = {name: _model_info(list(same)) for name, same in groupby(records, key=lambda each: each.name)}
+    served = {name: _model_info(list(same)) for name, same in groupby(records, key=lambda each: each.name)}
+    # Whoever asks for an alias gets what it means, whether or not there is a model of the same name.
+    found = {name: info for name, info in served.items() if name not in aliases}
     for alias, record in aliases.items():
         meant = ModelReference.parse(record.model).name
-        if meant in found:
-            found[alias] = replace(found[meant], name=alias)
-        else:
-            # The alias is what would be asked for, and nobody has what it means.
-            found.pop(alias, None)
+        if meant in served:
+            found[alias] = replace(served[meant], name=alias)
     return [found[name] for name in sorted(found)]
 
 

@@ -33,7 +33,7 @@ def explain(survey: Survey, policy: PolicyName) -> dict[str, Any]:
     """The content of `/api/route/explain`, but for the model's name."""
     candidates = sorted(survey.candidates, key=lambda each: each.cost.total / each.weight)
     # Where luck decides nothing depends on this draw: `because` says so.
-    chosen = pick(candidates, policy, Random(0))
+    chosen = pick(candidates, policy, Random(0))  # noqa: S311
     return {
         "policy": policy,
         "prompt_tokens": round(survey.work.prompt_tokens),

@@ -1,40 +1,48 @@
 """The front: the whole swarm as one backend.
 
-    request -> directory -> pick -> lease -> worker or peer -> relay -> client
-                  ^                              |               |
-                  +-------- another peer --------+               |   refused
-                  +-------- another peer resumes ----------------+   failed, died or fell silent
+    request -> room -> router: survey, choose, lease -> worker or peer -> relay -> client
+                 ^                                           |               |
+                 +-- back to its place in line, busy --------+               |
+                 +-- another peer ---------------------------+   refused     |
+                 +-- another peer resumes -----------------------------------+   failed, died or fell silent
 
 An answer is handed out once its first content is there, or all of it if the client wants it whole
 (`relay.py`). Until then a peer that refuses, fails or dies costs the client nothing but time: the
 next one is asked. After that another one goes on with it (`continuation.py`).
 
-Picking and leasing happen without an `await` in between, so one front never overbooks
-a peer; the lease is released on success, error and cancellation alike.
+Who finds no slot waits in the room (`room.py`), which says whose turn it is; choosing and leasing happen
+without an `await` in between, so one front never overbooks a peer. The lease is released on success,
+error and cancellation alike, which is news for who waits.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from random import Random
-from typing import Protocol
+from typing import Any
 
 import trio
 
 from federation import directory
+from federation.aliases import resolve
 from federation.attempts import Attempts
 from federation.backend import (
-    SLOTLESS_KINDS,
     Answer,
+    AnswerEvent,
+    Chunk,
+    Done,
     InferenceRequest,
     Infers,
     ModelInfo,
-    RequestKind,
+    PolicyName,
 )
-from federation.balancer import Candidate, Policy, least_used, pick
+from federation.balancer import Candidate
+from federation.busy_peers import BusyPeers
 from federation.counts import Counts
 from federation.errors import (
     BadRequest,
@@ -47,30 +55,40 @@ from federation.errors import (
     PeerGone,
     Refused,
     Stalled,
+    refusal_of,
 )
-from federation.lease import Leases
+from federation.explain import explain
+from federation.front_ports import Feeds, View
+from federation.gated_backend import GatedBackend
+from federation.lease import Lease, Leases
 from federation.model_reference import ModelReference
+from federation.prospects import outlook
 from federation.relay import Relay, Source
-from ledger.records import ModelName
-from ledger.view import NodeView
+from federation.room import Claim, NoPlace, Room, Visit
+from federation.router import Router
+from federation.waiting_room import Tenant, Waiting
+from federation.work import Work
+from ledger.probe import Loads
+from ledger.records import Load, ModelName
 from p2p.peer import PeerId
 
 logger = logging.getLogger(__name__)
 
 
-class View(Protocol):
-    """What a front needs of `ledger.view.SwarmView`."""
-
-    def nodes(self) -> Sequence[NodeView]:
-        """Every node, ours too."""
+_CHOOSY_FOR = 1.0
+"""Seconds after which one that waits for a better place looks again though nothing happened: the peer that it
+waits for may have fallen silent."""
+_PRIORITY_OF_RESUMED = 2**31
+"""Larger than any that a request may have."""
 
 
 class Front:
     """Serves requests by the best worker of the swarm.
 
     `local` is this node's own worker, asked without a stream. `remote` makes the way to a
-    peer's; it is called once per peer. `on_peer_failure` hears of peers that seem dead, never
-    of engines that failed.
+    peer's; it is called once per peer. `feeds` tells peers that we wait for their slots; whoever
+    hears of an offer calls `note_offer`. `on_load` is told what peers say of their load, and
+    `on_peer_failure` of peers that seem dead, never of engines that failed. One task `run`s it.
     """
 
     def __init__(
@@ -78,13 +96,15 @@ class Front:
         me: PeerId,
         view: View,
         *,
-        local: Infers | None,
+        local: GatedBackend | None,
         remote: Callable[[PeerId], Infers],
+        feeds: Feeds,
         rng: Random,
+        on_load: Callable[[PeerId, Loads], None],
         on_peer_failure: Callable[[PeerId, str], None],
-        policy: Policy = least_used,
+        policy: PolicyName = "eta",
     ) -> None:
-        self.leases = Leases()
+        self._router = Router(me, serves_locally=local is not None, policy=policy)
         self.counts = Counts()
         self._me = me
         self._view = view
@@ -92,21 +112,39 @@ class Front:
         self._remote = remote
         # Small, and at most one for each member of the swarm: nobody else gets into the view.
         self._remotes: dict[PeerId, Infers] = {}
+        self._feeds = feeds
+        self._room = Room(self._tell_waiting)
+        self._slotless = Room()
+        """Who needs no slot gives way to nobody, and waits for models that come back."""
+        self._busy = BusyPeers()
         self._rng = rng
+        self._on_load = on_load
         self._on_peer_failure = on_peer_failure
-        self._policy = policy
+        if local is not None:
+            local.meet(me, partial(self.note_offer, me))
+
+    @property
+    def leases(self) -> Leases:
+        """The slots that our requests hold."""
+        return self._router.leases
 
     def models(self) -> Sequence[ModelInfo]:
-        """Every model that some node can be asked for, once each, sorted by name."""
-        return directory.models(self._view.nodes())
+        """Every model that some node can be asked for, under each of its names once, sorted by name."""
+        return directory.models(self._view.nodes(), self._view.aliases())
 
-    def candidates(self, model: ModelName, kind: RequestKind = "chat") -> Sequence[Candidate]:
-        """Who could serve a request of `kind` for `model` now: what `pick` chooses from."""
-        found = directory.candidates(self._view.nodes(), model, self.leases, self._me, kind)
-        if kind in SLOTLESS_KINDS:
-            # Nobody is too full for it.
-            found = [replace(candidate, leases=0) for candidate in found]
-        return [candidate for candidate in found if self._local or not candidate.is_local]
+    def explain(self, request: InferenceRequest) -> Mapping[str, Any]:
+        """Where `request` would go if it came now, and why: see `explain.py`.
+
+        Raises:
+          ModelNotFound: nobody has its model.
+        """
+        work = self._router.work(resolve(request, self._view.aliases()))
+        line = self._room.report().get(work.model.name)
+        ahead = line.waiting if line else 0
+        survey = self._router.survey(work, self._view.nodes(), trio.current_time(), ahead)
+        if not survey.candidates and not survey.excluded:
+            raise ModelNotFound(f"no node of the swarm has {request.model}")
+        return {"model": request.model, **explain(survey, work.policy or self._router.policy)}
 
     @asynccontextmanager
     async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
@@ -116,73 +154,126 @@ class Front:
         whole, and raises neither Refused nor Failed. `Answer.events` may raise Failed: somebody began
         a stream, could not go on, and neither could anybody else; says why.
         """
-        relay = Relay(self, request)
+        relay = Relay(self, resolve(request, self._view.aliases()))
         try:
             yield await relay.begin()
         finally:
             await relay.aclose()
 
+    async def run(self) -> None:
+        """Follow the view until cancelled: its changes are news for who waits."""
+        revision = self._view.revision
+        number = revision.number
+        while True:
+            number = await revision.after(number)
+            self._slotless.note_news()
+            self._room.note_news()
+            for model, line in self._room.report().items():
+                # There may be peers that were not told yet.
+                self._tell_waiting(model, line.waiting)
+
+    def note_offer(self, peer: PeerId, model: ModelName) -> None:
+        """`peer` holds a slot of `model` for us."""
+        self._busy.offered(peer, model)
+        self._room.note_news(model)
+
+    def waiting(self) -> Mapping[ModelName, Waiting]:
+        """The line of each model that somebody waits for."""
+        return self._room.report()
+
     async def open(self, attempts: Attempts) -> Source:
         """Have somebody serve `attempts.request`, and note in `attempts` who did not. Cancelled: nobody does.
 
+        Waits for a slot, and a while for a model that may come back.
+
         Raises:
           BadRequest: it is wrong wherever it goes, or the model is not one for requests of this kind.
-          ModelNotFound, ModelUnavailable, Busy: nobody does, for the reasons `attempts` knows.
+          ModelNotFound, ModelUnavailable: nobody does, for the reasons `attempts` knows.
+          Busy, TimedOut: there was no slot, and no room to wait for one or no time.
           DeadlineExceeded: its time is over.
         """
-        while True:
-            async with AsyncExitStack() as held:
-                candidate = await self._admit(attempts, held)
-                try:
-                    asked = replace(attempts.request, timeout=_time_left(attempts.deadline))
-                    answer = await held.enter_async_context(self._backend(candidate).infer(asked))
-                    _require_same_prompt(asked, answer)
-                except BadRequest as error:
-                    if attempts.request.resume is None:
-                        raise
-                    # It was good enough for who began it.
-                    self._note_refusal(candidate, error, attempts)
-                except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
-                    self._note_refusal(candidate, error, attempts)
-                else:
-                    self._note_success(candidate, attempts)
-                    return Source(candidate, answer, held.pop_all())
+        async with AsyncExitStack() as stay:
+            work = self._router.work(attempts.request)
+            room = self._room if work.slots else self._slotless
+            visit = await stay.enter_async_context(room.visit(_claim(attempts, work)))
+            while True:
+                async with AsyncExitStack() as held:
+                    take = partial(self._take, attempts, work, visit, held)
+                    candidate, lease = await visit.place(take, _like(attempts, work))
+                    answer = await self._ask(candidate, lease, attempts, held)
+                    if answer is not None:
+                        # Left first, and then the room, which passes the slot on.
+                        stay.push_async_exit(held.pop_all())
+                        answer = replace(answer, queued=visit.queued)
+                        return Source(candidate, lease, answer, stay.pop_all(), visit)
+                visit.come_back()
 
-    async def _admit(self, attempts: Attempts, held: AsyncExitStack) -> Candidate:
-        """The peer to ask next, with a lease on it that `held` gives up.
+    async def _ask(
+        self, candidate: Candidate, lease: Lease, attempts: Attempts, held: AsyncExitStack
+    ) -> Answer | None:
+        """The answer of `candidate`, which `held` ends; None: it does not serve it, as `attempts` knows."""
+        try:
+            asked = replace(attempts.request, timeout=_time_left(attempts.deadline))
+            answer = await held.enter_async_context(self._backend(candidate).infer(asked))
+            _require_same_prompt(asked, answer)
+        except BadRequest as error:
+            if attempts.request.resume is None:
+                raise
+            # It was good enough for who began it.
+            self._note_refusal(candidate, lease, error, attempts)
+        except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
+            self._note_refusal(candidate, lease, error, attempts)
+        else:
+            self._router.accepted(lease, answer.prompt_tokens, trio.current_time())
+            self._note_success(candidate, attempts)
+            return answer
+        return None
 
-        Raises: as `_choose`.
-        """
-        # Between choosing and leasing there is no `await`.
-        candidate = self._choose(attempts)
-        if attempts.request.kind not in SLOTLESS_KINDS:
-            # By name alone, which is what loads are reported by: two references may mean the same slots.
-            name = ModelReference.parse(attempts.model).name
-            held.enter_context(self.leases.hold(candidate.peer, name))
-        return candidate
-
-    def _choose(self, attempts: Attempts) -> Candidate:
-        """The peer to ask next, from the view as it is now.
+    def _take(
+        self, attempts: Attempts, work: Work, visit: Visit, held: AsyncExitStack
+    ) -> tuple[Candidate, Lease] | NoPlace:
+        """The peer to ask next, from the view as it is now, and a lease on it that `held` gives up.
 
         Raises:
           BadRequest: the model is not one for requests of this kind.
-          ModelNotFound, ModelUnavailable, Busy: there is none, for the reasons `attempts` knows.
+          ModelNotFound, ModelUnavailable, Busy: nobody will, for the reasons `attempts` knows.
         """
-        kind = attempts.request.kind
-        remaining = attempts.remaining(self.candidates(attempts.model, kind))
-        chosen = pick(remaining, self._policy, self._rng)
+        now = trio.current_time()
+        # By name alone, which is what loads are reported by: two references may mean the same slots.
+        name, slots = work.model.name, work.slots
+        survey = self._router.survey(work, self._view.nodes(), now, visit.ahead)
+        remaining = attempts.remaining(survey.candidates)
+        loads = self._loads(name)
+        for each in remaining:
+            self._busy.seen(each.peer, name, loads[each.peer])
+        able = [each for each in remaining if not slots or self._busy.may_ask(each.peer, name, slots, now)]
+        chosen = self._router.choose(able, work, self._rng)
         if chosen is None:
-            if directory.is_unfit(self._view.nodes(), attempts.model, kind):
-                raise BadRequest(f"{attempts.model} is not a model for {kind}", param="model")
-            obstacles = directory.obstacles(self._view.nodes(), attempts.model)
-            models = [model.name for model in self.models() if model.state != "failed"]
-            raise attempts.verdict(remaining, obstacles, models)
-        return chosen
+            if any(not each.is_full for each in able):
+                return NoPlace(again_in=_CHOOSY_FOR, is_choosy=True)
+            if remaining:
+                peers = [each.peer for each in remaining]
+                return NoPlace(again_in=self._busy.asked_again_in(peers, name, now))
+            hope = outlook(attempts, survey, self._view.nodes(), self.models())
+            return NoPlace(hope.patience, hope.verdict, hope.again_in)
+        if slots:
+            self._busy.asked(chosen.peer, name, slots)
+        if not chosen.is_local:
+            self._feeds.note_use(chosen.peer)
+        return chosen, held.enter_context(self._router.lease(chosen, work, now))
+
+    def _tell_waiting(self, model: ModelName, wanted: int) -> None:
+        for node in self._view.nodes():
+            if node.peer == self._me:
+                if self._local is not None:
+                    self._local.wait(self._me, model, wanted)
+            elif node.state != "offline" and any(record.name == model for record in node.models):
+                self._feeds.tell_waiting(node.peer, model, wanted)
 
     def _backend(self, candidate: Candidate) -> Infers:
         if candidate.is_local:
             assert self._local is not None
-            return self._local
+            return self._local.for_front(self._me)
         if candidate.peer not in self._remotes:
             self._remotes[candidate.peer] = self._remote(candidate.peer)
         return self._remotes[candidate.peer]
@@ -192,23 +283,57 @@ class Front:
 
         It may be known only now: files are hashed in the background.
         """
-        return candidate.sha256 or directory.file_of(self._view.nodes(), candidate.peer, model)
+        wanted = ModelReference.parse(model)
+        return candidate.sha256 or directory.file_of(self._view.nodes(), candidate.peer, wanted)
 
-    def note_failure(self, candidate: Candidate, error: Failed) -> None:
+    def note_failure(self, candidate: Candidate, lease: Lease, error: Failed) -> None:
         """It had accepted a request, and could not go on."""
+        self._router.failed(lease, error, trio.current_time())
         self.counts.failures[candidate.peer] += 1
         if isinstance(error, Stalled):
             self.counts.stalls[candidate.peer] += 1
         self._note_evidence(candidate, error)
 
-    def _note_refusal(self, candidate: Candidate, error: FederationError, attempts: Attempts) -> None:
+    def _note_refusal(
+        self, candidate: Candidate, lease: Lease, error: FederationError, attempts: Attempts
+    ) -> None:
         # `%r`, because a peer's own words must not look like other lines of the log.
         logger.info("request %s: %s did not serve it: %r", attempts.request.request_id, candidate.peer, error)
+        refusal = refusal_of(error)
+        name = ModelReference.parse(attempts.model).name
+        if refusal.load is not None:
+            self._note_load(candidate, name, refusal.load)
+        if refusal.reason == "busy":
+            self._busy.refused(candidate.peer, name, self._loads(name)[candidate.peer], trio.current_time())
         attempts.note(candidate, error)
         if isinstance(error, Failed):
-            self.note_failure(candidate, error)
+            self.note_failure(candidate, lease, error)
         else:
+            self._router.failed(lease, error, trio.current_time())
             self.counts.refusals[candidate.peer] += 1
+
+    def note_event(self, source: Source, event: AnswerEvent, waited: float) -> None:
+        """It said `event`, for which we waited so many seconds."""
+        now = trio.current_time()
+        match event:
+            case Chunk():
+                # A server that tells no ids, and a vector, count as one token for each chunk.
+                self._router.heard(source.lease, len(event.token_ids) or 1, waited, now)
+            case Done():
+                source.visit.tokens = event.usage.prompt_tokens + event.usage.completion_tokens
+                self._router.ended(source.lease, event, now)
+                if event.load is not None:
+                    self._note_load(source.candidate, source.visit.ticket.model, event.load)
+            case _:
+                self._router.heard(source.lease, 0, waited, now)
+
+    def _note_load(self, candidate: Candidate, model: ModelName, load: Load) -> None:
+        if not candidate.is_local:
+            self._on_load(candidate.peer, {model: load})
+
+    def _loads(self, model: ModelName) -> defaultdict[PeerId, Load | None]:
+        """How busy each peer is with `model`, as far as we know."""
+        return defaultdict(lambda: None, {node.peer: node.loads.get(model) for node in self._view.nodes()})
 
     def _note_success(self, candidate: Candidate, attempts: Attempts) -> None:
         if attempts.request.resume is not None:
@@ -219,6 +344,24 @@ class Front:
     def _note_evidence(self, candidate: Candidate, error: Failed) -> None:
         if isinstance(error, PeerGone) and not candidate.is_local:
             self._on_peer_failure(candidate.peer, str(error))
+
+
+def _claim(attempts: Attempts, work: Work) -> Claim:
+    request = attempts.request
+    return Claim(
+        work.model.name,
+        Tenant(request.routing.tenant),
+        # Who reads a stream that broke off has had its turn.
+        _PRIORITY_OF_RESUMED if request.resume else request.priority,
+        # What it did not take is given back.
+        round(work.prompt_tokens + work.answer_tokens * work.choices),
+        attempts.waits_until,
+    )
+
+
+def _like(attempts: Attempts, work: Work) -> Hashable:
+    """What decides where a request may go: who agrees in it with one that finds no place finds none."""
+    return work.model, work.kind, work.slots, work.only, attempts.asked, work.is_resumed
 
 
 def _require_same_prompt(request: InferenceRequest, answer: Answer) -> None:

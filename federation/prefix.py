@@ -48,16 +48,18 @@ def prefix_of(request: InferenceRequest) -> Prefix:
     pending = b""
     characters = ids = size_bytes = 0
     for piece in _pieces(request):
+        room = max(_WINDOW_BYTES * (_WINDOWS_MAX - len(keys)) - len(pending), 0)
         if isinstance(piece, str):
             characters += len(piece)
             encoded = piece.encode(errors="surrogatepass")
+            size_bytes += len(encoded)
         else:
             ids += len(piece)
+            size_bytes += _ID_BYTES * len(piece)
             # An id that is out of range is refused later, by who knows the range.
-            encoded = b"".join((each % 2**32).to_bytes(_ID_BYTES, "little") for each in piece)
-        size_bytes += len(encoded)
-        room = _WINDOW_BYTES * (_WINDOWS_MAX - len(keys)) - len(pending)
-        pending += encoded[: max(room, 0)]
+            some = piece[: room // _ID_BYTES]
+            encoded = b"".join((each % 2**32).to_bytes(_ID_BYTES, "little") for each in some)
+        pending += encoded[:room]
         full = len(pending) - len(pending) % _WINDOW_BYTES
         for start in range(0, full, _WINDOW_BYTES):
             digest.update(pending[start : start + _WINDOW_BYTES])

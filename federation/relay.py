@@ -25,7 +25,9 @@ from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceReques
 from federation.balancer import Candidate
 from federation.chunk_sizing import held_size
 from federation.continuation import Continuation
-from federation.errors import Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable
+from federation.errors import Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable, TimedOut
+from federation.lease import Lease
+from federation.room import Visit
 from ledger.records import ModelName
 
 _UNSEEN_MAX = 64
@@ -57,8 +59,10 @@ class Source:
     """One peer's part of an answer. `held` ends it, and the lease with it."""
 
     candidate: Candidate
+    lease: Lease
     answer: Answer
     held: AsyncExitStack
+    visit: Visit
 
 
 class Sources(Protocol):
@@ -68,10 +72,13 @@ class Sources(Protocol):
         """Have somebody serve `attempts.request`, and note in `attempts` who did not.
 
         Raises:
-          BadRequest, ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: nobody does.
+          BadRequest, ModelNotFound, ModelUnavailable, Busy, TimedOut, DeadlineExceeded: nobody does.
         """
 
-    def note_failure(self, candidate: Candidate, error: Failed) -> None:
+    def note_event(self, source: Source, event: AnswerEvent, waited: float) -> None:
+        """It said `event`, for which we waited so many seconds."""
+
+    def note_failure(self, candidate: Candidate, lease: Lease, error: Failed) -> None:
         """It had accepted, and could not go on."""
 
     def file_of(self, candidate: Candidate, model: ModelName) -> str:
@@ -107,7 +114,7 @@ class Relay:
         """The answer, at the first content of a stream, or at the end of one that is delivered whole.
 
         Raises:
-          BadRequest, ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: nobody serves it.
+          BadRequest, ModelNotFound, ModelUnavailable, Busy, TimedOut, DeadlineExceeded: nobody serves it.
         """
         await self._switch(self._beginning)
         while self._hold(await self._next()):
@@ -136,6 +143,7 @@ class Relay:
     async def _next(self) -> AnswerEvent:
         while True:
             assert self._source is not None
+            asked_at = trio.current_time()
             try:
                 event = await anext(self._source.answer.events)
             except StopAsyncIteration:
@@ -143,6 +151,7 @@ class Relay:
             except Failed as error:
                 seam = await self._go_on(error)
             else:
+                self._sources.note_event(self._source, event, trio.current_time() - asked_at)
                 if isinstance(event, Chunk):
                     self._continuation.note(event)
                 elif isinstance(event, Done):
@@ -168,13 +177,14 @@ class Relay:
 
         Raises:
           Failed: nobody can, and something was delivered.
-          BadRequest, ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: nobody serves it.
+          BadRequest, ModelNotFound, ModelUnavailable, Busy, TimedOut, DeadlineExceeded: nobody serves it.
         """
         assert self._source is not None
         failed = self._source.candidate
         self._continuation.identified(self._sources.file_of(failed, self._request.model))
+        # Before its slots are anybody's again.
+        self._sources.note_failure(failed, self._source.lease, error)
         await self.aclose()
-        self._sources.note_failure(failed, error)
         is_kept = not self._is_undelivered or not (self._request.is_streamed or isinstance(error, Misbehaved))
         if is_kept and (end := self._continuation.ended()) is not None:
             self._is_over = True
@@ -198,13 +208,13 @@ class Relay:
 
     async def _resume(self, failed: Candidate, error: Failed) -> Resumed | None:
         onward = self._continuation.onward()
-        attempts = Attempts(onward, self._deadline)
-        attempts.note(failed, error)
         give_up_at = trio.current_time() + _RETURN_MAX
+        attempts = Attempts(onward, self._deadline, give_up_at)
+        attempts.note(failed, error)
         while True:
             try:
                 answer = await self._switch(attempts)
-            except (ModelNotFound, ModelUnavailable, Busy) as verdict:
+            except (ModelNotFound, ModelUnavailable, Busy, TimedOut) as verdict:
                 if self._is_undelivered:
                     await self._start_again()
                     return None
@@ -212,7 +222,7 @@ class Relay:
                     raise self._broken_off(failed, error, str(verdict)) from verdict
                 await trio.sleep(_RETURN_PAUSE)
                 # Who has failed may be well again.
-                attempts = Attempts(onward, self._deadline)
+                attempts = Attempts(onward, self._deadline, give_up_at)
             else:
                 return Resumed(answer.served_by, self._continuation.tokens)
 

@@ -12,6 +12,7 @@ clock. Between `survey` and `lease` there must be no `await`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,8 +20,7 @@ from random import Random
 
 from federation import directory, priors
 from federation.affinity import Affinity
-from federation.aliases import Aliases, resolve
-from federation.backend import SLOTLESS_KINDS, Done, InferenceRequest, PolicyName
+from federation.backend import Done, InferenceRequest, PolicyName
 from federation.balancer import Candidate, Rank, pick
 from federation.circuit import Circuits
 from federation.cost import PeerWork, Remaining, cost
@@ -43,8 +43,6 @@ _WAITED_MIN = 0.5
 nothing about its peer."""
 _SILENCE_USUAL = PROGRESS_INTERVAL + 0.5
 """Seconds: a worker says at least that it is at work, and half a second more is a slow way."""
-_SILENCE_GAPS = 4.0
-"""The same in gaps, for a peer that takes longer than that for a token."""
 _ROUND_TRIP = 0.05
 """Seconds, where it was not measured: there is no connection yet, and making one takes a few of them."""
 
@@ -57,6 +55,8 @@ class Excluded:
     node_name: str
     reason: str
     """For a person, after the node's name."""
+    retry_in: float = 0.0
+    """Seconds until it may be tried again, infinite: until somebody's try has ended; 0: it is not sick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,9 @@ class Router:
         self._affinity = Affinity()
         self._circuits = Circuits()
 
-    def work(self, request: InferenceRequest, aliases: Aliases | None = None) -> Work:
-        """What `request` takes, whose model may be one of `aliases`."""
-        return self._estimator.work(request, resolve(request.model, request.routing, aliases or {}))
+    def work(self, request: InferenceRequest) -> Work:
+        """What `request` takes, whose model's name is no alias any more."""
+        return self._estimator.work(request)
 
     def survey(self, work: Work, nodes: Iterable[NodeView], now: float, ahead: int = 0) -> Survey:
         """Who of `nodes` could do `work` at `now`, and why the others that have its model cannot.
@@ -98,9 +98,9 @@ class Router:
         for node, record in directory.holders(nodes, work.model):
             if node.peer == self._me and not self._serves_locally:
                 continue
-            reason = directory.obstacle(node, record, work.kind) or self._obstacle(node, record, work, now)
-            if reason:
-                excluded.append(Excluded(node.peer, node.name, reason))
+            hindrance = self._excluded(work, node, record, now)
+            if hindrance is not None:
+                excluded.append(hindrance)
             else:
                 able.append((node, record))
         # Of nodes that are not connected it is not known how busy they are, and asking one takes a dial.
@@ -131,7 +131,6 @@ class Router:
         )
         try:
             with self.leases.hold(lease):
-                lease.concurrency = self._busy(peer, model, now)
                 yield lease
         finally:
             if lease.is_probe and not lease.is_settled:
@@ -149,9 +148,9 @@ class Router:
         if tokens and lease.begun_at is None:
             lease.begun_at = now
             lease.tokens += tokens
+            lease.concurrency = self._busy(lease.peer, lease.model, now)
             self._affinity.read(lease.peer, lease.model, lease.work.prefix)
-        elif lease.begun_at is not None:
-            self._speeds.waited(lease.peer, lease.model, waited, now)
+        elif lease.begun_at is not None and lease.work.answer_tokens:
             lease.unmeasured_seconds += now - lease.heard_at
             lease.waited_seconds += waited
             lease.unmeasured_tokens += tokens / lease.work.choices
@@ -189,33 +188,30 @@ class Router:
             self._circuits.failed(lease.peer, lease.model, lease.began_at, now)
             lease.is_settled = True
 
-    def gap(self, peer: PeerId, model: ModelName) -> float:
-        """Seconds between two events of one answer of `peer`, usually; 0: not measured yet."""
-        return self._speeds.gap(peer, model)
-
-    def _obstacle(self, node: NodeView, record: ModelRecord, work: Work, now: float) -> str:
-        """Why a node that could serve may not; empty: it may."""
+    def _excluded(self, work: Work, node: NodeView, record: ModelRecord, now: float) -> Excluded | None:
+        """Why `node`, which has the model, cannot serve `work`; None: it can."""
+        peer, name = node.peer, node.name
         if not all(directory.is_named(node, names) for names in work.only):
-            return "is none of the nodes that were asked for"
-        wait = self._circuits.retry_in(node.peer, record.name, now)
+            return Excluded(peer, name, "is none of the nodes that were asked for")
+        if reason := directory.obstacle(node, record, work.kind):
+            return Excluded(peer, name, reason)
+        wait = self._circuits.retry_in(peer, record.name, now)
         if wait == 0:
-            return ""
-        failures = self._circuits.failures(node.peer, record.name)
-        if wait == float("inf"):
-            return f"failed {failures} times in a row, and is being tried once more"
-        return f"failed {failures} times in a row, and is tried again in {wait:.1f} s"
+            return None
+        again = "is being tried once more" if math.isinf(wait) else f"is tried again in {wait:.1f} s"
+        failures = self._circuits.failures(peer, record.name)
+        return Excluded(peer, name, f"failed {failures} times in a row, and {again}", wait)
 
     def _candidates(
         self, work: Work, able: Sequence[tuple[NodeView, ModelRecord]], now: float, ahead: int
     ) -> Iterator[Candidate]:
-        slots_needed = 0 if work.kind in SLOTLESS_KINDS else work.choices
         speeds = self._speeds_of(able, now)
         for node, record in able:
             load = node.loads.get(record.name)
             own = self.leases.count(node.peer, record.name)
             self._reports.seen(node.peer, record.name, load, own, now - (node.last_seen or 0.0))
-            peer_work = self._peer_work(work, node, record, speeds[node.peer], now)
-            if own + slots_needed > peer_work.slots:
+            peer_work = self._peer_work(work, node, record, now)
+            if own + work.slots > peer_work.slots:
                 # What waits for others has its way to them, and does not stand in ours.
                 peer_work = replace(peer_work, queued=peer_work.queued + ahead)
             cached = self._affinity.cached_share(node.peer, record.name, work.prefix)
@@ -238,16 +234,13 @@ class Router:
                 ),
                 rank=_rank(node, work),
                 weight=node.weight,
-                slots_needed=slots_needed,
+                slots_needed=work.slots,
             )
 
-    def _peer_work(
-        self, work: Work, node: NodeView, record: ModelRecord, speed: PeerSpeed, now: float
-    ) -> PeerWork:
+    def _peer_work(self, work: Work, node: NodeView, record: ModelRecord, now: float) -> PeerWork:
         peer, model = node.peer, record.name
         load = node.loads.get(model)
         leases = [lease for lease in self.leases.of(peer, model) if lease.slots]
-        usual = max(_SILENCE_USUAL, _SILENCE_GAPS * speed.gap)
         return PeerWork(
             # A model that is not loaded has no slots to report, and will have those of its record.
             slots=load.slots_total if load and load.slots_total else record.slots,
@@ -255,7 +248,7 @@ class Router:
             others=self._reports.busy(peer, model, now),
             queued=self._reports.queued(peer, model, now),
             typical=Remaining(work.prompt_tokens, self._estimator.typical_answer(model)),
-            silence=max([0.0, *(now - lease.heard_at - usual for lease in leases)]),
+            silence=max([0.0, *(now - lease.heard_at - _SILENCE_USUAL for lease in leases)]),
             is_cold=record.state != "loaded",
             round_trip=_ROUND_TRIP if node.rtt is None else node.rtt,
             times=self._circuits.times(peer, model, now),

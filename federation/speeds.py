@@ -38,7 +38,7 @@ _CONCURRENCY_MAX = 4096
 """Answers at once; more is a lie or a defect."""
 _SECONDS_PER_TOKEN_MIN = 1 / SPEED_MAX
 _SECONDS_MAX = 3600.0
-"""For a token, a load or a gap: longer than any request waits."""
+"""For a token or a load: longer than any request waits."""
 _KEPT_MAX = 4096
 """Peers and models: as many as a ledger has places."""
 _PER_PEER_MAX = 64
@@ -70,8 +70,6 @@ class PeerSpeed:
     """Seconds for one token of a prompt."""
     load: float
     """Seconds until a cold model is ready."""
-    gap: float
-    """Seconds between two events of one answer, usually."""
     doubt: float
     """How little of this was measured: 1: nothing, towards 0."""
 
@@ -112,7 +110,6 @@ class _Measured:
     read_tokens: float = 0.0
     read_seconds: float = 0.0
     load: float = 0.0
-    gap: float = 0.0
 
     def fade(self, now: float) -> None:
         factor = 0.5 ** (max(now - self.at, 0.0) / _HALF_LIFE)
@@ -152,18 +149,6 @@ class Speeds:
         """A cold model was ready after `seconds`."""
         self._of(peer, model, now).load = min(max(seconds, 0.0), _SECONDS_MAX)
 
-    def waited(self, peer: PeerId, model: ModelName, seconds: float, now: float) -> None:
-        """The next event of an answer took `seconds` to come."""
-        measured = self._of(peer, model, now)
-        seconds = min(max(seconds, 0.0), _SECONDS_MAX)
-        # As TCP does with round trips: an eighth of the latest.
-        measured.gap = seconds if measured.gap == 0.0 else measured.gap + (seconds - measured.gap) / 8
-
-    def gap(self, peer: PeerId, model: ModelName) -> float:
-        """Seconds between two events of one answer, usually; 0: not measured."""
-        measured = self._measured.get((peer, model))
-        return measured.gap if measured else 0.0
-
     def measured_alone(self, peer: PeerId, model: ModelName, now: float) -> float | None:
         """Seconds for one token with nobody else there, measured; None: it was not, or long ago."""
         measured = self._measured.get((peer, model))
@@ -187,7 +172,6 @@ class Speeds:
             each=each,
             prefill=max(read_seconds / read_tokens, _SECONDS_PER_TOKEN_MIN),
             load=measured.load or prior.load,
-            gap=measured.gap or alone + each,
             doubt=_PRIOR_TOKENS / (measured.decode.weight + _PRIOR_TOKENS),
         )
 

@@ -14,8 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from federation.aliases import Resolved
-from federation.backend import Done, InferenceRequest, PolicyName, RequestKind
+from federation.backend import Done, InferenceRequest, PolicyName, RequestKind, slots_of
 from federation.model_reference import ModelReference
 from federation.prefix import Prefix, prefix_of
 from federation.recent import Recent
@@ -45,6 +44,8 @@ class Work:
 
     model: ModelReference
     kind: RequestKind = "chat"
+    slots: int = 1
+    """0: what is looked up takes none."""
     prompt_tokens: float = 0.0
     answer_tokens: float = 0.0
     """Expected, of one choice; 0 where nothing is generated."""
@@ -52,6 +53,8 @@ class Work:
     ignores_end: bool = False
     """The model may not stop by itself."""
     choices: int = 1
+    is_resumed: bool = False
+    """It goes on after what was delivered, which is read like a prompt."""
     prefix: Prefix = field(default_factory=Prefix)
     policy: PolicyName | None = None
     """None: the swarm's."""
@@ -91,29 +94,37 @@ class _Lengths:
 
 
 class WorkEstimator:
-    """Learns from answers what requests take. Told everything; reads no clock."""
+    """Learns from answers what requests take. Reads no clock."""
 
     def __init__(self) -> None:
         self._lengths: Recent[ModelName, _Lengths] = Recent(_MODELS_MAX)
 
-    def work(self, request: InferenceRequest, meant: Resolved) -> Work:
-        """What `request` takes, which means what `meant` says."""
-        lengths = self._lengths.get(meant.reference.name) or _Lengths()
+    def work(self, request: InferenceRequest) -> Work:
+        """What `request` takes, whose model's name is no alias any more."""
+        reference, routing = ModelReference.parse(request.model), request.routing
+        lengths = self._lengths.get(reference.name) or _Lengths()
         prefix = prefix_of(request)
         around = _MESSAGE_TOKENS * len(request.messages)
-        generates = request.kind in ("chat", "completion")
+        delivered = [len(choice.token_ids) for choice in request.resume.choices] if request.resume else []
+        max_tokens = request.max_tokens
+        if request.kind not in ("chat", "completion"):
+            max_tokens = 0
+        elif max_tokens is not None:
+            max_tokens = max(max_tokens - max(delivered, default=0), 0)
         work = Work(
-            model=meant.reference,
+            model=reference,
             kind=request.kind,
-            prompt_tokens=prefix.ids + prefix.characters / lengths.per_token + around,
-            max_tokens=request.max_tokens if generates else 0,
+            slots=slots_of(request),
+            prompt_tokens=prefix.ids + prefix.characters / lengths.per_token + around + sum(delivered),
+            max_tokens=max_tokens,
             ignores_end=request.ignore_eos,
             choices=request.choices,
+            is_resumed=request.resume is not None,
             prefix=prefix,
-            policy=meant.routing.policy,
-            only=meant.only,
-            prefer=meant.routing.prefer,
-            avoid=meant.routing.avoid,
+            policy=routing.policy,
+            only=tuple(names for names in (routing.only, routing.only_by_alias) if names),
+            prefer=routing.prefer,
+            avoid=routing.avoid,
         )
         return replace(work, answer_tokens=self.remaining(work, 0.0))
 
@@ -131,11 +142,12 @@ class WorkEstimator:
 
     def accepted(self, work: Work, prompt_tokens: int) -> None:
         """Somebody read the prompt of `work` and found so many tokens in it; 0: it does not say."""
-        self._of(work.model.name).read(work.prefix.characters, prompt_tokens - work.prefix.ids)
+        if not work.is_resumed:
+            self._of(work.model.name).read(work.prefix.characters, prompt_tokens - work.prefix.ids)
 
     def answered(self, work: Work, done: Done) -> None:
         """An answer to `work` came to its end."""
-        if work.max_tokens != 0:
+        if work.max_tokens != 0 and not work.is_resumed:
             ends = sum(reason != "length" for reason in done.finish_reasons)
             self._of(work.model.name).answered(done.usage.completion_tokens, ends)
 

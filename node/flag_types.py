@@ -91,9 +91,7 @@ class LabelType(click.ParamType[str]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         label = str(value).strip()
         if not label or not label.isprintable() or "," in label or len(label) > _NAME_LENGTH_MAX:
-            self.fail(
-                f"a label is 1 to {_NAME_LENGTH_MAX} printable characters without a comma", param, ctx
-            )
+            self.fail(f"a label is 1 to {_NAME_LENGTH_MAX} printable characters without a comma", param, ctx)
         return label
 
 

@@ -16,12 +16,14 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 
 from federation.backend import InferenceRequest, PolicyName, RequestId
 from federation.errors import Failed
 from federation.lease import Lease
+from federation.prefix import Prefix
 from federation.router import Router
 from federation.work import Work
 from ledger.records import ModelName, ModelRecord
@@ -133,7 +135,7 @@ class Swarm:
         for ask in asks:
             flight = Flight(ask, len(self.flights))
             self.flights.append(flight)
-            self.at(ask.at, lambda flight=flight: self._arrive(flight))
+            self.at(ask.at, partial(self._arrive, flight))
 
     def run(self) -> None:
         while self._events:
@@ -176,10 +178,6 @@ class Swarm:
         request = InferenceRequest("completion", RequestId(str(flight.number)), MODEL, prompt=flight.ask.text)
         work = self.router.work(request)
         if not self.knows_prefixes:
-            from dataclasses import replace
-
-            from federation.prefix import Prefix
-
             prefix = work.prefix
             work = replace(work, prefix=Prefix((), 0.0, prefix.characters, prefix.ids))
         return work

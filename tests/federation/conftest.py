@@ -19,15 +19,17 @@ from federation.backend import (
     Done,
     InferenceRequest,
     Infers,
+    PolicyName,
     RequestId,
     Timings,
     Usage,
 )
-from federation.balancer import Policy, least_used
 from federation.front import Front
+from federation.gated_backend import GatedBackend
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
-from ledger.records import Capability, Load, ModelName, ModelRecord
+from ledger.records import AliasRecord, Capability, Load, ModelName, ModelRecord
+from ledger.revision import Revision
 from ledger.view import NodeState, NodeView
 from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.network import PeerStream, StreamHandler
@@ -168,7 +170,7 @@ async def connect_pair(backend: StubBackend | None = None, *, serve: bool = True
     async with hub.network(FRONT) as a, hub.network(WORKER) as b:
         await a.dial(b.listen_addresses[0])
         if serve:
-            InferServer(backend, backend.load).attach(b)
+            InferServer(lambda peer: backend, backend.load).attach(b)
         await trio.testing.wait_all_tasks_blocked()
         streams = CountedStreams(a)
         yield Pair(hub, a, b, backend, streams, RemoteBackend(streams, WORKER))
@@ -190,11 +192,23 @@ class StubPulse:
         return peer in self.alive
 
 
+class DeafFeeds:
+    """Nobody says anything."""
+
+    def note_use(self, peer: PeerId) -> None:
+        pass
+
+    def tell_waiting(self, peer: PeerId, model: ModelName, wanted: int) -> None:
+        pass
+
+
 class StubView:
     """Nodes as the test says, right or out of date."""
 
     def __init__(self, slots: int) -> None:
+        self.revision = Revision()
         self.rows: dict[str, NodeView] = {}
+        self.named: dict[ModelName, AliasRecord] = {}
         self._slots = slots
 
     def show(
@@ -209,12 +223,17 @@ class StubView:
         self.rows[name] = NodeView(
             PeerId(name), name, state, "worker", "1", is_connected=True, models=(record,)
         )
+        self.revision.rise()
 
     def report(self, name: str, load: Load) -> None:
         self.rows[name] = replace(self.rows[name], loads={MODEL: load})
+        self.revision.rise()
 
     def nodes(self) -> list[NodeView]:
         return list(self.rows.values())
+
+    def aliases(self) -> dict[ModelName, AliasRecord]:
+        return self.named
 
 
 @dataclass
@@ -242,7 +261,7 @@ class Swarm:
 async def make_swarm(
     *names: str,
     local: StubBackend | None = None,
-    policy: Policy = least_used,
+    policy: PolicyName = "eta",
     slots: int = 4,
     seed: int = 0,
 ) -> AsyncIterator[Swarm]:
@@ -251,12 +270,17 @@ async def make_swarm(
     suspects: list[str] = []
     pulse = StubPulse()
     async with hub.network(ME) as network:
+        gated = None
+        if local is not None:
+            gated = GatedBackend(local, lambda: {MODEL: Load(slots, local.running)})
         front = Front(
             ME,
             view,
-            local=local,
+            local=gated,
             remote=lambda peer: RemoteBackend(network, peer, pulse),
+            feeds=DeafFeeds(),
             rng=Random(seed),
+            on_load=lambda peer, loads: None,
             on_peer_failure=lambda peer, reason: suspects.append(peer),
             policy=policy,
         )
@@ -265,6 +289,7 @@ async def make_swarm(
             swarm.workers["me"] = local
             view.show("me")
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(front.run)
             for name in names:
                 swarm.workers[name] = StubBackend(PeerId(name))
                 await nursery.start(_run_worker, swarm, name)
@@ -281,7 +306,7 @@ async def _run_worker(
 ) -> None:
     async with swarm.hub.network(PeerId(name)) as network:
         worker = swarm.workers[name]
-        InferServer(worker, worker.load).attach(network)
+        InferServer(lambda peer: worker, worker.load).attach(network)
         await swarm.network.dial(network.listen_addresses[0])
         task_status.started()
         await trio.sleep_forever()

@@ -39,7 +39,8 @@ from federation.errors import BadRequest, PeerGone
 from federation.front import Front
 from federation.infer import Request
 from federation.infer_codec import decode_from_front_untrusted, decode_from_worker_untrusted, encode
-from ledger.records import ModelName, ModelRecord
+from ledger.records import AliasRecord, ModelName, ModelRecord
+from ledger.revision import Revision
 from ledger.view import NodeView
 from node.answer_reader import AnswerReader
 from node.chat.answer_parser import AnswerParser
@@ -229,12 +230,25 @@ def outcome_of(events: Sequence[AnswerEvent]) -> Outcome:
 
 
 class View:
+    revision = Revision()
+
+    def aliases(self) -> dict[ModelName, AliasRecord]:
+        return {}
+
     def nodes(self) -> list[NodeView]:
         record = ModelRecord(MODEL, "loaded", ("chat",), slots=4, sha256=SHA256)
         return [
             NodeView(PeerId(name), name, "online", "worker", "1", is_connected=True, models=(record,))
             for name in "abc"
         ]
+
+
+class DeafFeeds:
+    def note_use(self, peer: PeerId) -> None:
+        pass
+
+    def tell_waiting(self, peer: PeerId, model: ModelName, wanted: int) -> None:
+        pass
 
 
 def served(request: InferenceRequest, deaths: Sequence[int]) -> Outcome:
@@ -247,7 +261,9 @@ def served(request: InferenceRequest, deaths: Sequence[int]) -> Outcome:
             View(),
             local=None,
             remote=lambda peer: LoopPeer(peer, left),
+            feeds=DeafFeeds(),
             rng=Random(0),
+            on_load=lambda peer, loads: None,
             on_peer_failure=lambda peer, reason: None,
         )
         async with front.infer(request) as answer:

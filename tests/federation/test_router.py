@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from federation.aliases import resolve
 from federation.backend import Done, InferenceRequest, RequestId, Routing, Timings, Usage
 from federation.balancer import Candidate
 from federation.circuit import FAILURES_MAX
@@ -116,7 +117,7 @@ def test_a_request_goes_only_where_it_wants_to() -> None:
 def test_an_alias_is_routed_as_its_model() -> None:
     router = Router(ME, serves_locally=True)
     alias = AliasRecord(ModelName("fast"), TINY, {"only": ["gpu"]})
-    work = router.work(request(model=ModelName("fast")), {alias.alias: alias})
+    work = router.work(resolve(request(model=ModelName("fast")), {alias.alias: alias}))
     found = router.survey(work, [node("a", labels=("gpu",)), node("b")], 0.0)
     assert peers(found) == ["a"]
 
