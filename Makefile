@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench bench-swarm bench-engine sim fuzz fuzz-api clean
+.PHONY: setup demo test lint bench bench-swarm bench-engine failure-matrix sim fuzz fuzz-api clean
 
 setup: $(STAMP)
 
@@ -42,6 +42,11 @@ bench-swarm: setup
 # writes docs/engine.md. Fails where an aim was missed.
 bench-engine: setup
 	$(BIN)/python tests/bench/engine.py
+
+# Half an hour. Strikes serving nodes down at every place of an answer, and writes docs/failure-matrix.md. Fails where
+# an aim was missed.
+failure-matrix: setup
+	$(BIN)/python tests/failures/run.py
 
 # An hour or so on two cores. Prints a table and writes docs/simulation.md, which `HOURS=50 make sim`, being
 # shorter, leaves alone. Fails where an aim was missed.

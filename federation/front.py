@@ -99,13 +99,17 @@ class Feeds(Protocol):
         """So many of our requests wait for a slot of `model`; `peer` may have one."""
 
 
+def _ignore_loads(peer: PeerId, loads: Loads) -> None:
+    del peer, loads
+
+
 class Front:
     """Serves requests by the best worker of the swarm.
 
     `local` is this node's own worker, asked without a stream. `remote` makes the way to a
-    peer's; it is called once per peer. `feeds` tells peers that we wait for their slots; whoever
-    hears of an offer calls `note_offer`. `on_load` is told what peers say of their load, and
-    `on_peer_failure` of peers that seem dead, never of engines that failed. One task `run`s it.
+    peer's; it is called once per peer. `on_peer_failure` hears of peers that seem dead, never of
+    engines that failed, and `on_load` what peers say of their load. `feeds` tells peers that we wait
+    for their slots; whoever hears of an offer calls `note_offer`. One task `run`s it.
     """
 
     def __init__(
@@ -115,10 +119,10 @@ class Front:
         *,
         local: GatedBackend | None,
         remote: Callable[[PeerId], Infers],
-        feeds: Feeds,
         rng: Random,
-        on_load: Callable[[PeerId, Loads], None],
         on_peer_failure: Callable[[PeerId, str], None],
+        feeds: Feeds | None = None,
+        on_load: Callable[[PeerId, Loads], None] = _ignore_loads,
         policy: Policy = least_used,
     ) -> None:
         self.leases = Leases()
@@ -253,7 +257,7 @@ class Front:
         if slots:
             self._busy.asked(chosen.peer, name, slots)
             held.enter_context(self.leases.hold(chosen.peer, name))
-        if not chosen.is_local:
+        if self._feeds is not None and not chosen.is_local:
             self._feeds.note_use(chosen.peer)
         return chosen
 
@@ -281,7 +285,7 @@ class Front:
             if node.peer == self._me:
                 if self._local is not None:
                     self._local.wait(self._me, model, wanted)
-            elif node.state != "offline" and any(record.name == model for record in node.models):
+            elif self._feeds is not None and any(record.name == model for record in node.models):
                 self._feeds.tell_waiting(node.peer, model, wanted)
 
     def _backend(self, candidate: Candidate) -> Infers:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import trio
 
@@ -27,6 +28,7 @@ from federation.errors import (
     Misbehaved,
     PeerGone,
     Refused,
+    Stalled,
 )
 from federation.infer import (
     FRAME_SIZE_MAX,
@@ -41,6 +43,7 @@ from federation.infer import (
     WorkerMessage,
 )
 from federation.infer_codec import decode_from_front_untrusted, decode_from_worker_untrusted, encode
+from federation.pace import Pace
 from p2p.errors import BadFrame, FrameTooLarge, ProtocolNotSpoken, Unreachable
 from p2p.frame_stream import FrameStream
 from p2p.framing import encode_frame
@@ -61,6 +64,42 @@ _RESET_MAX = 1.0
 """Seconds a reset may take. It waits for nobody, so this only bounds a broken connection's surprises."""
 
 
+_PROBE_TIME = 1.0
+"""Seconds of its silence that a peer gets to give a sign of life: as long as the whole of a probe takes, with
+its tries through others. A machine that works is late by less."""
+
+
+class Pulse(Protocol):
+    """Who lives, as somebody knows who asks them all the time (`ledger/prober.py`)."""
+
+    def ask(self, peer: PeerId) -> float:
+        """Have `peer` give a sign of life. Returns the time, of this one's own clock."""
+
+    def has_heard(self, peer: PeerId, since: float) -> bool:
+        """Whether it gave one since then. True where that cannot be known."""
+
+
+class _NobodyKnows:
+    """A pulse where nobody asks."""
+
+    def ask(self, peer: PeerId) -> float:
+        del peer
+        return 0.0
+
+    def has_heard(self, peer: PeerId, since: float) -> bool:
+        del peer, since
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What all exchanges with one peer share."""
+
+    peer: PeerId
+    pace: Pace
+    pulse: Pulse
+
+
 class _StreamEnded(PeerGone):
     """The stream ended before its answer: of a kept one, that may have been long ago."""
 
@@ -68,9 +107,11 @@ class _StreamEnded(PeerGone):
 class RemoteBackend:
     """The worker of `peer`. Keep one per peer: it holds the streams kept for the next request."""
 
-    def __init__(self, streams: Streams, peer: PeerId) -> None:
+    def __init__(self, streams: Streams, peer: PeerId, pulse: Pulse | None = None) -> None:
+        """`pulse` tells a slow peer from one that stands still; without it, none is given up early."""
         self._streams = streams
         self._peer = peer
+        self._line = _Line(peer, Pace(), pulse or _NobodyKnows())
         self._kept: list[tuple[float, FrameStream]] = []
 
     @asynccontextmanager
@@ -78,7 +119,7 @@ class RemoteBackend:
         """Have the peer serve `request`; see `Infers`. Leaving early resets the stream.
 
         Raises:
-          PeerGone: no connection, it broke, or nothing came for `SILENCE_MAX`; on entering or in `events`.
+          PeerGone: no connection, or it broke; Stalled: nothing came; on entering or in `events`.
           Misbehaved: the peer broke the protocol; likewise.
         """
         asked = _encoded(request)
@@ -100,15 +141,15 @@ class RemoteBackend:
     ) -> tuple[_Exchange, Accepted]:
         """An accepted request, on a kept stream if there is one that still works."""
         if (kept := self._take_kept()) is not None:
-            exchange = _Exchange(self._peer, kept, order, deadline)
+            exchange = _Exchange(self._line, kept, order, deadline)
             try:
                 return exchange, await self._ask(exchange, asked)
             except _StreamEnded:
                 if exchange.was_heard:
                     raise
-        with _wire_errors(self._peer, deadline):
+        with _wire_errors(self._peer), _time_limit(self._peer, deadline):
             stream = await self._streams.open_stream(self._peer, PROTOCOL_ID)
-        exchange = _Exchange(self._peer, FrameStream(stream, FRAME_SIZE_MAX), order, deadline)
+        exchange = _Exchange(self._line, FrameStream(stream, FRAME_SIZE_MAX), order, deadline)
         return exchange, await self._ask(exchange, asked)
 
     async def _ask(self, exchange: _Exchange, asked: dict[str, Any]) -> Accepted:
@@ -141,10 +182,11 @@ class RemoteBackend:
 class _Exchange:
     """One request and its answer on one stream."""
 
-    def __init__(self, peer: PeerId, frames: FrameStream, order: AnswerOrder, deadline: float) -> None:
+    def __init__(self, line: _Line, frames: FrameStream, order: AnswerOrder, deadline: float) -> None:
         self.frames = frames
         self.order = order
-        self._peer = peer
+        self._line = line
+        self._peer = line.peer
         self._deadline = deadline
         self._parts: list[Chunk] = []
         self._parts_size = 0
@@ -165,9 +207,16 @@ class _Exchange:
 
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
         """What `Answer.events` promises."""
+        waited, has_begun = 0.0, False
         while True:
-            match await self._receive():
+            began_at = trio.current_time()
+            said = await self._receive()
+            waited += trio.current_time() - began_at
+            match said:
                 case Chunk() as chunk:
+                    if has_begun:
+                        self._line.pace.waited(waited)
+                    waited, has_begun = 0.0, True
                     for part in self._whole(chunk):
                         yield part
                     if count := self.order.grant():
@@ -197,12 +246,12 @@ class _Exchange:
         return parts
 
     async def _send(self, values: dict[str, Any]) -> None:
-        with _wire_errors(self._peer, self._deadline):
+        with _wire_errors(self._peer), _time_limit(self._peer, self._deadline):
             await self.frames.send(values)
 
     async def _receive(self) -> WorkerMessage:
-        with _wire_errors(self._peer, self._deadline):
-            values = await self.frames.receive()
+        with _wire_errors(self._peer):
+            values = await self._next_frame()
             if values is None:
                 raise trio.BrokenResourceError("ended by the peer")
             message = decode_from_worker_untrusted(values)
@@ -210,17 +259,42 @@ class _Exchange:
         self.was_heard = True
         return message
 
+    async def _next_frame(self) -> dict[str, Any] | None:
+        """The next one, or None at the end. Where nothing comes, the peer is asked for a sign of life: one
+        that stands still is given up after `Pace.silence_max`, one that is slow after `SILENCE_MAX`."""
+        line, began_at = self._line, trio.current_time()
+        with trio.move_on_at(min(self._deadline, began_at + line.pace.silence_max - _PROBE_TIME)):
+            return await self.frames.receive()
+        asked_at = line.pulse.ask(line.peer)
+        # From now on, and not from when silence began: it may have been we who stood still.
+        with trio.move_on_at(min(self._deadline, trio.current_time() + _PROBE_TIME)):
+            return await self.frames.receive()
+        if line.pulse.has_heard(line.peer, asked_at):
+            with trio.move_on_at(min(self._deadline, began_at + SILENCE_MAX)):
+                return await self.frames.receive()
+        now = trio.current_time()
+        if now >= self._deadline:
+            raise DeadlineExceeded("the request's time is over")
+        raise Stalled(f"nothing came from {line.peer} for {now - began_at:.1f} seconds")
+
 
 @contextmanager
-def _wire_errors(peer: PeerId, deadline: float) -> Iterator[None]:
-    """Bounds one step on the wire, and turns what goes wrong in it into our errors."""
+def _time_limit(peer: PeerId, deadline: float) -> Iterator[None]:
+    """Bounds one step on the wire."""
     try:
         with trio.fail_at(min(deadline, trio.current_time() + SILENCE_MAX)):
             yield
     except trio.TooSlowError:
         if trio.current_time() >= deadline:
             raise DeadlineExceeded("the request's time is over") from None
-        raise PeerGone(f"nothing came from {peer} for {SILENCE_MAX:g} seconds") from None
+        raise Stalled(f"{peer} took nothing for {SILENCE_MAX:g} seconds") from None
+
+
+@contextmanager
+def _wire_errors(peer: PeerId) -> Iterator[None]:
+    """Turns what goes wrong on the wire into our errors."""
+    try:
+        yield
     except trio.BrokenResourceError as error:
         raise _StreamEnded(f"the stream to {peer} ended before the answer did") from error
     except ProtocolNotSpoken as error:

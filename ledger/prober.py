@@ -25,6 +25,7 @@ from ledger.failure_detector import FailureDetector
 from ledger.ledger import Ledger
 from ledger.liveness_events import (
     ByeSaid,
+    DoubtRaised,
     Event,
     FailureReported,
     LinkLost,
@@ -111,6 +112,19 @@ class Prober:
         """Say that `peer` could not be reached: it is suspect from now on, and asked at once."""
         logger.debug("%s could not be reached: %s", peer, reason)
         self._handle(FailureReported(peer))
+
+    def ask(self, peer: PeerId) -> float:
+        """Ask `peer` now whether it lives. Returns the time, of `now`, for `has_heard`."""
+        self._handle(DoubtRaised(peer))
+        return self.now()
+
+    def has_heard(self, peer: PeerId, since: float) -> bool:
+        """Whether `peer` said anything on its probe stream since then. Where there is none: whether it is
+        believed to live."""
+        health = self.health(peer)
+        if not health.is_linked:
+            return health.status is Status.ALIVE
+        return health.heard_at is not None and health.heard_at >= since
 
     async def run(self) -> None:
         """Watch until cancelled, or until the swarm ends."""

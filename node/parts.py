@@ -168,7 +168,7 @@ def wire(
         network.me,
         view,
         local=gated,
-        remote=partial(RemoteBackend, swarm),
+        remote=partial(RemoteBackend, swarm, pulse=prober),
         feeds=feeds,
         rng=rng,
         on_load=prober.note_loads,

@@ -108,6 +108,7 @@ CORES = (
     "federation/busy_peers.py",
     "federation/prospects.py",
     "federation/model_reference.py",
+    "federation/pace.py",
     "federation/attempts.py",
     "federation/continuation.py",
     "federation/counts.py",

@@ -176,14 +176,20 @@ async def connect_pair(backend: StubBackend | None = None, *, serve: bool = True
         yield Pair(hub, a, b, backend, streams, RemoteBackend(streams, WORKER))
 
 
-class DeafFeeds:
-    """Nobody says anything."""
+@dataclass
+class StubPulse:
+    """Nobody gives a sign of life but those `alive`."""
 
-    def note_use(self, peer: PeerId) -> None:
-        pass
+    alive: set[PeerId] = field(default_factory=set)
+    asked: list[PeerId] = field(default_factory=list)
 
-    def tell_waiting(self, peer: PeerId, model: ModelName, wanted: int) -> None:
-        pass
+    def ask(self, peer: PeerId) -> float:
+        self.asked.append(peer)
+        return trio.current_time()
+
+    def has_heard(self, peer: PeerId, since: float) -> bool:
+        assert since <= trio.current_time()
+        return peer in self.alive
 
 
 class StubView:
@@ -226,6 +232,7 @@ class Swarm:
     view: StubView
     workers: dict[str, StubBackend]
     suspects: list[str]
+    pulse: StubPulse
 
     @property
     def running(self) -> int:
@@ -247,6 +254,7 @@ async def make_swarm(
     hub = MemoryHub()
     view = StubView(slots)
     suspects: list[str] = []
+    pulse = StubPulse()
     async with hub.network(ME) as network:
         gated = None
         if local is not None:
@@ -255,14 +263,12 @@ async def make_swarm(
             ME,
             view,
             local=gated,
-            remote=lambda peer: RemoteBackend(network, peer),
-            feeds=DeafFeeds(),
+            remote=lambda peer: RemoteBackend(network, peer, pulse),
             rng=Random(seed),
-            on_load=lambda peer, loads: None,
             on_peer_failure=lambda peer, reason: suspects.append(peer),
             policy=policy,
         )
-        swarm = Swarm(hub, network, front, view, {}, suspects)
+        swarm = Swarm(hub, network, front, view, {}, suspects, pulse)
         if local is not None:
             swarm.workers["me"] = local
             view.show("me")

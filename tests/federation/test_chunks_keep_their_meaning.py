@@ -89,6 +89,9 @@ def test_cutting_a_chunk_changes_nothing_and_leaves_small_ones(chunk: Chunk) -> 
     cut = list(pieces(chunk))
     assert story(cut) == story([chunk])
     assert all(is_small(each) and each.choice == chunk.choice for each in cut)
+    *parts, last = cut
+    assert {part.is_cut for part in parts} <= {bool(chunk.token_ids)}
+    assert not last.is_cut
     for each in cut:
         assert len(each.logprobs) in (0, len(each.token_ids))
         assert len(encode_frame(encode(each), FRAME_SIZE_MAX)) < 8 * 1024
@@ -97,6 +100,13 @@ def test_cutting_a_chunk_changes_nothing_and_leaves_small_ones(chunk: Chunk) -> 
 def test_what_is_small_is_passed_on_as_it_is() -> None:
     chunk = Chunk(0, (1,), "a", reasoning="b")
     assert list(pieces(chunk)) == [chunk]
+
+
+def test_what_is_merged_with_a_part_is_as_unfinished() -> None:
+    whole, part, last = Chunk(0, (1,), "a"), Chunk(0, (2,), "", is_cut=True), Chunk(0, (), "b")
+    both = merged(whole, part)
+    assert both == Chunk(0, (1, 2), "a", is_cut=True)
+    assert merged(both, last) == Chunk(0, (1, 2), "ab")
 
 
 def test_chunks_of_two_choices_are_never_merged() -> None:

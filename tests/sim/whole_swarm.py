@@ -94,7 +94,7 @@ class WholeNode:
             self.peer,
             self.view,
             local=None,
-            remote=partial(RemoteBackend, self.swarm),
+            remote=partial(RemoteBackend, self.swarm, pulse=self.prober),
             feeds=self.feeds,
             rng=rng,
             on_load=self.prober.note_loads,

@@ -1,0 +1,89 @@
+"""What the matrix consists of: groups of cells, each with the nodes it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import product
+from pathlib import Path
+from typing import TypeAlias
+
+from tests.failures.cast import Cast
+from tests.failures.cell import BLOWS, Blow, Cell, run_cell
+from tests.failures.endings import all_peers_die, the_front_dies, the_front_is_told_to_stop
+from tests.failures.link import Link, can_be_made
+from tests.failures.questions import LENGTH, QUESTIONS
+from tests.real.minilm import convert
+
+Group: TypeAlias = Callable[[Path], Iterator[Cell]]
+"""Cells that share nodes, whose homes are in a folder that is empty and goes away."""
+
+_WORKERS = 3
+"""One that dies, one that goes on, and one for when that dies too."""
+
+_KINDS = ("logprobs", "n = 2", "not streamed", "JSON schema", "tools")
+"""Of answers, other than plain text and what has its own places to be struck at."""
+
+
+def _cells(*plan: tuple[str, str, int]) -> Group:
+    """A group of cells (blow, question, at) that three workers of the demo model do for."""
+
+    def run(folder: Path) -> Iterator[Cell]:
+        with Cast(folder, _WORKERS) as cast:
+            for blow, question, at in plan:
+                yield run_cell(cast, blow, question, at)
+                cast.restore()
+
+    return run
+
+
+def _embeddings(folder: Path) -> Iterator[Cell]:
+    model = folder / "minilm.gguf"
+    convert(model)
+    with Cast(folder, _WORKERS, str(model)) as cast:
+        for blow, at in (
+            ("nothing", 0),
+            *product(("SIGKILL", "SIGSTOP", "engine SIGSEGV", "two SIGKILL"), (0, 300)),
+        ):
+            yield run_cell(cast, blow, "embeddings", at)
+            cast.restore()
+
+
+def _half_open(folder: Path) -> Iterator[Cell]:
+    if not can_be_made():
+        return
+    with ExitStack() as stack:
+        links = {f"worker-{number}": stack.enter_context(Link(number)) for number in range(2)}
+        blow = Blow(
+            lambda node: links[node.name].cut(),
+            BLOWS["SIGSTOP"].gap_max,
+            mend=lambda node: links[node.name].join(),
+        )
+        cast = stack.enter_context(Cast(folder, len(links), links=tuple(links.values())))
+        for question, at in (*product(["text"], range(0, LENGTH, 16)), ("not streamed", 16), ("tools", 16)):
+            yield run_cell(cast, "link cut", question, at, blow)
+            cast.restore()
+
+
+def _endings(folder: Path) -> Iterator[Cell]:
+    with Cast(folder, _WORKERS) as cast:
+        for at, end in product((0, 20), (all_peers_die, the_front_dies, the_front_is_told_to_stop)):
+            yield end(cast, at)
+            cast.restore()
+
+
+GROUPS: Mapping[str, Group] = {
+    "nothing": _cells(*product(["nothing"], [name for name in QUESTIONS if name != "embeddings"], [0])),
+    "killed": _cells(*product(["SIGKILL"], ["text"], range(LENGTH))),
+    "frozen": _cells(*product(["SIGSTOP"], ["text"], range(0, LENGTH, 8))),
+    "crashed": _cells(*product(["engine SIGSEGV"], ["text"], range(LENGTH))),
+    "twice": _cells(*product(["two SIGKILL"], ["text", *_KINDS], (4, 24))),
+    "kinds": _cells(
+        *product(["SIGKILL"], _KINDS, (0, 8, 24, 40)),
+        *product(["SIGSTOP", "engine SIGSEGV"], _KINDS, (16,)),
+    ),
+    "stop": _cells(*product(["SIGKILL"], ["stop"], range(8, 20)), ("engine SIGSEGV", "stop", 14)),
+    "embeddings": _embeddings,
+    "half-open": _half_open,
+    "endings": _endings,
+}

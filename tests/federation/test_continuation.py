@@ -1,0 +1,104 @@
+"""What is kept of an answer, and when nobody could go on with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import pytest
+
+from federation.backend import (
+    Answer,
+    AnswerEvent,
+    Chunk,
+    Delivered,
+    Done,
+    FinishReason,
+    InferenceRequest,
+    RequestId,
+    Resume,
+    Timings,
+    Usage,
+)
+from federation.continuation import KEPT_TOKENS_MAX, Continuation
+from ledger.records import ModelName
+from p2p.peer import PeerId
+
+HASH, FILE = b"h" * 32, "f" * 64
+REQUEST = InferenceRequest("chat", RequestId("r"), ModelName("tiny"), choices=2, max_tokens=9)
+
+
+async def nothing() -> AsyncGenerator[AnswerEvent]:
+    yield Done((), Usage(0, 0), Timings())
+
+
+def answer(prompt_sha256: bytes = HASH) -> Answer:
+    return Answer(PeerId("a"), prompt_sha256, 5, nothing())
+
+
+def continuation(request: InferenceRequest = REQUEST, sha256: str = FILE) -> Continuation:
+    begun = Continuation(request)
+    begun.accepted(answer(), sha256)
+    return begun
+
+
+def test_the_rest_is_asked_of_whoever_has_the_same_file() -> None:
+    begun = continuation()
+    begun.note(Chunk(0, (1, 2), "ab"))
+    begun.note(Chunk(1, (3,), "c"))
+    begun.note(Chunk(0, (4,), "d", finish_reason="stop"))
+    delivered = (Delivered((1, 2, 4), "stop"), Delivered((3,)))
+    assert begun.onward() == replace(
+        REQUEST, model=ModelName(f"tiny@sha256:{FILE}"), resume=Resume(HASH, delivered)
+    )
+
+
+def test_what_itself_goes_on_with_another_answer_is_added_to_it() -> None:
+    resume = Resume(HASH, (Delivered((1,)), Delivered((2,), "length")))
+    begun = continuation(replace(REQUEST, resume=resume))
+    begun.note(Chunk(0, (3,), "c"))
+    resumed = begun.onward().resume
+    assert resumed == Resume(HASH, (Delivered((1, 3)), Delivered((2,), "length")))
+
+
+def test_a_file_whose_hash_comes_later_can_be_gone_on_with() -> None:
+    begun = continuation(sha256="")
+    assert begun.obstacle()
+    begun.identified(FILE)
+    assert begun.obstacle() == ""
+    begun.identified("e" * 64)
+    assert begun.onward().model.endswith(FILE)
+
+
+def test_without_token_ids_nobody_goes_on() -> None:
+    begun = Continuation(REQUEST)
+    begun.accepted(answer(bytes(32)), FILE)
+    assert "token ids" in begun.obstacle()
+
+
+def test_what_has_no_tokens_is_not_gone_on_with() -> None:
+    assert continuation(replace(REQUEST, kind="embeddings")).obstacle()
+
+
+def test_what_is_kept_is_bounded() -> None:
+    begun = continuation()
+    begun.note(Chunk(0, (1,) * KEPT_TOKENS_MAX, "a"))
+    assert begun.obstacle() == ""
+    begun.note(Chunk(1, (1,), "a"))
+    assert str(KEPT_TOKENS_MAX) in begun.obstacle()
+
+
+def test_where_only_the_end_is_missing_nobody_need_be_asked() -> None:
+    begun = continuation()
+    begun.note(Chunk(0, (1, 2), "ab", finish_reason="length"))
+    assert begun.ended() is None
+    begun.note(Chunk(1, (3,), "c", finish_reason="tool_calls"))
+    assert begun.ended() == Done(("length", "tool_calls"), Usage(5, 3), Timings())
+
+
+@pytest.mark.parametrize("said", ["stop", "length"])
+def test_a_choice_ends_for_the_reason_its_client_was_told(said: FinishReason) -> None:
+    begun = continuation()
+    begun.note(Chunk(1, (1,), "a", finish_reason="tool_calls"))
+    done = Done((said, said), Usage(5, 7, 2), Timings(1, 2, 3))
+    assert begun.whole(done) == replace(done, finish_reasons=(said, "tool_calls"))
