@@ -102,7 +102,7 @@ class Relay:
         self._seams = 0
         self._tokens_at_seam = 0
         self._fallen: list[tuple[Candidate, Failed]] = []
-        """Who failed since there was a token: they are not asked to go on from there while others are left."""
+        """Who failed since there was a token: they are not asked to go on there while others are left."""
 
     async def begin(self) -> Answer:
         """The answer, at the first content of a stream, or at the end of one that is delivered whole.
