@@ -105,8 +105,9 @@ class Relay:
         """The client has seen nothing of it, and of what is held neither."""
         self._is_over = False
         self._seams = 0
-        self._barren = 0
         self._tokens_at_seam = 0
+        self._fallen: list[tuple[Candidate, Failed]] = []
+        """Who failed since there was a token: they are not asked to go on there while others are left."""
 
     async def begin(self) -> Answer:
         """The answer, at the first content of a stream, or at the end of one that is delivered whole.
@@ -185,7 +186,7 @@ class Relay:
         if is_kept and (end := self._continuation.ended()) is not None:
             self._is_over = True
             return end
-        hindrance = self._note_seam()
+        hindrance = self._note_seam(failed, error)
         if self._is_undelivered:
             self._beginning.note(failed, error)
             if hindrance or not is_kept:
@@ -206,7 +207,8 @@ class Relay:
         onward = self._continuation.onward()
         give_up_at = trio.current_time() + _RETURN_MAX
         attempts = Attempts(onward, self._deadline, give_up_at)
-        attempts.note(failed, error)
+        for each, its_error in self._fallen:
+            attempts.note(each, its_error)
         while True:
             try:
                 answer = await self._switch(attempts)
@@ -222,13 +224,15 @@ class Relay:
             else:
                 return Resumed(answer.served_by, self._continuation.tokens)
 
-    def _note_seam(self) -> str:
+    def _note_seam(self, failed: Candidate, error: Failed) -> str:
         """Why nobody shall go on after it; empty: somebody may."""
         tokens = self._continuation.tokens
         self._seams += 1
-        self._barren = self._barren + 1 if tokens == self._tokens_at_seam else 1
+        if tokens != self._tokens_at_seam:
+            self._fallen.clear()
+        self._fallen.append((failed, error))
         self._tokens_at_seam = tokens
-        if self._seams > _SEAMS_MAX or self._barren > _BARREN_MAX:
+        if self._seams > _SEAMS_MAX or len(self._fallen) > _BARREN_MAX:
             return "too many peers have failed at it"
         return self._continuation.obstacle()
 
