@@ -18,9 +18,9 @@ error and cancellation alike, which is news for who waits.
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -135,6 +135,10 @@ class Front:
         self._remotes: dict[PeerId, Infers] = {}
         self._feeds = feeds
         self._room = Room(self._tell_waiting)
+        self._coming: Counter[tuple[PeerId, ModelName]] = Counter()
+        """Requests that were sent there and not answered yet."""
+        self._told: set[tuple[PeerId, ModelName]] = set()
+        """Who believes that we wait for its slots."""
         self._slotless = Room()
         """Who needs no slot gives way to nobody, and waits for models that come back."""
         self._busy = BusyPeers()
@@ -179,13 +183,13 @@ class Front:
             number = await revision.after(number)
             self._slotless.note_news()
             self._room.note_news()
-            for model, line in self._room.report().items():
+            for model in self._room.report():
                 # There may be peers that were not told yet.
-                self._tell_waiting(model, line.waiting)
+                self._tell_waiting(model)
 
     def note_offer(self, peer: PeerId, model: ModelName) -> None:
         """`peer` holds a slot of `model` for us."""
-        self._busy.offered(peer, model)
+        self._busy.offered(peer, model, trio.current_time())
         self._room.note_news(model)
 
     def waiting(self) -> Mapping[ModelName, Waiting]:
@@ -208,8 +212,11 @@ class Front:
             visit = await stay.enter_async_context(room.visit(_claim(attempts)))
             while True:
                 async with AsyncExitStack() as held:
-                    candidate = await visit.place(partial(self._take, attempts, held), _like(attempts))
-                    answer = await self._ask(candidate, attempts, held)
+                    with ExitStack() as way:
+                        candidate = await visit.place(
+                            partial(self._take, attempts, held, way), _like(attempts)
+                        )
+                        answer = await self._ask(candidate, attempts, held)
                     if answer is not None:
                         # Left first, and then the room, which passes the slot on.
                         stay.push_async_exit(held.pop_all())
@@ -235,8 +242,10 @@ class Front:
             return answer
         return None
 
-    def _take(self, attempts: Attempts, held: AsyncExitStack) -> Candidate | NoPlace:
+    def _take(self, attempts: Attempts, held: AsyncExitStack, way: ExitStack) -> Candidate | NoPlace:
         """The peer to ask next, from the view as it is now, with a lease on it that `held` gives up.
+
+        `way` is to be closed when it has answered.
 
         Raises:
           BadRequest: the model is not one for requests of this kind.
@@ -248,7 +257,7 @@ class Front:
         remaining = attempts.remaining(self.candidates(attempts.model, attempts.request.kind))
         loads = self._loads(name)
         for each in remaining:
-            self._busy.seen(each.peer, name, loads[each.peer])
+            self._busy.seen(each.peer, name, loads[each.peer], now)
         able = [each for each in remaining if not slots or self._busy.may_ask(each.peer, name, slots, now)]
         chosen = pick(able, self._policy, self._rng)
         if chosen is None:
@@ -257,6 +266,7 @@ class Front:
         if slots:
             self._busy.asked(chosen.peer, name, slots)
             held.enter_context(self.leases.hold(chosen.peer, name))
+            way.enter_context(self._on_its_way(chosen.peer, name))
         if self._feeds is not None and not chosen.is_local:
             self._feeds.note_use(chosen.peer)
         return chosen
@@ -280,13 +290,41 @@ class Front:
             raise verdict
         return NoPlace(seconds, verdict)
 
-    def _tell_waiting(self, model: ModelName, wanted: int) -> None:
+    def _tell_waiting(self, model: ModelName) -> None:
+        """Tell whoever may have a slot of `model` for us."""
         for node in self._view.nodes():
-            if node.peer == self._me:
-                if self._local is not None:
-                    self._local.wait(self._me, model, wanted)
-            elif self._feeds is not None and any(record.name == model for record in node.models):
-                self._feeds.tell_waiting(node.peer, model, wanted)
+            if any(record.name == model for record in node.models):
+                self._tell_peer(node.peer, model)
+
+    def _tell_peer(self, peer: PeerId, model: ModelName) -> None:
+        """Tell `peer` how many slots we want, if anybody waits or it believes so.
+
+        Who is on its way to `peer` counts there too: it may come for a slot that is held for us.
+        """
+        waiting = self._room.waiting(model)
+        if not waiting and (peer, model) not in self._told:
+            return
+        wanted = waiting + self._coming[peer, model]
+        if wanted:
+            self._told.add((peer, model))
+        else:
+            self._told.discard((peer, model))
+        if peer == self._me and self._local is not None:
+            self._local.wait(peer, model, wanted)
+        elif peer != self._me and self._feeds is not None:
+            self._feeds.tell_waiting(peer, model, wanted)
+
+    @contextmanager
+    def _on_its_way(self, peer: PeerId, model: ModelName) -> Iterator[None]:
+        """Count one request that `peer` has not answered yet."""
+        self._coming[peer, model] += 1
+        try:
+            yield
+        finally:
+            self._coming[peer, model] -= 1
+            if not self._coming[peer, model]:
+                del self._coming[peer, model]
+            self._tell_peer(peer, model)
 
     def _backend(self, candidate: Candidate) -> Infers:
         if candidate.is_local:

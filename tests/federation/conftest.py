@@ -61,6 +61,7 @@ class StubBackend:
     """Words after which nothing comes any more."""
     accept_after: float = 0.0
     running: int = 0
+    most_running: int = 0
     served: list[InferenceRequest] = field(default_factory=list)
     pulled: int = 0
     """Words that were asked for."""
@@ -68,6 +69,7 @@ class StubBackend:
     @asynccontextmanager
     async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
         self.running += 1
+        self.most_running = max(self.most_running, self.running)
         try:
             self.served.append(request)
             await trio.sleep(self.accept_after)
