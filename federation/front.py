@@ -18,13 +18,11 @@ error and cancellation alike, which is news for who waits.
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from random import Random
-from typing import Protocol
 
 import trio
 
@@ -41,7 +39,6 @@ from federation.backend import (
     slots_of,
 )
 from federation.balancer import Candidate, Policy, least_used, pick
-from federation.busy_peers import BusyPeers
 from federation.counts import Counts
 from federation.errors import (
     BadRequest,
@@ -61,12 +58,11 @@ from federation.lease import Leases
 from federation.model_reference import ModelReference
 from federation.prospects import patience
 from federation.relay import Relay, Source
-from federation.room import Claim, NoPlace, Room
+from federation.room import Claim, NoPlace
+from federation.turns import Feeds, Turns, View
 from federation.waiting_room import Tenant, Waiting
 from ledger.probe import Loads
 from ledger.records import Load, ModelName
-from ledger.revision import Revision
-from ledger.view import NodeView
 from p2p.peer import PeerId
 
 logger = logging.getLogger(__name__)
@@ -78,25 +74,6 @@ _CHARACTERS_PER_TOKEN = 4
 """Of English; it only has to be the same for all who share."""
 _PRIORITY_OF_RESUMED = 2**31
 """Larger than any that a request may have."""
-
-
-class View(Protocol):
-    """What a front needs of `ledger.view.SwarmView`."""
-
-    revision: Revision
-
-    def nodes(self) -> Sequence[NodeView]:
-        """Every node, ours too."""
-
-
-class Feeds(Protocol):
-    """What a front needs of `load_feed_client.LoadFeeds`."""
-
-    def note_use(self, peer: PeerId) -> None:
-        """We have something to do with `peer`."""
-
-    def tell_waiting(self, peer: PeerId, model: ModelName, wanted: int) -> None:
-        """So many of our requests wait for a slot of `model`; `peer` may have one."""
 
 
 def _ignore_loads(peer: PeerId, loads: Loads) -> None:
@@ -133,21 +110,11 @@ class Front:
         self._remote = remote
         # Small, and at most one for each member of the swarm: nobody else gets into the view.
         self._remotes: dict[PeerId, Infers] = {}
-        self._feeds = feeds
-        self._room = Room(self._tell_waiting)
-        self._coming: Counter[tuple[PeerId, ModelName]] = Counter()
-        """Requests that were sent there and not answered yet."""
-        self._told: set[tuple[PeerId, ModelName]] = set()
-        """Who believes that we wait for its slots."""
-        self._slotless = Room()
-        """Who needs no slot gives way to nobody, and waits for models that come back."""
-        self._busy = BusyPeers()
+        self._turns = Turns(me, view, local, feeds)
         self._rng = rng
         self._on_load = on_load
         self._on_peer_failure = on_peer_failure
         self._policy = policy
-        if local is not None:
-            local.meet(me, partial(self.note_offer, me))
 
     def models(self) -> Sequence[ModelInfo]:
         """Every model that some node can be asked for, once each, sorted by name."""
@@ -177,24 +144,15 @@ class Front:
 
     async def run(self) -> None:
         """Follow the view until cancelled: its changes are news for who waits."""
-        revision = self._view.revision
-        number = revision.number
-        while True:
-            number = await revision.after(number)
-            self._slotless.note_news()
-            self._room.note_news()
-            for model in self._room.report():
-                # There may be peers that were not told yet.
-                self._tell_waiting(model)
+        await self._turns.run()
 
     def note_offer(self, peer: PeerId, model: ModelName) -> None:
         """`peer` holds a slot of `model` for us."""
-        self._busy.offered(peer, model, trio.current_time())
-        self._room.note_news(model)
+        self._turns.note_offer(peer, model)
 
     def waiting(self) -> Mapping[ModelName, Waiting]:
         """The line of each model that somebody waits for."""
-        return self._room.report()
+        return self._turns.waiting()
 
     async def open(self, attempts: Attempts) -> Source:
         """Have somebody serve `attempts.request`, and note in `attempts` who did not. Cancelled: nobody does.
@@ -208,8 +166,9 @@ class Front:
           DeadlineExceeded: its time is over.
         """
         async with AsyncExitStack() as stay:
-            room = self._room if slots_of(attempts.request) else self._slotless
-            visit = await stay.enter_async_context(room.visit(_claim(attempts)))
+            takes_slot = slots_of(attempts.request) > 0
+            entering = self._turns.visit(_claim(attempts), takes_slot=takes_slot)
+            visit = await stay.enter_async_context(entering)
             while True:
                 async with AsyncExitStack() as held:
                     with ExitStack() as way:
@@ -231,7 +190,7 @@ class Front:
             answer = await held.enter_async_context(self._backend(candidate).infer(asked))
             _require_same_prompt(asked, answer)
         except BadRequest as error:
-            if attempts.request.resume is None:
+            if not attempts.is_onward:
                 raise
             # It was good enough for who began it.
             self._note_refusal(candidate, error, attempts)
@@ -251,80 +210,33 @@ class Front:
           BadRequest: the model is not one for requests of this kind.
           ModelNotFound, ModelUnavailable, Busy: nobody will, for the reasons `attempts` knows.
         """
-        now = trio.current_time()
         # By name alone, which is what loads are reported by: two references may mean the same slots.
         name, slots = ModelReference.parse(attempts.model).name, slots_of(attempts.request)
         remaining = attempts.remaining(self.candidates(attempts.model, attempts.request.kind))
-        loads = self._loads(name)
-        for each in remaining:
-            self._busy.seen(each.peer, name, loads[each.peer], now)
-        able = [each for each in remaining if not slots or self._busy.may_ask(each.peer, name, slots, now)]
-        chosen = pick(able, self._policy, self._rng)
+        chosen = pick(self._turns.askable(remaining, name, slots), self._policy, self._rng)
         if chosen is None:
-            peers = [each.peer for each in remaining]
-            return self._no_place(attempts, peers, self._busy.asked_again_in(peers, name, now))
+            return self._turns.all_taken(remaining, name) if remaining else self._nobody(attempts)
         if slots:
-            self._busy.asked(chosen.peer, name, slots)
             held.enter_context(self.leases.hold(chosen.peer, name))
-            way.enter_context(self._on_its_way(chosen.peer, name))
-        if self._feeds is not None and not chosen.is_local:
-            self._feeds.note_use(chosen.peer)
+        way.enter_context(self._turns.asking(chosen, name, slots))
         return chosen
 
-    def _no_place(self, attempts: Attempts, peers: Sequence[PeerId], again_in: float) -> NoPlace:
-        """All of `peers` are full, or there are none.
+    def _nobody(self, attempts: Attempts) -> NoPlace:
+        """There is nobody to ask, whether they have slots or not.
 
-        Raises: as `_take`.
+        Raises: as `_take`, if it is not worth waiting for that to change.
         """
-        if peers:
-            return NoPlace(again_in=again_in)
         nodes, kind = self._view.nodes(), attempts.request.kind
         if directory.is_unfit(nodes, attempts.model, kind):
             raise BadRequest(f"{attempts.model} is not a model for {kind}", param="model")
         models = [model.name for model in self.models() if model.state != "failed"]
         verdict = attempts.verdict(directory.obstacles(nodes, attempts.model), models)
-        others = [node for node in nodes if node.peer not in attempts.asked]
+        others = [node for node in nodes if node.peer not in attempts.left_out]
         # Where an answer has to go on, `relay.py` knows for how long.
-        is_final = attempts.is_exhausted or attempts.request.resume is not None
+        is_final = attempts.is_exhausted or attempts.is_onward
         if is_final or not (seconds := patience(others, attempts.model, kind)):
             raise verdict
         return NoPlace(seconds, verdict)
-
-    def _tell_waiting(self, model: ModelName) -> None:
-        """Tell whoever may have a slot of `model` for us."""
-        for node in self._view.nodes():
-            if any(record.name == model for record in node.models):
-                self._tell_peer(node.peer, model)
-
-    def _tell_peer(self, peer: PeerId, model: ModelName) -> None:
-        """Tell `peer` how many slots we want, if anybody waits or it believes so.
-
-        Who is on its way to `peer` counts there too: it may come for a slot that is held for us.
-        """
-        waiting = self._room.waiting(model)
-        if not waiting and (peer, model) not in self._told:
-            return
-        wanted = waiting + self._coming[peer, model]
-        if wanted:
-            self._told.add((peer, model))
-        else:
-            self._told.discard((peer, model))
-        if peer == self._me and self._local is not None:
-            self._local.wait(peer, model, wanted)
-        elif peer != self._me and self._feeds is not None:
-            self._feeds.tell_waiting(peer, model, wanted)
-
-    @contextmanager
-    def _on_its_way(self, peer: PeerId, model: ModelName) -> Iterator[None]:
-        """Count one request that `peer` has not answered yet."""
-        self._coming[peer, model] += 1
-        try:
-            yield
-        finally:
-            self._coming[peer, model] -= 1
-            if not self._coming[peer, model]:
-                del self._coming[peer, model]
-            self._tell_peer(peer, model)
 
     def _backend(self, candidate: Candidate) -> Infers:
         if candidate.is_local:
@@ -356,7 +268,7 @@ class Front:
         if refusal.load is not None:
             self._note_load(candidate, name, refusal.load)
         if refusal.reason == "busy":
-            self._busy.refused(candidate.peer, name, self._loads(name)[candidate.peer], trio.current_time())
+            self._turns.refused(candidate, name)
         attempts.note(candidate, error)
         if isinstance(error, Failed):
             self.note_failure(candidate, error)
@@ -373,12 +285,8 @@ class Front:
         if not candidate.is_local:
             self._on_load(candidate.peer, {model: load})
 
-    def _loads(self, model: ModelName) -> defaultdict[PeerId, Load | None]:
-        """How busy each peer is with `model`, as far as we know."""
-        return defaultdict(lambda: None, {node.peer: node.loads.get(model) for node in self._view.nodes()})
-
     def _note_success(self, candidate: Candidate, attempts: Attempts) -> None:
-        if attempts.request.resume is not None:
+        if attempts.is_onward:
             self.counts.resumes[candidate.peer] += 1
         elif attempts.count:
             self.counts.retries[candidate.peer] += 1
@@ -397,7 +305,7 @@ def _claim(attempts: Attempts) -> Claim:
         ModelReference.parse(request.model).name,
         Tenant(request.routing.tenant),
         # Who reads a stream that broke off has had its turn.
-        _PRIORITY_OF_RESUMED if request.resume else request.priority,
+        _PRIORITY_OF_RESUMED if attempts.is_onward else request.priority,
         prompt + answers,
         attempts.waits_until,
     )
@@ -406,8 +314,8 @@ def _claim(attempts: Attempts) -> Claim:
 def _like(attempts: Attempts) -> Hashable:
     """What decides where a request may go: who agrees in it with one that finds no place finds none."""
     request = attempts.request
-    is_resumed = request.resume is not None
-    return request.model, request.kind, slots_of(request), request.routing.only, attempts.asked, is_resumed
+    where = (request.model, request.kind, request.routing.only, attempts.left_out)
+    return (*where, slots_of(request), attempts.is_onward)
 
 
 def _require_same_prompt(request: InferenceRequest, answer: Answer) -> None:
