@@ -48,6 +48,10 @@ class Attempts:
     """When nobody wants the answer any more."""
     waits_until: float = math.inf
     """When it must have a slot, if that is earlier."""
+    is_onward: bool = False
+    """For the rest of an answer that somebody has begun: the request was good enough for who that was."""
+    spared: frozenset[PeerId] = frozenset()
+    """Not asked."""
     _refusals: dict[PeerId, Refused] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list)
     _busy: int = 0
@@ -66,9 +70,9 @@ class Attempts:
         return len(self._refusals) + self._busy
 
     @property
-    def asked(self) -> frozenset[PeerId]:
-        """Who is not asked again."""
-        return frozenset(self._refusals)
+    def left_out(self) -> frozenset[PeerId]:
+        """Who is not asked, or not again."""
+        return self.spared.union(self._refusals)
 
     @property
     def is_exhausted(self) -> bool:
@@ -89,7 +93,8 @@ class Attempts:
         """Those that may still be asked; none when enough were."""
         if self.is_exhausted:
             return []
-        return [candidate for candidate in candidates if candidate.peer not in self._refusals]
+        left_out = self.left_out
+        return [candidate for candidate in candidates if candidate.peer not in left_out]
 
     def verdict(self, obstacles: Sequence[str], models: Sequence[ModelName]) -> FederationError:
         """What to tell the client: `obstacles` keep the other nodes from it, and it might rather ask for one

@@ -2,7 +2,7 @@
 
 A refused request waits, and that peer is asked again once there is news of it: it offers a slot,
 or says that some are free. Of what it has for us each request uses up one, so an offer is not
-asked for twice. Without any news it is asked again after a while, as if nothing had been.
+asked for twice. A peer of which there was no news for a while is asked again as if nothing had been.
 
 Busy is not sick: nothing here speaks against a peer. Reads no clock.
 """
@@ -44,17 +44,19 @@ class BusyPeers:
         # As long as the peer remembers us, and will offer us what frees.
         self._refusals[peer, model] = _Refusal(now + REMEMBERED_FOR, load)
 
-    def seen(self, peer: PeerId, model: ModelName, load: Load | None) -> None:
+    def seen(self, peer: PeerId, model: ModelName, load: Load | None, now: float) -> None:
         """The view shows `load` now."""
         refusal = self._refusals.get((peer, model))
         if refusal is not None and load is not None and load != refusal.load:
             refusal.load = load
             refusal.free = max(load.slots_total - load.slots_busy, 0)
+            refusal.until = now + REMEMBERED_FOR
 
-    def offered(self, peer: PeerId, model: ModelName) -> None:
+    def offered(self, peer: PeerId, model: ModelName, now: float) -> None:
         """`peer` holds a slot for us."""
         if (refusal := self._refusals.get((peer, model))) is not None:
             refusal.offered += 1
+            refusal.until = now + REMEMBERED_FOR
 
     def asked(self, peer: PeerId, model: ModelName, slots: int) -> None:
         """`peer` is asked for so many of the slots it has for us."""

@@ -18,18 +18,17 @@ error and cancellation alike, which is news for who waits.
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
-from federation import directory
-from federation.aliases import resolve
+from federation import directory, turns
+from federation.aliases import Aliases, resolve
 from federation.attempts import Attempts
 from federation.backend import (
     Answer,
@@ -42,7 +41,6 @@ from federation.backend import (
     PolicyName,
 )
 from federation.balancer import Candidate
-from federation.busy_peers import BusyPeers
 from federation.counts import Counts
 from federation.errors import (
     BadRequest,
@@ -58,14 +56,14 @@ from federation.errors import (
     refusal_of,
 )
 from federation.explain import explain
-from federation.front_ports import Feeds, View
 from federation.gated_backend import GatedBackend
 from federation.lease import Lease, Leases
 from federation.model_reference import ModelReference
 from federation.prospects import outlook
 from federation.relay import Relay, Source
-from federation.room import Claim, NoPlace, Room, Visit
+from federation.room import Claim, NoPlace, Visit
 from federation.router import Router
+from federation.turns import Feeds, Turns
 from federation.waiting_room import Tenant, Waiting
 from federation.work import Work
 from ledger.probe import Loads
@@ -82,13 +80,24 @@ _PRIORITY_OF_RESUMED = 2**31
 """Larger than any that a request may have."""
 
 
+class View(turns.View, Protocol):
+    """What a front needs of `ledger.view.SwarmView`."""
+
+    def aliases(self) -> Aliases:
+        """Other names for models."""
+
+
+def _ignore_loads(peer: PeerId, loads: Loads) -> None:
+    del peer, loads
+
+
 class Front:
     """Serves requests by the best worker of the swarm.
 
     `local` is this node's own worker, asked without a stream. `remote` makes the way to a
-    peer's; it is called once per peer. `feeds` tells peers that we wait for their slots; whoever
-    hears of an offer calls `note_offer`. `on_load` is told what peers say of their load, and
-    `on_peer_failure` of peers that seem dead, never of engines that failed. One task `run`s it.
+    peer's; it is called once per peer. `on_peer_failure` hears of peers that seem dead, never of
+    engines that failed, and `on_load` what peers say of their load. `feeds` tells peers that we wait
+    for their slots; whoever hears of an offer calls `note_offer`. One task `run`s it.
     """
 
     def __init__(
@@ -98,10 +107,10 @@ class Front:
         *,
         local: GatedBackend | None,
         remote: Callable[[PeerId], Infers],
-        feeds: Feeds,
         rng: Random,
-        on_load: Callable[[PeerId, Loads], None],
         on_peer_failure: Callable[[PeerId, str], None],
+        feeds: Feeds | None = None,
+        on_load: Callable[[PeerId, Loads], None] = _ignore_loads,
         policy: PolicyName = "eta",
     ) -> None:
         self._router = Router(me, serves_locally=local is not None, policy=policy)
@@ -112,16 +121,10 @@ class Front:
         self._remote = remote
         # Small, and at most one for each member of the swarm: nobody else gets into the view.
         self._remotes: dict[PeerId, Infers] = {}
-        self._feeds = feeds
-        self._room = Room(self._tell_waiting)
-        self._slotless = Room()
-        """Who needs no slot gives way to nobody, and waits for models that come back."""
-        self._busy = BusyPeers()
+        self._turns = Turns(me, view, local, feeds)
         self._rng = rng
         self._on_load = on_load
         self._on_peer_failure = on_peer_failure
-        if local is not None:
-            local.meet(me, partial(self.note_offer, me))
 
     @property
     def leases(self) -> Leases:
@@ -139,7 +142,7 @@ class Front:
           ModelNotFound: nobody has its model.
         """
         work = self._router.work(resolve(request, self._view.aliases()))
-        line = self._room.report().get(work.model.name)
+        line = self.waiting().get(work.model.name)
         ahead = line.waiting if line else 0
         survey = self._router.survey(work, self._view.nodes(), trio.current_time(), ahead)
         if not survey.candidates and not survey.excluded:
@@ -162,24 +165,15 @@ class Front:
 
     async def run(self) -> None:
         """Follow the view until cancelled: its changes are news for who waits."""
-        revision = self._view.revision
-        number = revision.number
-        while True:
-            number = await revision.after(number)
-            self._slotless.note_news()
-            self._room.note_news()
-            for model, line in self._room.report().items():
-                # There may be peers that were not told yet.
-                self._tell_waiting(model, line.waiting)
+        await self._turns.run()
 
     def note_offer(self, peer: PeerId, model: ModelName) -> None:
         """`peer` holds a slot of `model` for us."""
-        self._busy.offered(peer, model)
-        self._room.note_news(model)
+        self._turns.note_offer(peer, model)
 
     def waiting(self) -> Mapping[ModelName, Waiting]:
         """The line of each model that somebody waits for."""
-        return self._room.report()
+        return self._turns.waiting()
 
     async def open(self, attempts: Attempts) -> Source:
         """Have somebody serve `attempts.request`, and note in `attempts` who did not. Cancelled: nobody does.
@@ -193,14 +187,15 @@ class Front:
           DeadlineExceeded: its time is over.
         """
         async with AsyncExitStack() as stay:
-            work = self._router.work(attempts.request)
-            room = self._room if work.slots else self._slotless
-            visit = await stay.enter_async_context(room.visit(_claim(attempts, work)))
+            work = replace(self._router.work(attempts.request), is_resumed=attempts.is_onward)
+            entering = self._turns.visit(_claim(attempts, work), takes_slot=work.slots > 0)
+            visit = await stay.enter_async_context(entering)
             while True:
                 async with AsyncExitStack() as held:
-                    take = partial(self._take, attempts, work, visit, held)
-                    candidate, lease = await visit.place(take, _like(attempts, work))
-                    answer = await self._ask(candidate, lease, attempts, held)
+                    with ExitStack() as way:
+                        take = partial(self._take, attempts, work, visit, held, way)
+                        candidate, lease = await visit.place(take, _like(attempts, work))
+                        answer = await self._ask(candidate, lease, attempts, held)
                     if answer is not None:
                         # Left first, and then the room, which passes the slot on.
                         stay.push_async_exit(held.pop_all())
@@ -217,7 +212,7 @@ class Front:
             answer = await held.enter_async_context(self._backend(candidate).infer(asked))
             _require_same_prompt(asked, answer)
         except BadRequest as error:
-            if attempts.request.resume is None:
+            if not attempts.is_onward:
                 raise
             # It was good enough for who began it.
             self._note_refusal(candidate, lease, error, attempts)
@@ -230,45 +225,32 @@ class Front:
         return None
 
     def _take(
-        self, attempts: Attempts, work: Work, visit: Visit, held: AsyncExitStack
+        self, attempts: Attempts, work: Work, visit: Visit, held: AsyncExitStack, way: ExitStack
     ) -> tuple[Candidate, Lease] | NoPlace:
         """The peer to ask next, from the view as it is now, and a lease on it that `held` gives up.
+
+        `way` is to be closed when it has answered.
 
         Raises:
           BadRequest: the model is not one for requests of this kind.
           ModelNotFound, ModelUnavailable, Busy: nobody will, for the reasons `attempts` knows.
         """
-        now = trio.current_time()
         # By name alone, which is what loads are reported by: two references may mean the same slots.
-        name, slots = work.model.name, work.slots
+        name, now = work.model.name, trio.current_time()
         survey = self._router.survey(work, self._view.nodes(), now, visit.ahead)
         remaining = attempts.remaining(survey.candidates)
-        loads = self._loads(name)
-        for each in remaining:
-            self._busy.seen(each.peer, name, loads[each.peer])
-        able = [each for each in remaining if not slots or self._busy.may_ask(each.peer, name, slots, now)]
-        chosen = self._router.choose(able, work, self._rng)
-        if chosen is None:
-            if any(not each.is_full for each in able):
-                return NoPlace(again_in=_CHOOSY_FOR, is_choosy=True)
-            if remaining:
-                peers = [each.peer for each in remaining]
-                return NoPlace(again_in=self._busy.asked_again_in(peers, name, now))
+        if not remaining:
             hope = outlook(attempts, survey, self._view.nodes(), self.models())
             return NoPlace(hope.patience, hope.verdict, hope.again_in)
-        if slots:
-            self._busy.asked(chosen.peer, name, slots)
-        if not chosen.is_local:
-            self._feeds.note_use(chosen.peer)
-        return chosen, held.enter_context(self._router.lease(chosen, work, now))
-
-    def _tell_waiting(self, model: ModelName, wanted: int) -> None:
-        for node in self._view.nodes():
-            if node.peer == self._me:
-                if self._local is not None:
-                    self._local.wait(self._me, model, wanted)
-            elif node.state != "offline" and any(record.name == model for record in node.models):
-                self._feeds.tell_waiting(node.peer, model, wanted)
+        able = self._turns.askable(remaining, name, work.slots)
+        chosen = self._router.choose(able, work, self._rng)
+        if chosen is None and any(not each.is_full for each in able):
+            return NoPlace(again_in=_CHOOSY_FOR, is_choosy=True)
+        if chosen is None:
+            return self._turns.all_taken(remaining, name)
+        lease = held.enter_context(self._router.lease(chosen, work, now))
+        way.enter_context(self._turns.asking(chosen, name, work.slots))
+        return chosen, lease
 
     def _backend(self, candidate: Candidate) -> Infers:
         if candidate.is_local:
@@ -304,7 +286,7 @@ class Front:
         if refusal.load is not None:
             self._note_load(candidate, name, refusal.load)
         if refusal.reason == "busy":
-            self._busy.refused(candidate.peer, name, self._loads(name)[candidate.peer], trio.current_time())
+            self._turns.refused(candidate, name)
         attempts.note(candidate, error)
         if isinstance(error, Failed):
             self.note_failure(candidate, lease, error)
@@ -331,12 +313,8 @@ class Front:
         if not candidate.is_local:
             self._on_load(candidate.peer, {model: load})
 
-    def _loads(self, model: ModelName) -> defaultdict[PeerId, Load | None]:
-        """How busy each peer is with `model`, as far as we know."""
-        return defaultdict(lambda: None, {node.peer: node.loads.get(model) for node in self._view.nodes()})
-
     def _note_success(self, candidate: Candidate, attempts: Attempts) -> None:
-        if attempts.request.resume is not None:
+        if attempts.is_onward:
             self.counts.resumes[candidate.peer] += 1
         elif attempts.count:
             self.counts.retries[candidate.peer] += 1
@@ -352,7 +330,7 @@ def _claim(attempts: Attempts, work: Work) -> Claim:
         work.model.name,
         Tenant(request.routing.tenant),
         # Who reads a stream that broke off has had its turn.
-        _PRIORITY_OF_RESUMED if request.resume else request.priority,
+        _PRIORITY_OF_RESUMED if attempts.is_onward else request.priority,
         # What it did not take is given back.
         round(work.prompt_tokens + work.answer_tokens * work.choices),
         attempts.waits_until,
@@ -361,7 +339,7 @@ def _claim(attempts: Attempts, work: Work) -> Claim:
 
 def _like(attempts: Attempts, work: Work) -> Hashable:
     """What decides where a request may go: who agrees in it with one that finds no place finds none."""
-    return work.model, work.kind, work.slots, work.only, attempts.asked, work.is_resumed
+    return work.model, work.kind, work.only, work.slots, attempts.left_out, attempts.is_onward
 
 
 def _require_same_prompt(request: InferenceRequest, answer: Answer) -> None:

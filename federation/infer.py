@@ -61,8 +61,8 @@ TOKENS_MAX = 2**24
 """Tokens in one request or answer: sixteen times the longest context there is."""
 
 ANSWER_LENGTH_MAX = 2**24
-"""Characters of one answer, all its choices together: a context of a million tokens is four million. A peer that
-sends more sends without end, and a client that waits for all of it would wait until its time is over."""
+"""Characters of one answer, all its choices together: a context of a million tokens is four million. A peer
+that sends more sends without end, and a client that waits for all of it would wait until its time is over."""
 
 TOKEN_ID_MAX = 2**31 - 1
 """llama.cpp's token ids are 32-bit and signed."""

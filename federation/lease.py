@@ -30,6 +30,7 @@ class Lease:
     held_share: float = 0.0
     """Of its prompt, what the peer once read, whatever it keeps."""
     was_cold: bool = False
+    """Its model had to be loaded, all of it."""
     is_probe: bool = False
     """It tries a circuit that is half-open."""
     is_settled: bool = False

@@ -54,16 +54,16 @@ def outlook(
     instead = [model.name for model in models if model.state != "failed"]
     verdict = attempts.verdict([f"{each.node_name} {each.reason}" for each in survey.excluded], instead)
     # Where an answer has to go on, `relay.py` knows for how long.
-    if attempts.is_exhausted or work.is_resumed:
+    if attempts.is_exhausted or attempts.is_onward:
         raise verdict
     others = [
         node
         for node in nodes
-        if node.peer not in attempts.asked and all(directory.is_named(node, names) for names in work.only)
+        if node.peer not in attempts.left_out and all(directory.is_named(node, names) for names in work.only)
     ]
     seconds = patience(others, work.model, work.kind)
     retries = [
-        each.retry_in for each in survey.excluded if each.retry_in > 0 and each.peer not in attempts.asked
+        each.retry_in for each in survey.excluded if each.retry_in > 0 and each.peer not in attempts.left_out
     ]
     if retries:
         seconds = max(seconds, RETURN_MAX)

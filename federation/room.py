@@ -146,7 +146,7 @@ class Visit:
           FederationError: what `choose` raised, or said to say when patience was over.
         """
         waiter = _Waiter(choose, like, self._deadline)
-        with self._room.waiting(self, waiter):
+        with self._room.turns(self, waiter):
             while not waiter.is_settled.is_set() and await waiter.wait():
                 self._room.note_news(self.ticket.model)
         if not waiter.is_settled.is_set():
@@ -164,8 +164,8 @@ class Visit:
 class Room:
     """Who waits, for all models."""
 
-    def __init__(self, on_waiting: Callable[[ModelName, int], None] | None = None) -> None:
-        """`on_waiting` hears how many wait for a model whenever that has changed. It must not raise."""
+    def __init__(self, on_waiting: Callable[[ModelName], None] | None = None) -> None:
+        """`on_waiting` hears whenever another number waits for a model. It must not raise."""
         self._core = WaitingRoom()
         self._visits: dict[Ticket, Visit] = {}
         self._waiters: dict[Ticket, _Waiter] = {}
@@ -201,12 +201,16 @@ class Room:
                 pass
             self._tell(each)
 
+    def waiting(self, model: ModelName) -> int:
+        """How many wait for `model`."""
+        return self._core.waiting(model)
+
     def report(self) -> Mapping[ModelName, Waiting]:
         """The line of each model that somebody waits for."""
         return self._core.report(trio.current_time())
 
     @contextmanager
-    def waiting(self, visit: Visit, waiter: _Waiter) -> Iterator[None]:
+    def turns(self, visit: Visit, waiter: _Waiter) -> Iterator[None]:
         """Let `waiter` have its turn for as long as this is held."""
         if visit.ticket not in self._visits:
             waiter.settle(_overflown(visit.ticket.model, Overflow(None)))
@@ -274,7 +278,7 @@ class Room:
         waiting = self._core.waiting(model)
         if self._on_waiting is not None and waiting != self._told.get(model, 0):
             self._told[model] = waiting
-            self._on_waiting(model, waiting)
+            self._on_waiting(model)
         if not waiting:
             self._told.pop(model, None)
 

@@ -126,7 +126,7 @@ class Router:
             slots=candidate.slots_needed,
             cached_share=self._affinity.cached_share(peer, model, work.prefix),
             held_share=self._affinity.held_share(peer, model, work.prefix),
-            was_cold=candidate.state != "loaded",
+            was_cold=candidate.state == "cold",
             is_probe=self._circuits.began(peer, model),
         )
         try:
@@ -249,7 +249,7 @@ class Router:
             queued=self._reports.queued(peer, model, now),
             typical=Remaining(work.prompt_tokens, self._estimator.typical_answer(model)),
             silence=max([0.0, *(now - lease.heard_at - _SILENCE_USUAL for lease in leases)]),
-            is_cold=record.state != "loaded",
+            is_cold=record.state != "loaded" and not (load and load.is_loaded),
             round_trip=_ROUND_TRIP if node.rtt is None else node.rtt,
             times=self._circuits.times(peer, model, now),
         )

@@ -139,7 +139,8 @@ def _answer(app: FastAPI, case: Case) -> Response:
     headers = {name.lower(): value for name, value in prepared.headers.items()}
 
     async def main() -> Reply:
-        path = unquote(urlsplit(prepared.url or "").path)
+        asked = urlsplit(prepared.url or "")
+        path = f"{unquote(asked.path)}?{asked.query}" if asked.query else unquote(asked.path)
         async with open_request(app, case.method, path, body=body or None, headers=headers) as exchange:
             return await exchange.reply()
 

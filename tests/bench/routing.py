@@ -1,4 +1,4 @@
-"""How well requests are routed, in a simulation around the real router. Writes `docs/routing.md` and its plots.
+"""How well requests are routed, simulated around the real router. Writes `docs/routing.md` and its plots.
 
     make bench-routing            SEEDS=20 for more of them
 
@@ -135,11 +135,11 @@ def _shared_table() -> list[str]:
 
 _INTRODUCTION = """# How requests are routed
 
-Written by `make bench-routing`: a simulation of clients, one front and four engines, around the router that
-nodes run (`federation/router.py`). The engines are stubs that batch as one on two cores does (a step of 24, 37
-and 92 ms with 1, 4 and 16 answers; 400 tokens of prompts a second) with four slots each; loads are reported
-four times a second; arrivals are Poisson, lengths log-normal (prompts of 300 tokens in the median, answers of
-120, a spread of 0.8). {seeds} seeds, ten minutes each, or five where something happens in the middle.
+Written by `make bench-routing`: a simulation of clients, one front and four engines, around the router
+that nodes run (`federation/router.py`). The engines are stubs that batch as one on two cores does (a step of
+24, 37 and 92 ms with 1, 4 and 16 answers; 400 tokens of prompts a second) with four slots each; loads are
+reported four times a second; arrivals are Poisson, lengths log-normal (prompts of 300 tokens in the median,
+answers of 120, a spread of 0.8). {seeds} seeds, ten minutes each, or five where something happens meanwhile.
 
 *eta* is the default policy, *least used* and *random* are the other two, through the same front. *LocalAI's
 rule* is that of its federation: the node with the fewest finished connections, whoever is busy; its nodes
@@ -149,21 +149,21 @@ _AIMS = "The aims are 0.7 of the p95 and at most 1.05 of the p50, with every see
 _HANG = """
 ## One of four equal peers hangs
 
-At 50 % load, after two minutes. It answers probes as before, so nobody is told. Whoever asks it goes on elsewhere
-after three seconds of silence; after three of these it is left out, and tried again ever more rarely. Of
-requests that came later:
+At 50 % load, after two minutes. It answers probes as before, so nobody is told. Whoever asks it goes on
+elsewhere after three seconds of silence; after three of these it is left out, and tried again ever more
+rarely. Of requests that came later:
 """
 _NEWCOMER = """
 ## A newcomer joins a busy swarm
 
-Three peers at 85 % load, and a fourth that nobody has measured. It says nothing of its speed until it has given
-an answer, and is taken to be like the others until then, for one request at a time.
+Three peers at 85 % load, and a fourth that nobody has measured. It says nothing of its speed until it has
+given an answer, and is taken to be like the others until then, for one request at a time.
 """
 _DEGRADE = """
 ## One of four equal peers is five times slower from one second to the next
 
-At 50 % load, after two minutes. Its answers are measured while they come, so it is known as slow long before one
-of them ends. Of requests that came later:
+At 50 % load, after two minutes. Its answers are measured while they come, so it is known as slow long before
+one of them ends. Of requests that came later:
 """
 _SHARED = """
 ## A system prompt of 1,500 tokens, shared by twenty conversations

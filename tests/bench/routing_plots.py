@@ -53,7 +53,7 @@ def draw_course(
             since += _SLICE
         axes.plot([x for x, _ in points], [y for _, y in points], color=_COLOURS[policy], label=NAMES[policy])
     axes.axvline(at, color="#bbbbbb", linewidth=0.8)
-    axes.text(at + 2, axes.get_ylim()[0] * 1.02, words, fontsize=8, color="#777777")
+    axes.text(at + 2, 0.02, words, fontsize=8, color="#777777", transform=axes.get_xaxis_transform())
     axes.set_yscale("log")
     _save(sheet, axes, path)
 
@@ -85,7 +85,7 @@ def draw_shared(path: Path, rows: Sequence[tuple[str, float, float]]) -> None:
         (right, [ttft for _, _, ttft in rows], "p50 of seconds to the first token"),
     ):
         axes.barh(names[::-1], values[::-1], color="#2f6db3")
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     sheet.savefig(path, metadata={"Software": None})
 

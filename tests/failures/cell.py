@@ -10,7 +10,7 @@ from itertools import count
 from tests.failures.cast import Cast, crash_engines, let_engines_recover
 from tests.failures.client import Asking, Reply
 from tests.failures.questions import QUESTIONS, Question, difference
-from tests.failures.record import account_of
+from tests.failures.record import account_of, silence
 from tests.real.swarm_processes import NodeProcess
 
 _LOOK_INTERVAL = 0.002
@@ -27,7 +27,7 @@ class Blow:
     """What befalls a node."""
 
     strike: Callable[[NodeProcess], None]
-    gap_max: float
+    silence_max: float
     """Seconds, beyond the prefill at the next node, in which a client may see nothing."""
     times: int = 1
     mend: Callable[[NodeProcess], None] = lambda node: None
@@ -59,10 +59,10 @@ class Cell:
     """Where its answer is not what engines told: something was lost, repeated or made up."""
     gap: float = 0.0
     """Longest that the client saw nothing, in seconds; of an answer that is not streamed, all of its time."""
-    prefill: float = 0.0
-    """Of that, seconds in which the node that went on read what had been said; 0 if nobody did."""
-    gap_max: float | None = None
-    """That the rest of it may take; None where there is no aim."""
+    silence: float = 0.0
+    """The same without the time in which an engine read a prompt, or what had been said."""
+    silence_max: float | None = None
+    """That this may be; None where there is no aim."""
     leases: int = 0
     """That were left in the front."""
     slots: int = 0
@@ -74,7 +74,7 @@ class Cell:
 
     @property
     def is_slow(self) -> bool:
-        return self.gap_max is not None and self.gap - self.prefill > self.gap_max
+        return self.silence_max is not None and self.silence > self.silence_max
 
 
 def run_cell(cast: Cast, blow_name: str, question_name: str, at: int, blow: Blow | None = None) -> Cell:
@@ -91,7 +91,7 @@ def run_cell(cast: Cast, blow_name: str, question_name: str, at: int, blow: Blow
     if len(struck) < blow.times:
         cell.errors.append(f"the answer was over after {len(struck)} blows")
     judge(cell, cast, asking)
-    cell.gap_max = blow.gap_max if question.body.get("stream") else None
+    cell.silence_max = blow.silence_max if question.body.get("stream") else None
     return cell
 
 
@@ -112,7 +112,7 @@ def judge(cell: Cell, cast: Cast, asking: Asking) -> None:
         "what was said to be delivered is not what was told" for each in accounts if each.contradictions
     ]
     cell.seams = accounts[0].seams if accounts else []
-    cell.gap, cell.prefill = reply.longest_gap, attempts[-1].prefill if attempts else 0.0
+    cell.gap, cell.silence = reply.longest_gap, silence(reply.said_at, attempts)
     cell.leases, cell.slots = cast.leases_left(), cast.slots_left()
 
 

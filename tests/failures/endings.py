@@ -9,8 +9,10 @@ from tests.failures.cast import Cast
 from tests.failures.cell import Cell, ask, judge, run_cell, when
 from tests.failures.questions import QUESTIONS
 
-TOLD_WITHIN = 5.0
-"""Seconds in which a client must hear that its answer is over, one way or the other."""
+_TOLD_WITHIN = 5.0
+"""Seconds in which a client must hear that its answer is over, if it is."""
+_WAITED_FOR = 30.0
+"""Seconds for which a front waits for somebody who can go on (`federation/relay.py`)."""
 
 
 def all_peers_die(cast: Cast, at: int) -> Cell:
@@ -21,10 +23,24 @@ def all_peers_die(cast: Cast, at: int) -> Cell:
             worker.kill()
 
     cell = _end(cast, "all peers SIGKILL", at, strike, cast.restore)
+    cell.silence_max = _WAITED_FOR + _TOLD_WITHIN
     if not any(error.startswith(("in the stream: ", "503: ")) for error in cell.errors):
         cell.faults.append(f"nobody said so: {cell.errors or 'it went on'}")
     cell.errors.clear()
     return _and_then_all_is_well(cast, cell)
+
+
+def all_peers_die_and_come_back(cast: Cast, at: int) -> Cell:
+    """Somebody is waited for, and the answer goes on."""
+
+    def strike() -> None:
+        for worker in cast.workers.values():
+            worker.kill()
+        cast.restore()
+
+    cell = _end(cast, "all peers SIGKILL and back", at, strike, lambda: None)
+    cell.silence_max = _WAITED_FOR
+    return cell
 
 
 def the_front_dies(cast: Cast, at: int) -> Cell:
@@ -61,7 +77,7 @@ def _end(
         cell.faults.append("the answer was over before")
     mend()
     judge(cell, cast, asking)
-    cell.gap_max = TOLD_WITHIN
+    cell.silence_max = _TOLD_WITHIN
     return cell
 
 
@@ -69,3 +85,6 @@ def _and_then_all_is_well(cast: Cast, cell: Cell) -> Cell:
     after = run_cell(cast, "nothing", "text", 0)
     cell.faults += [f"the next answer: {fault}" for fault in (*after.errors, *after.faults)]
     return cell
+
+
+ENDINGS = (all_peers_die, all_peers_die_and_come_back, the_front_dies, the_front_is_told_to_stop)

@@ -17,8 +17,8 @@ Written by `make failure-matrix`, on {{date}}, at `{{commit}}`. It fails where a
 Nodes are processes of this machine, the model is SmolLM2 135M, answers have {LENGTH} tokens unless
 something else ends them. A front without a worker passes them on from three workers, and one of these is
 struck in the middle. Each engine takes 30 ms a token at least, as a larger model would: so a client sees
-each token by itself, and a blow falls after exactly that one. Without this an engine tells of tokens forty
-times a second, several at once, and a place would be right to a few tokens only. Where a client does not
+each token by itself, and a blow falls after that one. Without this an engine tells of tokens forty times a
+second, several at once, and a place would be right to a few tokens only. Where a client does not
 see each token when it comes (calls, answers that are not streamed, stop strings) what the engine told is
 counted.
 
@@ -35,6 +35,11 @@ counted.
 """
 
 
+_POSITIONS = """After which token the node was struck, and the gap in seconds; after which token the next one
+went on, where that is not the same (a busy machine tells of several at once); `!` where an aim was missed.
+"""
+
+
 def page(cells: Sequence[Cell], machine: str, date: str, commit: str) -> str:
     """The whole page."""
     return "\n".join(
@@ -43,7 +48,7 @@ def page(cells: Sequence[Cell], machine: str, date: str, commit: str) -> str:
             "## All of it\n",
             *_summary(cells),
             "\n## Every token position\n",
-            "After which token the node was struck, and the gap in seconds; `!` where an aim was missed.\n",
+            _POSITIONS,
             *_positions([cell for cell in cells if cell.question == "text"]),
             *_misses(cells),
         ]
@@ -55,8 +60,8 @@ def _summary(cells: Iterable[Cell]) -> Iterator[str]:
     yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
     for (blow, question), group in groupby(sorted(cells, key=_kind), key=_kind):
         members = list(group)
-        gap = max(cell.gap - cell.prefill for cell in members)
-        aim = members[0].gap_max
+        gap = max(cell.silence for cell in members)
+        aim = members[0].silence_max
         numbers = (
             len(members),
             sum(bool(cell.errors) for cell in members),
@@ -85,7 +90,10 @@ def _positions(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _gap(cell: Cell | None) -> str:
-    return "" if cell is None else f"{cell.gap - cell.prefill:.2f}{' !' * cell.misses_aim}"
+    if cell is None:
+        return ""
+    seam = "" if cell.seams[:1] in ([], [cell.at]) else f", {cell.seams[0]}"
+    return f"{cell.silence:.2f}{seam}{' !' * cell.misses_aim}"
 
 
 def _misses(cells: Iterable[Cell]) -> Iterator[str]:
@@ -95,7 +103,7 @@ def _misses(cells: Iterable[Cell]) -> Iterator[str]:
     for cell in missed:
         said = [*cell.errors, *cell.faults]
         if cell.is_slow:
-            said.append(f"{cell.gap:.2f} s without a word, {cell.prefill:.2f} s of it prefill")
+            said.append(f"{cell.silence:.2f} s without a word and without prefill")
         if cell.leases or cell.slots:
             said.append(f"{cell.leases} leases and {cell.slots} slots were left")
         yield f"- {cell.blow}, {cell.question}, at {cell.at}, went on at {cell.seams}: {'; '.join(said)}"

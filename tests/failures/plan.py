@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from tests.failures.cast import Cast
 from tests.failures.cell import BLOWS, Blow, Cell, run_cell
-from tests.failures.endings import all_peers_die, the_front_dies, the_front_is_told_to_stop
+from tests.failures.endings import ENDINGS
 from tests.failures.link import Link, can_be_made
 from tests.failures.questions import LENGTH, QUESTIONS
 from tests.real.minilm import convert
@@ -56,7 +56,7 @@ def _half_open(folder: Path) -> Iterator[Cell]:
         links = {f"worker-{number}": stack.enter_context(Link(number)) for number in range(2)}
         blow = Blow(
             lambda node: links[node.name].cut(),
-            BLOWS["SIGSTOP"].gap_max,
+            BLOWS["SIGSTOP"].silence_max,
             mend=lambda node: links[node.name].join(),
         )
         cast = stack.enter_context(Cast(folder, len(links), links=tuple(links.values())))
@@ -67,7 +67,7 @@ def _half_open(folder: Path) -> Iterator[Cell]:
 
 def _endings(folder: Path) -> Iterator[Cell]:
     with Cast(folder, _WORKERS) as cast:
-        for at, end in product((0, 20), (all_peers_die, the_front_dies, the_front_is_told_to_stop)):
+        for at, end in product((0, 20), ENDINGS):
             yield end(cast, at)
             cast.restore()
 
@@ -82,7 +82,7 @@ GROUPS: Mapping[str, Group] = {
         *product(["SIGKILL"], _KINDS, (0, 8, 24, 40)),
         *product(["SIGSTOP", "engine SIGSEGV"], _KINDS, (16,)),
     ),
-    "stop": _cells(*product(["SIGKILL"], ["stop"], range(8, 20)), ("engine SIGSEGV", "stop", 14)),
+    "stop": _cells(*product(["SIGKILL"], ["stop"], range(4, 17)), ("engine SIGSEGV", "stop", 14)),
     "embeddings": _embeddings,
     "half-open": _half_open,
     "endings": _endings,

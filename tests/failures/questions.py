@@ -188,7 +188,7 @@ QUESTIONS: Mapping[str, Question] = {
     ),
     "tools": Question(
         "/v1/chat/completions",
-        _chat(**_UNTIL_IT_STOPS, tools=[_TOOL], tool_choice="required"),
+        _chat(**_UNTIL_IT_STOPS, tools=[_TOOL], tool_choice="required", parallel_tool_calls=False),
         _calls_the_tool,
     ),
     "stop": Question(

@@ -58,9 +58,8 @@ class RecordedEvents:
         match event:
             case Chunk():
                 self._record.note("said", self._request, choice=event.choice, ids=event.token_ids)
-            case Done(reasons, usage, timings):
-                facts = {"reasons": reasons, "tokens": usage.completion_tokens, "prefill": timings.prefill}
-                self._record.note("done", self._request, **facts)
+            case Done():
+                self._record.note("done", self._request)
         return event
 
 

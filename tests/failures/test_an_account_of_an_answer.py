@@ -8,7 +8,7 @@ import pytest
 
 from tests.failures.client import Reply
 from tests.failures.questions import QUESTIONS, difference
-from tests.failures.record import Account, Note, account_of, attempts_of
+from tests.failures.record import Account, Note, account_of, attempts_of, silence
 
 
 def accepted(at: float, node: str, *resumed: list[int]) -> Note:
@@ -20,7 +20,7 @@ def said(at: float, node: str, *ids: int, choice: int = 0) -> Note:
 
 
 def done(at: float, node: str) -> Note:
-    return node, {"at": at, "what": "done", "prefill": 0.5, "tokens": 5}
+    return node, {"at": at, "what": "done"}
 
 
 def test_what_died_undelivered_is_no_part_of_an_answer() -> None:
@@ -51,6 +51,16 @@ def test_choices_have_accounts_of_their_own() -> None:
 def test_a_delivery_that_nobody_reported_is_a_contradiction(delivered: list[int]) -> None:
     notes = [accepted(1, "a"), said(2, "a", 1, 2, 3), accepted(3, "b", delivered)]
     assert account_of(attempts_of(notes), 0).contradictions == 1
+
+
+def test_time_in_which_an_engine_reads_is_no_silence() -> None:
+    notes = [accepted(1, "a"), said(2, "a", 1), accepted(12, "b", [1]), said(15, "b", 2), done(16, "b")]
+    assert silence([0, 2, 15, 16], attempts_of(notes)) == 10
+
+
+def test_who_died_before_a_word_was_no_reader() -> None:
+    notes = [accepted(1, "a"), accepted(4, "b"), said(6, "b", 1)]
+    assert silence([0, 6], attempts_of(notes)) == 4
 
 
 @pytest.mark.parametrize("got", ["once upon a", "once upon a a time", "once a time", "once upon a time!", ""])

@@ -61,6 +61,7 @@ class StubBackend:
     """Words after which nothing comes any more."""
     accept_after: float = 0.0
     running: int = 0
+    most_running: int = 0
     served: list[InferenceRequest] = field(default_factory=list)
     pulled: int = 0
     """Words that were asked for."""
@@ -68,6 +69,7 @@ class StubBackend:
     @asynccontextmanager
     async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
         self.running += 1
+        self.most_running = max(self.most_running, self.running)
         try:
             self.served.append(request)
             await trio.sleep(self.accept_after)
@@ -192,16 +194,6 @@ class StubPulse:
         return peer in self.alive
 
 
-class DeafFeeds:
-    """Nobody says anything."""
-
-    def note_use(self, peer: PeerId) -> None:
-        pass
-
-    def tell_waiting(self, peer: PeerId, model: ModelName, wanted: int) -> None:
-        pass
-
-
 class StubView:
     """Nodes as the test says, right or out of date."""
 
@@ -278,9 +270,7 @@ async def make_swarm(
             view,
             local=gated,
             remote=lambda peer: RemoteBackend(network, peer, pulse),
-            feeds=DeafFeeds(),
             rng=Random(seed),
-            on_load=lambda peer, loads: None,
             on_peer_failure=lambda peer, reason: suspects.append(peer),
             policy=policy,
         )

@@ -243,14 +243,6 @@ class View:
         ]
 
 
-class DeafFeeds:
-    def note_use(self, peer: PeerId) -> None:
-        pass
-
-    def tell_waiting(self, peer: PeerId, model: ModelName, wanted: int) -> None:
-        pass
-
-
 def served(request: InferenceRequest, deaths: Sequence[int]) -> Outcome:
     """What comes of `request` where each answer breaks off after so many events, until none are left."""
 
@@ -261,9 +253,7 @@ def served(request: InferenceRequest, deaths: Sequence[int]) -> Outcome:
             View(),
             local=None,
             remote=lambda peer: LoopPeer(peer, left),
-            feeds=DeafFeeds(),
             rng=Random(0),
-            on_load=lambda peer, loads: None,
             on_peer_failure=lambda peer, reason: None,
         )
         async with front.infer(request) as answer:

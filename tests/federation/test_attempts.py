@@ -63,7 +63,7 @@ def test_refusals_do_not_count_as_failures_but_have_a_bound_too() -> None:
 
 def test_one_that_has_no_slot_may_be_asked_again_but_not_for_ever() -> None:
     attempts = after(*[Refused("busy", "full")] * 9)
-    assert (attempts.remaining(MANY), attempts.count, attempts.asked) == (MANY, 9, frozenset())
+    assert (attempts.remaining(MANY), attempts.count, attempts.left_out) == (MANY, 9, frozenset())
     for _ in range(256 - 9):
         attempts.note(MANY[0], Busy("full"))
     assert attempts.remaining(MANY) == []

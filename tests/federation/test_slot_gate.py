@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation.slot_gate import FRONTS_MAX, HELD_FOR, REMEMBERED_FOR, Offer, SlotGate
@@ -157,6 +157,7 @@ def test_nothing_is_kept_of_a_model_that_nobody_uses() -> None:
     assert gate._models == {}
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 4),
     st.lists(
@@ -200,6 +201,7 @@ def test_slots_are_neither_lost_nor_given_twice(slots: int, steps: list[tuple[st
     assert gate.taken(MODEL) == 0
 
 
+@settings(deadline=None)
 @given(st.integers(2, 5), st.integers(1, 4))
 def test_fronts_that_always_wait_get_the_same_number_of_slots(fronts: int, slots: int) -> None:
     gate = SlotGate(lambda _: slots)

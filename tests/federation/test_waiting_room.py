@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation.waiting_room import (
@@ -70,6 +70,7 @@ def test_a_smaller_priority_gets_one_slot_in_nine() -> None:
     assert [number for number, ticket in enumerate(went, 1) if ticket in low] == [9, 18]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(0, 40), st.lists(st.integers(1, 5000), min_size=1, max_size=60))
 def test_who_comes_new_waits_for_one_request_of_each_other_tenant_at_most(
     flood: int, gone: int, costs: list[int]
@@ -86,6 +87,7 @@ def test_who_comes_new_waits_for_one_request_of_each_other_tenant_at_most(
     assert went.index(new) == new.position
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([(3000, 3000, 3000), (3000, 300, 30)]))
 def test_tenants_that_always_wait_get_the_same_number_of_tokens(seed: int, largest: tuple[int, ...]) -> None:
     room, rng = WaitingRoom(), Random(seed)
@@ -248,6 +250,7 @@ def test_models_that_were_used_long_ago_are_forgotten() -> None:
 Step = tuple[str, int]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

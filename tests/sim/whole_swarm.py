@@ -63,6 +63,8 @@ class WholeNode:
         self.peer: PeerId = network.me
         self.network = network
         self.stub = StubBackend(self.peer)
+        self.has_worker = True
+        """If not, it is a front alone. To be said before it runs."""
         boot_id, name = f"boot{number}", f"node{number:02}"
         self.swarm = Swarm(
             network,
@@ -85,7 +87,9 @@ class WholeNode:
             version="1.0",
             hardware={},
             addresses=lambda: [address.multiaddr for address in network.listen_addresses],
-            models=lambda: [ModelRecord(MODEL, "loaded", ("completion",), slots=4)],
+            models=lambda: (
+                [ModelRecord(MODEL, "loaded", ("completion",), slots=4)] if self.has_worker else []
+            ),
         )
         InferServer(self.gated.for_front, self.gated.load).attach(self.swarm)
         LoadFeedServer(self.gated).attach(self.swarm)
@@ -104,7 +108,7 @@ class WholeNode:
         self.scope = trio.CancelScope()
 
     def _stub_loads(self) -> dict[ModelName, Load]:
-        return {MODEL: self.stub.load(MODEL)}
+        return {MODEL: self.stub.load(MODEL)} if self.has_worker else {}
 
     async def run(self) -> None:
         with self.scope:
