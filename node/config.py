@@ -215,7 +215,7 @@ _RUN_SETTINGS = (
         "--hedge",
         type=click.FloatRange(0, 1),
         default=0.0,
-        help="Share of streams, as 0.05, that one more node may get when the first is late; the faster stays.",
+        help="Share of streams, as 0.05, that one more node may get if the first is late; the faster stays.",
     ),
     _setting("--mdns/--no-mdns", default=True, help="Find members of this swarm on the local network."),
     api_key_option,
