@@ -48,6 +48,8 @@ from federation.errors import (
     Refused,
     Stalled,
 )
+from federation.first_words import FirstWords
+from federation.hedge import Hedge
 from federation.lease import Leases
 from federation.model_reference import ModelReference
 from federation.relay import Relay, Source
@@ -83,7 +85,9 @@ class Front:
         rng: Random,
         on_peer_failure: Callable[[PeerId, str], None],
         policy: Policy = least_used,
+        hedge: float = 0.0,
     ) -> None:
+        """`hedge`: the share of streams, 0 to 1, that may go to one more peer when the first is late."""
         self.leases = Leases()
         self.counts = Counts()
         self._me = me
@@ -95,6 +99,9 @@ class Front:
         self._rng = rng
         self._on_peer_failure = on_peer_failure
         self._policy = policy
+        self._hedge: Hedge | None = None
+        if hedge > 0:
+            self._hedge = Hedge(FirstWords(hedge), self.counts, _expected_first_words, self.note_failure)
 
     def models(self) -> Sequence[ModelInfo]:
         """Every model that some node can be asked for, once each, sorted by name."""
@@ -123,6 +130,11 @@ class Front:
             await relay.aclose()
 
     async def open(self, attempts: Attempts) -> Source:
+        """Have somebody serve `attempts.request`, the faster one of two where the first one is late; else as
+        `_ask`."""
+        return await (self._hedge.open(attempts, self._ask) if self._hedge else self._ask(attempts))
+
+    async def _ask(self, attempts: Attempts) -> Source:
         """Have somebody serve `attempts.request`, and note in `attempts` who did not. Cancelled: nobody does.
 
         Raises:
@@ -219,6 +231,12 @@ class Front:
     def _note_evidence(self, candidate: Candidate, error: Failed) -> None:
         if isinstance(error, PeerGone) and not candidate.is_local:
             self._on_peer_failure(candidate.peer, str(error))
+
+
+def _expected_first_words(candidate: Candidate) -> float:
+    """Seconds until its first content. All alike, as long as nobody estimates them."""
+    del candidate
+    return 1.0
 
 
 def _require_same_prompt(request: InferenceRequest, answer: Answer) -> None:

@@ -163,6 +163,7 @@ def wire(
         rng=rng,
         on_peer_failure=prober.report_failure,
         policy=POLICIES[config.policy],
+        hedge=config.hedge,
     )
     return Parts(
         swarm_name=place.swarm,

@@ -101,6 +101,7 @@ CORES = (
     "federation/directory.py",
     "federation/balancer.py",
     "federation/lease.py",
+    "federation/first_words.py",
     "federation/model_reference.py",
     "federation/pace.py",
     "federation/attempts.py",
