@@ -53,7 +53,9 @@ from federation.errors import (
     Stalled,
     refusal_of,
 )
+from federation.first_words import FirstWords
 from federation.gated_backend import GatedBackend
+from federation.hedge import Hedge
 from federation.lease import Leases
 from federation.model_reference import ModelReference
 from federation.prospects import patience
@@ -101,7 +103,9 @@ class Front:
         feeds: Feeds | None = None,
         on_load: Callable[[PeerId, Loads], None] = _ignore_loads,
         policy: Policy = least_used,
+        hedge: float = 0.0,
     ) -> None:
+        """`hedge`: the share of streams, 0 to 1, that may go to one more peer when the first is late."""
         self.leases = Leases()
         self.counts = Counts()
         self._me = me
@@ -115,6 +119,9 @@ class Front:
         self._on_load = on_load
         self._on_peer_failure = on_peer_failure
         self._policy = policy
+        self._hedge: Hedge | None = None
+        if hedge > 0:
+            self._hedge = Hedge(FirstWords(hedge), self.counts, _expected_first_words, self.note_failure)
 
     def models(self) -> Sequence[ModelInfo]:
         """Every model that some node can be asked for, once each, sorted by name."""
@@ -155,6 +162,11 @@ class Front:
         return self._turns.waiting()
 
     async def open(self, attempts: Attempts) -> Source:
+        """Have somebody serve `attempts.request`, the faster one of two where the first one is late; else as
+        `_ask`."""
+        return await (self._hedge.open(attempts, self._ask) if self._hedge else self._ask(attempts))
+
+    async def _ask(self, attempts: Attempts) -> Source:
         """Have somebody serve `attempts.request`, and note in `attempts` who did not. Cancelled: nobody does.
 
         Waits for a slot, and a while for a model that may come back.
@@ -175,7 +187,7 @@ class Front:
                         candidate = await visit.place(
                             partial(self._take, attempts, held, way), _like(attempts)
                         )
-                        answer = await self._ask(candidate, attempts, held)
+                        answer = await self._answer_of(candidate, attempts, held)
                     if answer is not None:
                         # Left first, and then the room, which passes the slot on.
                         stay.push_async_exit(held.pop_all())
@@ -183,7 +195,9 @@ class Front:
                         return Source(candidate, answer, stay.pop_all(), visit)
                 visit.come_back()
 
-    async def _ask(self, candidate: Candidate, attempts: Attempts, held: AsyncExitStack) -> Answer | None:
+    async def _answer_of(
+        self, candidate: Candidate, attempts: Attempts, held: AsyncExitStack
+    ) -> Answer | None:
         """The answer of `candidate`, which `held` ends; None: it does not serve it, as `attempts` knows."""
         try:
             asked = replace(attempts.request, timeout=_time_left(attempts.deadline))
@@ -316,6 +330,12 @@ def _like(attempts: Attempts) -> Hashable:
     request = attempts.request
     where = (request.model, request.kind, request.routing.only, attempts.left_out)
     return (*where, slots_of(request), attempts.is_onward)
+
+
+def _expected_first_words(candidate: Candidate) -> float:
+    """Seconds until its first content. All alike, as long as nobody estimates them."""
+    del candidate
+    return 1.0
 
 
 def _require_same_prompt(request: InferenceRequest, answer: Answer) -> None:
