@@ -151,7 +151,9 @@ class _Race:
             return
         request, spared = self.attempts.request, frozenset({first.source.candidate.peer})
         try:
-            source = await self.open_source(Attempts(request, self.attempts.deadline, spared=spared))
+            # Only where there is a slot now: who waits for one has a better right to it.
+            now = trio.current_time()
+            source = await self.open_source(Attempts(request, self.attempts.deadline, now, spared=spared))
         except FederationError:
             return  # Nobody else can: the first one has all the time there is.
         second = _Runner(source)
