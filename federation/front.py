@@ -56,7 +56,9 @@ from federation.errors import (
     refusal_of,
 )
 from federation.explain import explain
+from federation.first_words import FirstWords
 from federation.gated_backend import GatedBackend
+from federation.hedge import Hedge
 from federation.lease import Lease, Leases
 from federation.model_reference import ModelReference
 from federation.prospects import outlook
@@ -76,6 +78,9 @@ logger = logging.getLogger(__name__)
 _CHOOSY_FOR = 1.0
 """Seconds after which one that waits for a better place looks again though nothing happened: the peer that it
 waits for may have fallen silent."""
+_FIRST_WORDS_MIN = 0.5
+"""Seconds. What is quicker than that takes its time for other things than the prompt, and is not to be told
+apart by it."""
 _PRIORITY_OF_RESUMED = 2**31
 """Larger than any that a request may have."""
 
@@ -112,7 +117,9 @@ class Front:
         feeds: Feeds | None = None,
         on_load: Callable[[PeerId, Loads], None] = _ignore_loads,
         policy: PolicyName = "eta",
+        hedge: float = 0.0,
     ) -> None:
+        """`hedge`: the share of streams, 0 to 1, that may go to one more peer when the first is late."""
         self._router = Router(me, serves_locally=local is not None, policy=policy)
         self.counts = Counts()
         self._me = me
@@ -125,6 +132,9 @@ class Front:
         self._rng = rng
         self._on_load = on_load
         self._on_peer_failure = on_peer_failure
+        self._hedge: Hedge | None = None
+        if hedge > 0:
+            self._hedge = Hedge(FirstWords(hedge), self.counts, _expected_first_words, self.note_failure)
 
     @property
     def leases(self) -> Leases:
@@ -176,6 +186,11 @@ class Front:
         return self._turns.waiting()
 
     async def open(self, attempts: Attempts) -> Source:
+        """Have somebody serve `attempts.request`, the faster one of two where the first one is late; else as
+        `_ask`."""
+        return await (self._hedge.open(attempts, self._ask) if self._hedge else self._ask(attempts))
+
+    async def _ask(self, attempts: Attempts) -> Source:
         """Have somebody serve `attempts.request`, and note in `attempts` who did not. Cancelled: nobody does.
 
         Waits for a slot, and a while for a model that may come back.
@@ -195,7 +210,7 @@ class Front:
                     with ExitStack() as way:
                         take = partial(self._take, attempts, work, visit, held, way)
                         candidate, lease = await visit.place(take, _like(attempts, work))
-                        answer = await self._ask(candidate, lease, attempts, held)
+                        answer = await self._answer_of(candidate, lease, attempts, held)
                     if answer is not None:
                         # Left first, and then the room, which passes the slot on.
                         stay.push_async_exit(held.pop_all())
@@ -203,7 +218,7 @@ class Front:
                         return Source(candidate, lease, answer, stay.pop_all(), visit)
                 visit.come_back()
 
-    async def _ask(
+    async def _answer_of(
         self, candidate: Candidate, lease: Lease, attempts: Attempts, held: AsyncExitStack
     ) -> Answer | None:
         """The answer of `candidate`, which `held` ends; None: it does not serve it, as `attempts` knows."""
@@ -340,6 +355,11 @@ def _claim(attempts: Attempts, work: Work) -> Claim:
 def _like(attempts: Attempts, work: Work) -> Hashable:
     """What decides where a request may go: who agrees in it with one that finds no place finds none."""
     return work.model, work.kind, work.only, work.slots, attempts.left_out, attempts.is_onward
+
+
+def _expected_first_words(candidate: Candidate) -> float:
+    """Seconds until its first content, more than 0."""
+    return max(candidate.cost.first_token, _FIRST_WORDS_MIN)
 
 
 def _require_same_prompt(request: InferenceRequest, answer: Answer) -> None:

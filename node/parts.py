@@ -192,6 +192,7 @@ def wire(
         on_load=prober.note_loads,
         on_peer_failure=prober.report_failure,
         policy=config.policy,
+        hedge=config.hedge,
     )
     feeds.on_offer = front.note_offer
     return Parts(

@@ -119,6 +119,7 @@ CORES = (
     "federation/load_feed.py",
     "federation/busy_peers.py",
     "federation/prospects.py",
+    "federation/first_words.py",
     "federation/model_reference.py",
     "federation/pace.py",
     "federation/attempts.py",

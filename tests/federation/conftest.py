@@ -256,6 +256,7 @@ async def make_swarm(
     policy: PolicyName = "eta",
     slots: int = 4,
     seed: int = 0,
+    hedge: float = 0.0,
 ) -> AsyncIterator[Swarm]:
     hub = MemoryHub()
     view = StubView(slots)
@@ -273,6 +274,7 @@ async def make_swarm(
             rng=Random(seed),
             on_peer_failure=lambda peer, reason: suspects.append(peer),
             policy=policy,
+            hedge=hedge,
         )
         swarm = Swarm(hub, network, front, view, {}, suspects, pulse)
         if local is not None:
