@@ -134,6 +134,7 @@ class Front:
             async with AsyncExitStack() as held:
                 candidate = await self._admit(attempts, held)
                 try:
+                    attempts.request.trace.ask(trio.current_time())
                     asked = replace(attempts.request, timeout=_time_left(attempts.deadline))
                     answer = await held.enter_async_context(self._backend(candidate).infer(asked))
                     _require_same_prompt(asked, answer)

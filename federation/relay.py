@@ -26,6 +26,7 @@ from federation.balancer import Candidate
 from federation.chunk_sizing import held_size
 from federation.continuation import Continuation
 from federation.errors import Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable
+from federation.model_reference import ModelReference
 from ledger.records import ModelName
 
 _UNSEEN_MAX = 64
@@ -85,6 +86,8 @@ class Relay:
         self._sources = sources
         self._request = request
         self._deadline = trio.current_time() + request.timeout
+        self._trace = request.trace
+        self._trace.begin(ModelReference.parse(request.model).name, trio.current_time())
         self._beginning = Attempts(request, self._deadline)
         """To have it served from its beginning, as long as nothing was delivered."""
         self._asked = 0
@@ -120,6 +123,7 @@ class Relay:
 
     async def aclose(self) -> None:
         """Cancel what runs for it, wherever that is."""
+        self._trace.stop(self._continuation.tokens, trio.current_time())
         source, self._source = self._source, None
         if source is not None:
             await source.held.aclose()
@@ -147,16 +151,22 @@ class Relay:
                 if isinstance(event, Chunk):
                     self._continuation.note(event)
                 elif isinstance(event, Done):
-                    self._is_over = True
-                    return self._continuation.whole(event)
+                    return self._end(self._continuation.whole(event))
                 return event
             if seam is not None:
                 return seam
+
+    def _end(self, done: Done) -> Done:
+        self._is_over = True
+        self._trace.end(done, trio.current_time())
+        return done
 
     def _hold(self, event: AnswerEvent) -> bool:
         """Keep `event` from the client, if it is anything to it. Returns whether the next one is kept too."""
         if isinstance(event, Progress | Resumed):
             return True
+        if isinstance(event, Chunk) and not self._held:
+            self._trace.first_token(trio.current_time())
         self._held.append(event)
         if isinstance(event, Done):
             return False
@@ -178,8 +188,7 @@ class Relay:
         self._sources.note_failure(failed, error)
         is_kept = not self._is_undelivered or not (self._request.is_streamed or isinstance(error, Misbehaved))
         if is_kept and (end := self._continuation.ended()) is not None:
-            self._is_over = True
-            return end
+            return self._end(end)
         hindrance = self._note_seam(failed, error)
         if self._is_undelivered:
             self._beginning.note(failed, error)
@@ -194,6 +203,7 @@ class Relay:
         """From nothing: nothing was delivered."""
         self._held.clear()
         self._held_size = 0
+        self._trace.start_again()
         self._continuation = Continuation(self._request)
         await self._switch(self._beginning)
 
@@ -216,6 +226,7 @@ class Relay:
                 # Who has failed may be well again.
                 attempts = Attempts(onward, self._deadline)
             else:
+                self._trace.resumes += 1
                 return Resumed(answer.served_by, self._continuation.tokens)
 
     def _note_seam(self, failed: Candidate, error: Failed) -> str:
@@ -235,6 +246,7 @@ class Relay:
         before = attempts.count
         source = self._source = await self._sources.open(attempts)
         self._answer = source.answer
+        self._trace.accept(source.answer.served_by, source.answer.prompt_tokens, trio.current_time())
         self._asked += attempts.count - before + 1
         self._continuation.accepted(source.answer, source.candidate.sha256)
         return source.answer
