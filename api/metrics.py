@@ -27,6 +27,7 @@ _COUNTS = {
     "refusals": "Requests that a peer did not accept, so that another one was asked.",
     "failures": "Requests that a peer accepted and could not finish, or that could not reach it.",
     "stalls": "Failures in which a peer had fallen silent.",
+    "hedges": "Requests to a peer whose first content was late, so that one more was asked.",
     "retries": "Requests a peer accepted after others were asked in vain, before anything was delivered.",
     "resumes": "Answers of another peer that a peer went on with.",
 }

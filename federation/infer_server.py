@@ -56,10 +56,13 @@ _UNSENT_MAX = 32
 
 
 class InferServer:
-    """Serves `backend` to peers. `load` is how busy a model is now: it rides on every answer's end."""
+    """Serves to the front of each peer what `for_front` has for it. `load` is how busy a model is now: it
+    rides on every answer's end."""
 
-    def __init__(self, backend: Infers, load: Callable[[ModelName], Load | None]) -> None:
-        self._backend = backend
+    def __init__(
+        self, for_front: Callable[[PeerId], Infers], load: Callable[[ModelName], Load | None]
+    ) -> None:
+        self._for_front = for_front
         self._load = load
         self._open: Counter[PeerId] = Counter()
 
@@ -77,7 +80,7 @@ class InferServer:
             return
         self._open[peer] += 1
         try:
-            await _Conversation(peer, frames, self._backend, self._load).run()
+            await _Conversation(peer, frames, self._for_front(peer), self._load).run()
         except BadFrame as error:
             logger.warning("peer %s broke the infer protocol: %s", peer, error)
             await stream.reset()
@@ -167,7 +170,9 @@ class _Conversation:
             **request.trace.fields(trio.current_time()),
             "status": status,
         }
-        logger.info("served a peer", extra=said)
+        # Who is told that we are busy may ask again every second.
+        level = logging.DEBUG if status == "busy" else logging.INFO
+        logger.log(level, "served a peer", extra=said)
 
     async def _serve(
         self, request: InferenceRequest, events: trio.MemorySendChannel[WorkerMessage]
@@ -175,13 +180,13 @@ class _Conversation:
         """Pull the answer into `events`. Returns the last message, once the slot is free again."""
         is_accepted, done = False, None
         trace, tokens = request.trace, 0
-        trace.begin(request.model, trio.current_time())
-        trace.ask(trio.current_time())
+        began_at = trio.current_time()
+        trace.begin(request.model, began_at)
         try:
             async with self._backend.infer(request) as answer:
                 await events.send(Accepted(answer.prompt_sha256, answer.prompt_tokens))
                 is_accepted = True
-                trace.accept(answer.served_by, answer.prompt_tokens, trio.current_time())
+                trace.accept(answer.served_by, answer.prompt_tokens, began_at, trio.current_time())
                 async for event in answer.events:
                     match event:
                         case Done():

@@ -2,8 +2,8 @@
 
     begun --queue, route--> asked --connect--> accepted --prefill--> first token --decode--> over
 
-Copies of a request share its trace, so whoever is asked next writes where the one before did. It can be read
-at any moment: what failed or was cancelled tells how far it came. Nothing is written per token.
+Copies of a request share its trace, so whoever goes on with an answer writes where the one before did. It can
+be read at any moment: what failed or was cancelled tells how far it came. Nothing is written per token.
 
 Reads no clock.
 """
@@ -30,7 +30,7 @@ class Phases:
     queue: float = 0.0
     """It waited at the front for a slot."""
     route: float = 0.0
-    """It was brought to who served it: choosing, and asking those who did not."""
+    """It looked for who serves it: choosing, and asking those who did not."""
     connect: float = 0.0
     """Until that one accepted it: a stream is opened, a model loaded, a prompt made into tokens."""
     prefill: float = 0.0
@@ -53,7 +53,7 @@ class Trace:
     peer: PeerId | None = None
     """Who accepted it last."""
     attempts: int = 0
-    """How often a peer was asked."""
+    """How often a peer was asked, to go on with the answer too."""
     resumes: int = 0
     """How often another one went on with the answer."""
     prompt_tokens: int = 0
@@ -85,18 +85,11 @@ class Trace:
         if self._first_at is None:
             self.queue += seconds
 
-    def ask(self, now: float) -> None:
-        """A peer is asked, as the ones before did not serve it."""
-        self.attempts += 1
-        self._over_at = None
+    def accept(self, peer: PeerId, prompt_tokens: int, asked_at: float, now: float) -> None:
+        """`peer`, which was asked then, serves it from now on."""
+        self.peer, self.prompt_tokens, self._over_at = peer, prompt_tokens, None
         if self._first_at is None:
-            self._asked_at, self._accepted_at = now, None
-
-    def accept(self, peer: PeerId, prompt_tokens: int, now: float) -> None:
-        """`peer` serves it from now on."""
-        self.peer, self.prompt_tokens = peer, prompt_tokens
-        if self._first_at is None:
-            self._accepted_at = now
+            self._asked_at, self._accepted_at = asked_at, now
 
     def start_again(self) -> None:
         """From nothing: what came of the answer was thrown away."""
@@ -123,7 +116,8 @@ class Trace:
         asked = over if self._asked_at is None else self._asked_at
         accepted = over if self._accepted_at is None else self._accepted_at
         first = over if self._first_at is None else self._first_at
-        route = asked - began - self.queue
+        # Not less than nothing, which rounding could make of it.
+        route = max(0.0, asked - began - self.queue)
         return Phases(self.queue, route, accepted - asked, first - accepted, over - first)
 
     def time_to_first_token(self) -> float | None:

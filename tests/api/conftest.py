@@ -32,6 +32,7 @@ class StubStatus:
             "refusals": {SERVED_BY: 3, "who-left": 9},
             "failures": {SERVED_BY: 2},
             "stalls": {},
+            "hedges": {},
             "retries": {},
             "resumes": {SERVED_BY: 1},
         }

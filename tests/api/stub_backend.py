@@ -63,15 +63,16 @@ class StubBackend:
         self.requests.append(request)
         self.running += 1
         trace, now = request.trace, trio.current_time
-        trace.begin(request.model, now())
-        trace.ask(now())
+        asked_at = now()
+        trace.begin(request.model, asked_at)
+        trace.attempts += 1
         try:
             if isinstance(self.on_enter, Hang):
                 await trio.sleep_forever()
             elif self.on_enter is not None:
                 raise self.on_enter
             await trio.sleep(self.accept_after)
-            trace.accept(SERVED_BY, 5, now())
+            trace.accept(SERVED_BY, 5, asked_at, now())
             async with aclosing(self._events(trace)) as events:
                 yield Answer(SERVED_BY, b"\0" * 32, 5, events, self.attempts)
         except trio.Cancelled:

@@ -112,5 +112,6 @@ def test_the_documentation_lists_what_there_is(bench: Bench) -> None:
     assert unlabelled <= {
         "localai_node_http_requests_in_flight",
         "localai_node_peer_stalls",
+        "localai_node_peer_hedges",
         "localai_node_peer_retries",
     }

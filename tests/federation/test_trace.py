@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from federation.backend import Chunk, Done, RequestId, Timings, Usage
-from federation.errors import Busy, Failed, PeerGone
+from federation.errors import Failed, ModelUnavailable, PeerGone, Refused
 from federation.trace import Phases, Trace
 from ledger.records import ModelName
 from p2p.peer import PeerId
@@ -25,13 +25,11 @@ def done(completion_tokens: int = 5) -> Done:
 
 
 def served() -> Trace:
-    """Queued 1 s of 3, refused after 2 more, accepted 4 s after it was asked again, then 5 s of prefill."""
+    """Queued 1 s of 3, 2 s with somebody who refused, 4 s until it was accepted, then 5 s of prefill."""
     trace = Trace()
     trace.begin(TINY, 100)
     trace.waited(1)
-    trace.ask(103)
-    trace.ask(105)
-    trace.accept(A, 3, 109)
+    trace.accept(A, 3, 105, 109)
     trace.first_token(114)
     return trace
 
@@ -48,16 +46,14 @@ def test_what_goes_no_further_has_taken_its_time_all_the_same(steps: int) -> Non
     trace = Trace()
     trace.begin(TINY, 0)
     if steps > 0:
-        trace.ask(1)
+        trace.waited(1)
     if steps > 1:
-        trace.accept(A, 3, 2)
+        trace.accept(A, 3, 1, 2)
     if steps > 2:
         trace.first_token(3)
     if steps > 3:
         trace.end(done(), 4)
-    phases = trace.phases(4)
-    assert phases.total == 4
-    assert [phases.route, phases.connect, phases.prefill, phases.decode][: steps + 1][-1] >= 1
+    assert trace.phases(4).total == 4
 
 
 def test_a_request_that_nobody_began_took_no_time() -> None:
@@ -68,19 +64,17 @@ def test_going_on_elsewhere_is_part_of_decode() -> None:
     trace = served()
     trace.stop(2, 116)
     trace.waited(1)
-    trace.ask(117)
-    trace.accept(B, 3, 118)
+    trace.accept(B, 3, 117, 118)
     trace.resumes += 1
     trace.end(done(), 120)
     assert trace.phases(120) == Phases(queue=1, route=4, connect=4, prefill=5, decode=6)
-    assert (trace.peer, trace.attempts, trace.tokens) == (B, 3, 5)
+    assert (trace.peer, trace.tokens) == (B, 5)
 
 
 def test_what_was_thrown_away_is_part_of_the_way_to_who_served_it() -> None:
     trace = served()
     trace.start_again()
-    trace.ask(120)
-    trace.accept(B, 3, 121)
+    trace.accept(B, 3, 120, 121)
     trace.first_token(123)
     assert trace.phases(124) == Phases(queue=1, route=19, connect=1, prefill=2, decode=1)
 
@@ -182,8 +176,8 @@ def test_a_peer_logs_each_request_under_the_id_it_came_with(
         async with stage.swarm("a") as s:
             worker = s.workers["a"]
             await stage.read(s.front, stage.request(request_id=RequestId("trace-7"), prompt="a secret"))
-            worker.refusal = Busy("full")
-            with pytest.raises(Busy):
+            worker.refusal = Refused("model_failed", "broken")
+            with pytest.raises(ModelUnavailable):
                 await stage.read(s.front, stage.request(request_id=RequestId("trace-8")))
             worker.refusal, worker.hangs_at = None, 1
             async with s.front.infer(stage.request(request_id=RequestId("trace-9"))):
@@ -194,7 +188,7 @@ def test_a_peer_logs_each_request_under_the_id_it_came_with(
     said = lines(caplog)
     assert [(each["request_id"], each["status"]) for each in said] == [
         ("trace-7", "ok"),
-        ("trace-8", "busy"),
+        ("trace-8", "model_failed"),
         ("trace-9", "cancelled"),
     ]
     assert (said[0]["front"], said[0]["completion_tokens"], said[0]["finish"]) == ("me", 3, "stop")
