@@ -15,6 +15,7 @@ from federation.backend import (
     Done,
     InferenceRequest,
     ModelInfo,
+    Queued,
     Timings,
     Usage,
 )
@@ -44,7 +45,10 @@ class StubBackend:
     )
     on_enter: Exception | Hang | None = None
     """Happens before the request is accepted."""
+    enters_after: float = 0.0
+    """Seconds that it waits for a slot."""
     attempts: int = 1
+    queued: Queued = field(default_factory=Queued)
     listed: Sequence[ModelInfo] = (ModelInfo(ModelName("stub"), "loaded", ("chat", "completion"), 4096),)
     requests: list[InferenceRequest] = field(default_factory=list)
     running: int = 0
@@ -64,8 +68,9 @@ class StubBackend:
                 await trio.sleep_forever()
             elif self.on_enter is not None:
                 raise self.on_enter
+            await trio.sleep(self.enters_after)
             async with aclosing(self._events()) as events:
-                yield Answer(SERVED_BY, b"\0" * 32, 5, events, self.attempts)
+                yield Answer(SERVED_BY, b"\0" * 32, 5, events, self.attempts, self.queued)
         except trio.Cancelled:
             self.cancelled += 1
             raise
