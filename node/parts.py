@@ -88,7 +88,7 @@ class Parts:
             self.view.nodes(),
             self.front.leases,
             fractions,
-            self.front.waiting(),
+            waiting=self.front.waiting(),
         )
 
     def engines(self) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ def swarm_status(
     nodes: Iterable[NodeView],
     leases: Leases,
     loaded_fractions: Mapping[ModelName, float],
+    *,
     waiting: Mapping[ModelName, Waiting],
 ) -> dict[str, Any]:
     """The content of `/api/swarm`.
