@@ -43,6 +43,9 @@ _SIGMA = 0.5
 _RETRY = 1.0
 """Seconds until a refused client asks again, where nothing else tells it when to."""
 
+_PAUSE = 1.0
+"""Seconds between two requests of the key that sends one at a time."""
+
 Side: TypeAlias = Literal["offers", "reports only", "asking again"]
 SIDES: tuple[Side, ...] = ("offers", "reports only", "asking again")
 
@@ -187,7 +190,7 @@ def _run_keys(tenants: tuple[str, str], seed: int) -> list[tuple[float, int]]:
                 for _ in range(50):
                     nursery.start_soon(lambda: ask(front, tenants[0], is_one=False))
                 for _ in range(12):
-                    await trio.sleep(1)
+                    await trio.sleep(_PAUSE)
                     nursery.start_soon(lambda: ask(front, tenants[1], is_one=True))
         return [(at - came, sum(came < each < at for each in admitted)) for came, at in ones]
 
