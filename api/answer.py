@@ -12,7 +12,7 @@ the slot is free again: a client that does not read it holds up nobody.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import asdict
 from typing import TypeAlias
@@ -23,11 +23,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api import sse
 from api.collected import CollectedAnswer
-from api.metrics import Metrics
+from api.request_report import RequestReport, decisive
 from api.shapes import AnswerShape, StreamShape
-from federation.backend import Answer, AnswerEvent, Chunk, Done, Progress, Resumed
+from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceRequest, Progress, Resumed
 from federation.errors import FederationError, Misbehaved
-from ledger.records import ModelName
 
 _SILENCE_MAX = 10.0
 """Seconds without a byte until a comment is sent; the shortest read timeouts in the wild are 30."""
@@ -44,23 +43,25 @@ class InferenceResponse(Response):
     """
 
     def __init__(
-        self, open_answer: OpenAnswer, model: ModelName, shape: AnswerShape, metrics: Metrics
+        self, open_answer: OpenAnswer, requests: Sequence[InferenceRequest], shape: AnswerShape
     ) -> None:
+        """`requests` are what `open_answer` has served, as one answer."""
         self.background = None
         """FastAPI looks at this; nothing runs after an answer."""
         self._open_answer = open_answer
-        self._model = model
+        self._requests = requests
         self._shape = shape
-        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        report: RequestReport = scope["state"]["report"]
+        report.requests = self._requests
         failure: FederationError | None = None
         end: list[Message] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_hang_up, receive, nursery.cancel_scope)
             nursery.start_soon(self._bridge_silence, send)
             try:
-                end = await self._answer(send)
+                end = await self._answer(report, send)
             except FederationError as error:
                 failure = error  # Carried out by hand: the nursery would wrap it in a group.
             nursery.cancel_scope.cancel()
@@ -74,35 +75,13 @@ class InferenceResponse(Response):
     async def _bridge_silence(self, send: Send) -> None:
         """Only in streams can something be said before there is an answer."""
 
-    async def _answer(self, send: Send) -> list[Message]:
+    async def _answer(self, report: RequestReport, send: Send) -> list[Message]:
         """Deliver all but the end, which is returned."""
-        asked_at = trio.current_time()
-        async with (
-            self._open_answer() as answer,
-            aclosing(self._events(answer, asked_at)) as events,
-        ):
-            return await self._deliver(answer, events, asked_at, send)
-
-    async def _events(self, answer: Answer, asked_at: float) -> AsyncGenerator[AnswerEvent]:
-        """The events of `answer`, counted."""
-        is_first = True
-        is_done = False
-        async for event in answer.events:
-            if is_first and isinstance(event, Chunk):
-                is_first = False
-                self._note_first(trio.current_time() - asked_at)
-            if isinstance(event, Done):
-                is_done = True
-                self._metrics.finished(self._model, event.usage)
-            yield event
-        if not is_done:
-            raise Misbehaved("the answer stopped before its end")
-
-    def _note_first(self, seconds: float) -> None:
-        """Only of streams: what comes of an answer before its end says nothing of when it was made."""
+        async with self._open_answer() as answer, aclosing(_events(answer, report)) as events:
+            return await self._deliver(answer, events, send)
 
     async def _deliver(
-        self, answer: Answer, events: AsyncGenerator[AnswerEvent], asked_at: float, send: Send
+        self, answer: Answer, events: AsyncGenerator[AnswerEvent], send: Send
     ) -> list[Message]:
         """Send nothing until the slot is free: all is returned."""
         end: list[Message] = []
@@ -116,19 +95,40 @@ class InferenceResponse(Response):
                     headers = [
                         (b"content-type", b"application/json"),
                         (b"content-length", b"%d" % len(body)),
-                        *_routing_headers(answer, asdict(event.timings)),
+                        *self._routing_headers(answer),
                     ]
                     end = [_head(headers), _body(body, is_last=True)]
         return end
+
+    def _routing_headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
+        """Who answered, after how many attempts, how it waited for a slot (how many were to go before it when
+        it came), and what took how long until now, as the front saw it.
+
+        `Server-Timing` is in milliseconds. What has not begun yet, as decode where the head of a stream is
+        sent, is not in it.
+        """
+        now = trio.current_time()
+        trace = decisive([request.trace for request in self._requests], now)
+        phases = asdict(trace.phases(now))
+        if trace.done is None:
+            del phases["decode"]
+        durations = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in phases.items())
+        return [
+            (b"x-localai-peer", answer.served_by.encode()),
+            (b"x-localai-attempts", b"%d" % answer.attempts),
+            (b"x-localai-queue-position", b"%d" % answer.queued.position),
+            (b"x-localai-queue-ms", b"%.1f" % (answer.queued.seconds * 1000)),
+            (b"server-timing", durations.encode()),
+        ]
 
 
 class StreamResponse(InferenceResponse):
     """The same, piece by piece as it comes."""
 
     def __init__(
-        self, open_answer: OpenAnswer, model: ModelName, shape: StreamShape, metrics: Metrics
+        self, open_answer: OpenAnswer, requests: Sequence[InferenceRequest], shape: StreamShape
     ) -> None:
-        super().__init__(open_answer, model, shape, metrics)
+        super().__init__(open_answer, requests, shape)
         self._stream_shape = shape
         self._is_started = False
         """The head was sent."""
@@ -152,11 +152,8 @@ class StreamResponse(InferenceResponse):
             self._is_started = True
             await send(_head([*sse.HEADERS, *headers]))
 
-    def _note_first(self, seconds: float) -> None:
-        self._metrics.first_token(self._model, seconds)
-
     async def _deliver(
-        self, answer: Answer, events: AsyncGenerator[AnswerEvent], asked_at: float, send: Send
+        self, answer: Answer, events: AsyncGenerator[AnswerEvent], send: Send
     ) -> list[Message]:
         """Send all but the end, which is returned: it goes out when the slot is free."""
         end: list[Message] = []
@@ -171,7 +168,7 @@ class StreamResponse(InferenceResponse):
                 continue
             if not is_opened:
                 is_opened = True
-                await self._start(send, _routing_headers(answer, {"wait": now - asked_at}))
+                await self._start(send, self._routing_headers(answer))
                 body = self._stream_shape.opening() + body
             if isinstance(event, Done):
                 end = [_body(body, is_last=True)]
@@ -192,6 +189,16 @@ class StreamResponse(InferenceResponse):
                 return sse.comment(f"resumed on {peer} after {tokens} tokens")
             case Done():
                 return self._stream_shape.closing(event)
+
+
+async def _events(answer: Answer, report: RequestReport) -> AsyncGenerator[AnswerEvent]:
+    """The events of `answer`; `report` gets the end."""
+    async for event in answer.events:
+        if isinstance(event, Done):
+            report.done = event
+        yield event
+    if report.done is None:
+        raise Misbehaved("the answer stopped before its end")
 
 
 async def _joined(pieces: Iterable[str]) -> bytes:
@@ -215,20 +222,3 @@ async def _cancel_on_hang_up(receive: Receive, scope: trio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
-
-
-def _routing_headers(answer: Answer, timing: Mapping[str, float]) -> list[tuple[bytes, bytes]]:
-    """Who answered, after how many attempts, how it waited for a slot (how many were to go before it when it
-    came), and what took how long (`timing` in seconds).
-
-    Before a stream ends, only the wait for its first word, as seen from here, is known. A
-    whole answer carries what the worker measured.
-    """
-    durations = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in timing.items())
-    return [
-        (b"x-localai-peer", answer.served_by.encode()),
-        (b"x-localai-attempts", b"%d" % answer.attempts),
-        (b"x-localai-queue-position", b"%d" % answer.queued.position),
-        (b"x-localai-queue-ms", b"%.1f" % (answer.queued.seconds * 1000)),
-        (b"server-timing", durations.encode()),
-    ]

@@ -15,6 +15,9 @@ class NodeStatus(Protocol):
     def refused_entries(self) -> Mapping[str, int]:
         """How many ledger entries that peers sent did not enter, by reason."""
 
+    def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
+        """What the front counted of each peer, by what it counted (`metrics.py`) and peer id."""
+
     def engines(self) -> Mapping[str, Any]:
         """`{"budget_bytes", "used_bytes", "models": [...]}`, the JSON of `/backend/monitor`."""
 

@@ -115,6 +115,10 @@ class Parts:
         """How many ledger entries that peers sent did not enter, by reason."""
         return {str(reason): count for reason, count in self.ledger.refusals.items()}
 
+    def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
+        """What the front counted of each peer, by what it counted and peer id."""
+        return self.front.counts.by_name()
+
     def readiness(self) -> str | None:
         """Why nothing can be served now, or None."""
         online = [row for row in self.view.nodes() if row.state == "online"]

@@ -113,6 +113,7 @@ CORES = (
     "federation/attempts.py",
     "federation/continuation.py",
     "federation/counts.py",
+    "federation/trace.py",
     "federation/infer_codec.py",
     "federation/request_codec.py",
     "federation/request_limits.py",
@@ -234,7 +235,13 @@ def test_folders_import_only_to_the_left() -> None:
 
 
 def test_api_sees_only_the_backend_port() -> None:
-    allowed = ("federation.backend", "federation.request_limits", "federation.errors", "ledger.records")
+    allowed = (
+        "federation.backend",
+        "federation.trace",
+        "federation.request_limits",
+        "federation.errors",
+        "ledger.records",
+    )
     beyond = [
         f"{name_of(path)}:{line} imports {module}"
         for path in sources()

@@ -81,7 +81,6 @@ def test_counters_name_routes_and_never_what_clients_make_up(bench: Bench) -> No
     assert 'localai_node_http_requests_total{path="/v1/chat/completions",status="400"} 1.0' in text
     assert 'localai_node_http_requests_total{path="other",status="404"} 1.0' in text
     assert 'localai_node_tokens_total{kind="completion",model="stub"} 4.0' in text
-    assert 'localai_node_time_to_first_token_seconds_count{model="stub"} 1.0' in text
     assert 'localai_node_ledger_refused_entries_total{reason="bad_signature"} 2.0' in text
     assert "localai_node_http_requests_in_flight 1.0" in text  # This very request.
     assert "made" not in text

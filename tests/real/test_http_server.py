@@ -44,6 +44,9 @@ class Status:
     def refused_entries(self) -> Mapping[str, int]:
         return {}
 
+    def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
+        return {}
+
     def engines(self) -> Mapping[str, Any]:
         return {}
 
