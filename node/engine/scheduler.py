@@ -132,6 +132,11 @@ class _Sequence:
     def is_reading(self) -> bool:
         return self.decoded < self.read_end
 
+    @property
+    def is_awake(self) -> bool:
+        """Whether a token of it can be decoded now."""
+        return self.leader is None and self.unread > 0 and (self.credit > 0 or self.is_reading)
+
     def tokens(self, begin: int, end: int) -> Sequence[int]:
         size = len(self.prompt)
         if end <= size:
@@ -201,7 +206,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether `plan` would plan anything."""
-        return bool(self._awake())
+        return any(each.is_awake for each in self._sequences.values())
 
     def is_paused(self, sequence_id: SequenceId) -> bool:
         """Whether it waits for credit."""
@@ -217,20 +222,15 @@ class Scheduler:
 
     def plan(self) -> list[Span]:
         """The next batch. Empty if all sequences wait for credit."""
-        awake = self._awake()
+        awake = [each for each in self._sequences.values() if each.is_awake]
         decoding = [self._span(each, 1) for each in awake if not each.is_reading]
         reading = [each for each in awake if each.is_reading]
+        if not reading:
+            return decoding
         budget = self._read_budget(len(decoding))
         if all(each.reading.is_reproducible and each.id[0] == awake[0].id[0] for each in awake):
             budget = min(REPRODUCIBLE_CHUNK, BATCH_MAX - len(decoding))
         return decoding + self._plan_reading(reading, budget)
-
-    def _awake(self) -> list[_Sequence]:
-        return [
-            each
-            for each in self._sequences.values()
-            if each.leader is None and each.unread and (each.credit > 0 or each.is_reading)
-        ]
 
     def _span(self, sequence: _Sequence, count: int) -> Span:
         begin, end = sequence.decoded, sequence.decoded + count
