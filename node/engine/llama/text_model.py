@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp
-from numpy.typing import NDArray
 
 from node.engine.constraint import GrammarState
 from node.engine.errors import ModelNotLoadable
@@ -55,7 +54,8 @@ class TextModel:
             raise ModelNotLoadable("it is not a model that generates text")
         self._batch = Batch(BATCH_MAX)
         self._slots = params.slots
-        self._scores_at, self._scores = 0, np.empty((0, 0), np.float32)
+        self._scores_at = 0
+        self._scores: list[Scores] = []
         self._vocabulary = vocabulary = Vocabulary(weights)
         self._grammars = vocabulary.grammars()
         self.bos, self.adds_bos, self.ends = vocabulary.bos, vocabulary.adds_bos, vocabulary.ends
@@ -153,17 +153,17 @@ class TextModel:
             raise RuntimeError(
                 f"llama_decode returned {status} for {len(batch)} tokens of {len(spans)} sequences"
             )
-        return list(self._outputs()[: sum(span.wants_output for span in spans)])
+        return self._outputs()[: sum([span.wants_output for span in spans])]
 
-    def _outputs(self) -> NDArray[np.float32]:
+    def _outputs(self) -> list[Scores]:
         """All rows of scores that llama.cpp has room for, those of the latest batch first."""
         logits = llama_cpp.llama_get_logits(self._context)
         assert logits, "a context that generates text has room for scores"
         address = ctypes.addressof(logits.contents)
-        # It stays where it is, and making a view takes as long as choosing a token.
+        # It stays where it is, and making views takes as long as choosing a token.
         if address != self._scores_at:
             self._scores_at = address
-            self._scores = np.ctypeslib.as_array(logits, (self._slots, self._vocabulary.size))
+            self._scores = list(np.ctypeslib.as_array(logits, (self._slots, self._vocabulary.size)))
         return self._scores
 
     def prepare(self, place: Place) -> int:
