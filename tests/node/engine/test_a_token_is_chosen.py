@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -109,10 +109,11 @@ def plainly_chosen(sampling: FilledSampling, scores: Scores, chance: float) -> i
     raise AssertionError("a draw is less than 1")
 
 
+@settings(deadline=None)  # A busy machine takes half a second for one.
 @given(
     st.integers(0, 2**32),
     # Where all are equal nothing but their order tells them apart.
-    st.sampled_from([(1500, 3.0), (5000, 3.0), (700, 0.0)]),
+    st.sampled_from([(1500, 3.0), (4000, 3.0), (700, 0.0)]),
     st.sampled_from([(0.8, 40, 0.95, 0.05), (1.0, 40, 1.0, 0.0), (0.2, 7, 0.5, 0.0), (3.0, 100, 0.99, 0.01)]),
 )
 def test_what_is_chosen_is_what_the_definition_says(
@@ -121,7 +122,7 @@ def test_what_is_chosen_is_what_the_definition_says(
     (size, spread), (temperature, top_k, top_p, min_p) = size_and_spread, sampled
     scores = np.random.default_rng(seed).normal(0, spread, size).astype(np.float32)
     sampling = FilledSampling(temperature, top_k, top_p, min_p)
-    for place in range(5):
+    for place in range(3):
         chance = draw(seed, 0, place)
         assert Rules(sampling).choose(scores, chance) == plainly_chosen(sampling, scores, chance)
 
