@@ -162,7 +162,7 @@ class ResidentModels:
         await model.wait_engine_ended()
 
     def forget(self, model: ResidentModel) -> None:
-        """This node has it no more, and its engine has ended: who waited for it was refused."""
+        """It never runs again, and its engine has ended: who waited for it was refused."""
         if model in self._known:
             self._known.remove(model)
             self._handle(Removed(model))

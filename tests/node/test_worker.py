@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -525,6 +527,24 @@ def test_a_model_is_removed_once_its_engine_is_gone() -> None:
         await ask(worker, completion())
         await worker.remove_model(TINY)
         assert behaviour.engines["tiny"].state == "failed"
+
+    run(test, behaviour=behaviour)
+
+
+def test_a_model_whose_removal_was_given_up_is_forgotten_once_its_engine_is_gone() -> None:
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        worker.add_model(definition("new"))
+        await ask(worker, completion("new"))
+        model = weakref.ref(worker._models[ModelName("new")])
+        with trio.move_on_after(STOP_TIME / 2) as scope:
+            await worker.remove_model(ModelName("new"))
+        assert scope.cancelled_caught
+        await trio.sleep(STOP_TIME)
+        assert behaviour.engines.pop("new").state == "failed"
+        gc.collect()
+        assert model() is None, "somebody still counts it"
 
     run(test, behaviour=behaviour)
 
