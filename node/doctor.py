@@ -216,6 +216,17 @@ def judge_reachability(multiaddrs: Sequence[str]) -> Finding:
     return Finding("ok", "reachability", f"others find this node at {', '.join(multiaddrs)}")
 
 
+def judge_models(nodes: Sequence[Mapping[str, Any]], me: str) -> list[Finding]:
+    """What the running node `me` itself warns of. `nodes`: rows of `/api/swarm`."""
+    advice = "unpin, rename or remove one"
+    return [
+        Finding("warning", "models", warning, advice)
+        for node in nodes
+        if node["id"] == me
+        for warning in node["warnings"]
+    ]
+
+
 def judge_connections(nodes: Sequence[Mapping[str, Any]], me: str) -> Finding:
     """`nodes`: rows of `/api/swarm`."""
     others = [node for node in nodes if node["id"] != me]

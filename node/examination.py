@@ -164,6 +164,7 @@ def _examine_running_node(home: Home) -> Iterator[Finding]:
     yield doctor.judge_listen_port(", ".join(multiaddrs), is_ours=True, is_asked=False, failure="")
     yield doctor.judge_reachability(_outside(multiaddrs))
     yield doctor.judge_connections(swarm["nodes"], swarm["self"])
+    yield from doctor.judge_models(swarm["nodes"], swarm["self"])
 
 
 def _examine_ports(api: HostPort, listen: Sequence[str], kept: Sequence[str]) -> Iterator[Finding]:

@@ -145,8 +145,14 @@ class Worker:
         return {
             "budget_bytes": self._residents.budget_bytes,
             "used_bytes": self._residents.used_bytes,
+            "warning": self.warning,
             "models": [self._models[name].monitor() for name in sorted(self._models)],
         }
+
+    @property
+    def warning(self) -> str:
+        """What is not well with the memory that models share; empty if all is."""
+        return self._residents.warning
 
     def loaded_fractions(self) -> Mapping[ModelName, float]:
         """How far each model is that is being loaded, 0 to 1."""

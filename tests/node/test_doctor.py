@@ -129,6 +129,13 @@ def test_reachability_tells_addresses_and_connections() -> None:
     assert says(doctor.judge_connections([ME, PHONE], "me"), "warning", "none of the 1", "firewall")
 
 
+def test_what_a_running_node_warns_of_itself_is_passed_on() -> None:
+    full = {**ME, "warnings": ["models take 3.00 GiB"]}
+    [finding] = doctor.judge_models([full, {**PHONE, "warnings": ["another's"]}], "me")
+    assert says(finding, "warning", "models take 3.00 GiB", "unpin")
+    assert doctor.judge_models([{**ME, "warnings": []}], "me") == []
+
+
 def test_known_addresses_are_a_worry_only_if_all_are_silent() -> None:
     assert says(doctor.judge_known_addresses([], []), "ok", "no addresses")
     assert says(doctor.judge_known_addresses(["/ip4/10.0.0.1/tcp/1"], ["x"]), "ok", "1 of 2")
@@ -148,6 +155,7 @@ def test_everything_that_is_not_well_says_what_to_do() -> None:
         doctor.judge_private_file("node.key", "x", mode=0o666, problem=""),
         doctor.judge_reachability([]),
         doctor.judge_connections([ME, PHONE], "me"),
+        *doctor.judge_models([{**ME, "warnings": ["x"]}], "me"),
         doctor.judge_known_addresses([], ["x"]),
     ]
     assert [finding for finding in bad if finding.level == "ok" or not finding.advice] == []

@@ -819,7 +819,7 @@ def test_a_monitor_shows_each_model_and_the_memory_they_share() -> None:
             await trio.sleep(5)
             monitor = worker.monitor()
         await trio.sleep(7)
-        assert (monitor["budget_bytes"], monitor["used_bytes"]) == (18, 12)
+        assert (monitor["budget_bytes"], monitor["used_bytes"], monitor["warning"]) == (18, 12, "")
         one, two = monitor["models"]
         assert one == {
             "model": "one",
@@ -950,6 +950,34 @@ def test_a_model_measured_larger_than_all_memory_is_dropped_with_a_word_and_may_
         assert await ask(worker, completion()) == "ab"
 
     run(test, preload=True, behaviour=Behaviour(memory_bytes={"tiny": 10}), settings=roomy_for(1))
+
+
+def test_a_pinned_model_measured_too_large_stays_and_the_monitor_says_that_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test(worker: Worker) -> None:
+        await trio.sleep(LOAD_TIME + 1)
+        assert state_of(worker) == ("loaded", "")
+        assert "tiny takes 3.00 GiB of memory" in caplog.text
+        warning = (
+            "models take 3.00 GiB of memory and may take 2.00 GiB (--memory): pinned or in use, tiny stays"
+        )
+        assert worker.monitor()["warning"].startswith(warning)
+        await worker.unload_model(TINY)
+        assert worker.monitor()["warning"] == ""
+
+    settings = {"memory_bytes": 2 * 2**30, "pinned": frozenset([TINY])}
+    run(test, behaviour=Behaviour(memory_bytes={"tiny": 3 * 2**30}), settings=settings)
+
+
+def test_pinned_models_that_are_too_large_together_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(worker: Worker) -> None:
+        await trio.sleep(LOAD_TIME + 1)
+        assert "pinned or in use, one, two stay, and nothing else has room" in caplog.text
+
+    behaviour = Behaviour(memory_bytes={"one": 10, "two": 12})
+    pinned = frozenset(map(ModelName, ("one", "two")))
+    run(test, definition("one"), definition("two"), behaviour=behaviour, settings=roomy_for(2, pinned=pinned))
 
 
 def test_a_model_that_is_loaded_and_too_large_goes_on_when_it_is_added_once_more() -> None:
