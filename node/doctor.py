@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
 from node.config import API_DEFAULT, LISTEN_DEFAULT, SLOTS_DEFAULT
+from node.engine.build import Build
 from node.engine.scheduler import BATCH_MAX
 from p2p.credential import EXPIRY_LEEWAY, NEVER
 
@@ -59,18 +60,6 @@ class Finding:
     def __str__(self) -> str:
         advice = f"; {self.advice}" if self.advice else ""
         return f"{self.level:<8} {self.about:<13} {self.text}{advice}"
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """The llama.cpp that is installed, as it describes itself."""
-
-    backends: tuple[str, ...]
-    """What it can compute with: `CPU`, `RPC`, `CUDA`, ..."""
-    gpus: tuple[str, ...]
-    """Those it found and will use."""
-    threads: int
-    """That an engine takes by default."""
 
 
 def judge_build(build: Build | str) -> Finding:

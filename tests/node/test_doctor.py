@@ -11,9 +11,10 @@ import pytest
 
 from node import doctor
 from node.attached.server_url import ServerUrl
-from node.doctor import Build, Finding
+from node.doctor import Finding
+from node.engine.build import Build, describe_build
 from node.errors import CommandRefused, NoAnswer, NodeError
-from node.examination import describe_build, examine, why_not_listen
+from node.examination import examine, why_not_listen
 from node.flag_types import HostPort
 from node.home import Home, NodeState
 from node.place import found, node_identity
