@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from node.engine.errors import ModelNotLoadable
 from node.engine.llama.library import SELF_TEST_TOKENS, ErrorLog, metadata, physical_cores
 from node.engine.llama.vocabulary import Vocabulary
 from node.engine.wire import EngineParams, ModelFacts, PromptPart
+from node.models.gguf_header import BadHeader, read_gguf_header
+from node.models.ranking_head import has_ranking_head
 
 TEXT_SIZE_DEFAULT = 2048
 """Tokens of one text, where the model was trained for more: a batch holds one text at least, whole."""
@@ -32,11 +35,22 @@ def is_embedder(weights: Any) -> bool:  # noqa: ANN401 (a ctypes pointer)
     return pooling.isdecimal() and int(pooling) > llama_cpp.LLAMA_POOLING_TYPE_NONE
 
 
+def _require_head(path: Path) -> None:
+    try:
+        header = read_gguf_header(path)
+    except (BadHeader, OSError):
+        return  # llama.cpp could read it, so nobody is refused for what we cannot see.
+    if not has_ranking_head(header):
+        raise ModelNotLoadable(
+            "its metadata says that it ranks, but it has no classification head (cls.output): convert it anew"
+        )
+
+
 class Embedder:
     """One loaded model.
 
     Raises:
-      ModelNotLoadable: there is no room for its context.
+      ModelNotLoadable: there is no room for its context, or it says that it ranks and cannot.
     """
 
     def __init__(self, params: EngineParams, weights: Any, errors: ErrorLog) -> None:  # noqa: ANN401 (a ctypes pointer)
@@ -51,6 +65,8 @@ class Embedder:
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(self.batch_max, 0, 1)
         self._is_ranker = llama_cpp.llama_pooling_type(self._context) == _RANK
+        if self._is_ranker:
+            _require_head(Path(params.path))
         self._width = 1 if self._is_ranker else llama_cpp.llama_model_n_embd(weights)
         self._vocabulary = vocabulary = Vocabulary(weights)
         self.bos, self.adds_bos, self.infill = vocabulary.bos, vocabulary.adds_bos, None
