@@ -10,7 +10,7 @@ from llama_cpp import llama_cpp
 from numpy.typing import NDArray
 
 from node.engine.errors import ModelNotLoadable
-from node.engine.llama.library import ErrorLog, metadata, physical_cores
+from node.engine.llama.library import SELF_TEST_TOKENS, ErrorLog, metadata, physical_cores
 from node.engine.llama.vocabulary import Vocabulary
 from node.engine.wire import EngineParams, ModelFacts, PromptPart
 
@@ -81,15 +81,15 @@ class Embedder:
         return context
 
     def self_test(self, clock: Callable[[], float]) -> float:
-        """Embed one token, twice, and return how many seconds the second time took.
+        """Embed a short text, then one token, and return how many seconds the token took.
 
         Raises:
           ModelNotLoadable: it computes, but not numbers.
         """
-        tokens = [self.bos or 0]
-        self.embed([tokens])
+        token = self.bos or 0
+        self.embed([[token] * SELF_TEST_TOKENS])
         began = clock()
-        [vector] = self.embed([tokens])
+        [vector] = self.embed([[token]])
         if not np.isfinite(vector).all():
             raise ModelNotLoadable("the file is damaged: the model computes no numbers")
         return clock() - began

@@ -35,6 +35,10 @@ _VALUE_SIZE_MAX = 256
 """Bytes of a metadata value that is looked at: a number, or a short name."""
 
 
+SELF_TEST_TOKENS = 16
+"""In the first decode: a tile of AMX has as many rows. One token alone is multiplied by other instructions
+than a prompt, and shows nothing of those."""
+
 _CALLED_BACK: list[object] = []
 """What the library calls by its address until the process ends. One that is collected is a crash later."""
 
