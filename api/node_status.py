@@ -16,7 +16,7 @@ class NodeStatus(Protocol):
         """How many ledger entries that peers sent did not enter, by reason."""
 
     def engines(self) -> Mapping[str, Any]:
-        """`{"budget_bytes", "used_bytes", "models": [...]}`, the JSON of `/backend/monitor`."""
+        """`{"budget_bytes", "used_bytes", "warning", "models": [...]}`, the JSON of `/backend/monitor`."""
 
     async def shut_down(self, model: str) -> bool:
         """Take a model of this node out of memory once nothing runs on it; returns whether it was there.

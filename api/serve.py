@@ -16,13 +16,13 @@ from ipaddress import ip_address
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
 from api.errors import AddressInUse, ListenFailed
+from api.http1 import HEAD_SIZE_MAX, Http1Server
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ async def serve(
     listener = await _listen(host, port)
     listen_host, listen_port = listener.socket.getsockname()[:2]
     context = WorkerContext(max_requests=None)
-    new_server = partial(TCPServer, wrap_app(app, 0, "asgi"), _config(), context)
+    new_server = partial(Http1Server, wrap_app(app, 0, "asgi"), _config(), context)
     async with trio.open_nursery() as connections:
         handle = _Connections(new_server).handle
         accept = partial(trio.serve_listeners, handle, [listener], handler_nursery=connections)
@@ -111,8 +111,7 @@ def _config() -> Config:
     # that it is the client who closes it, and no request meets a server that is just closing.
     # Also the time in which the head of a connection's first request must arrive.
     config.keep_alive_timeout = 75.0
-    # The head of a request: cookies and tracing headers of real clients stay below 8 KiB.
-    config.h11_max_incomplete_size = 16 * 1024
+    config.h11_max_incomplete_size = HEAD_SIZE_MAX
     return config
 
 
@@ -120,7 +119,7 @@ def _config() -> Config:
 class _Connections:
     """The connections of one server: speaks HTTP on each until it ends."""
 
-    new_server: Callable[[ConnectionState, trio.abc.Stream], TCPServer]
+    new_server: Callable[[ConnectionState, trio.abc.Stream], Http1Server]
     count: int = 0
 
     async def handle(self, stream: trio.SocketStream) -> None:

@@ -127,7 +127,7 @@ class Worker:
             self._nursery = nursery
             # After that: they hash their files, which should be read by who loads them first.
             for model in self._models.values():
-                nursery.start_soon(model.run)
+                nursery.start_soon(self._run, model)
             nursery.start_soon(self._residents.run)
             task_status.started()
             await trio.sleep_forever()
@@ -145,8 +145,14 @@ class Worker:
         return {
             "budget_bytes": self._residents.budget_bytes,
             "used_bytes": self._residents.used_bytes,
+            "warning": self.warning,
             "models": [self._models[name].monitor() for name in sorted(self._models)],
         }
+
+    @property
+    def warning(self) -> str:
+        """What is not well with the memory that models share; empty if all is."""
+        return self._residents.warning
 
     def loaded_fractions(self) -> Mapping[ModelName, float]:
         """How far each model is that is being loaded, 0 to 1."""
@@ -291,7 +297,12 @@ class Worker:
         if former is not None:
             await self._end(former)
         await self._load_ahead(model)
+        await self._run(model)
+
+    async def _run(self, model: ServedModel) -> None:
+        """Run a model until it is ended. Who ended it may not have waited for that."""
         await model.run()
+        self._residents.forget(model)
 
     async def _end(self, model: ServedModel) -> None:
         """End a model that gets no new requests, once nothing runs on it. Cancelled: at once."""
@@ -301,7 +312,6 @@ class Worker:
         finally:
             model.stop()
         await model.wait_ended()
-        self._residents.forget(model)
 
     @contextmanager
     def _at_work(self, model: ServedModel) -> Iterator[None]:

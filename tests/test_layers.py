@@ -164,6 +164,7 @@ CORES = (
     "node/models/gguf_header.py",
     "node/models/gpu_layers.py",
     "node/models/memory_estimate.py",
+    "node/models/ranking_head.py",
     "node/models/yaml_reader.py",
     "node/openai_stream.py",
     "node/residency.py",

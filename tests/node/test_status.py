@@ -45,7 +45,7 @@ def row(
     leases: Leases | None = None,
     fractions: Mapping[ModelName, float] = MappingProxyType({}),
 ) -> dict[str, object]:
-    [row] = swarm_status("home", ME, [node], leases or Leases(), fractions)["nodes"]
+    [row] = swarm_status("home", ME, [node], leases or Leases(), loaded_fractions=fractions)["nodes"]
     assert isinstance(row, dict)
     return row
 
@@ -126,12 +126,14 @@ def test_how_far_a_model_is_loaded_is_known_of_our_own() -> None:
 
 
 def test_it_is_json() -> None:
-    status = swarm_status("home", ME, [DESKTOP, MACBOOK], Leases(), {})
+    status = swarm_status("home", ME, [DESKTOP, MACBOOK], Leases())
     assert json.loads(json.dumps(status)) == status
 
 
 def table(*nodes: NodeView) -> list[str]:
-    return render_status(swarm_status("home", ME, nodes, Leases(), {TINY: 0.421})).splitlines()
+    return render_status(
+        swarm_status("home", ME, nodes, Leases(), loaded_fractions={TINY: 0.421})
+    ).splitlines()
 
 
 def test_the_table_has_a_line_per_node_ours_first() -> None:
@@ -162,6 +164,12 @@ def test_warnings_come_last() -> None:
     assert table(replace(DESKTOP, warnings=("two files are called tiny",)))[-1] == (
         "warning: two files are called tiny"
     )
+
+
+def test_what_is_not_well_on_this_node_is_a_warning_of_its_own_row() -> None:
+    clash = replace(DESKTOP, warnings=("two files are called tiny",))
+    ours, theirs = swarm_status("home", ME, [clash, MACBOOK], Leases(), warning="it is full")["nodes"]
+    assert (ours["warnings"], theirs["warnings"]) == (["two files are called tiny", "it is full"], [])
 
 
 def test_names_from_other_machines_cannot_steer_the_terminal() -> None:

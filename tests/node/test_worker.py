@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -529,6 +531,24 @@ def test_a_model_is_removed_once_its_engine_is_gone() -> None:
     run(test, behaviour=behaviour)
 
 
+def test_a_model_whose_removal_was_given_up_is_forgotten_once_its_engine_is_gone() -> None:
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        worker.add_model(definition("new"))
+        await ask(worker, completion("new"))
+        model = weakref.ref(worker._models[ModelName("new")])
+        with trio.move_on_after(STOP_TIME / 2) as scope:
+            await worker.remove_model(ModelName("new"))
+        assert scope.cancelled_caught
+        await trio.sleep(STOP_TIME)
+        assert behaviour.engines.pop("new").state == "failed"
+        gc.collect()
+        assert model() is None, "somebody still counts it"
+
+    run(test, behaviour=behaviour)
+
+
 def test_models_that_come_and_go_leave_no_task_behind() -> None:
     async def test(worker: Worker) -> None:
         await trio.testing.wait_all_tasks_blocked()
@@ -799,7 +819,7 @@ def test_a_monitor_shows_each_model_and_the_memory_they_share() -> None:
             await trio.sleep(5)
             monitor = worker.monitor()
         await trio.sleep(7)
-        assert (monitor["budget_bytes"], monitor["used_bytes"]) == (18, 12)
+        assert (monitor["budget_bytes"], monitor["used_bytes"], monitor["warning"]) == (18, 12, "")
         one, two = monitor["models"]
         assert one == {
             "model": "one",
@@ -930,6 +950,34 @@ def test_a_model_measured_larger_than_all_memory_is_dropped_with_a_word_and_may_
         assert await ask(worker, completion()) == "ab"
 
     run(test, preload=True, behaviour=Behaviour(memory_bytes={"tiny": 10}), settings=roomy_for(1))
+
+
+def test_a_pinned_model_measured_too_large_stays_and_the_monitor_says_that_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test(worker: Worker) -> None:
+        await trio.sleep(LOAD_TIME + 1)
+        assert state_of(worker) == ("loaded", "")
+        assert "tiny takes 3.00 GiB of memory" in caplog.text
+        warning = (
+            "models take 3.00 GiB of memory and may take 2.00 GiB (--memory): pinned or in use, tiny stays"
+        )
+        assert worker.monitor()["warning"].startswith(warning)
+        await worker.unload_model(TINY)
+        assert worker.monitor()["warning"] == ""
+
+    settings = {"memory_bytes": 2 * 2**30, "pinned": frozenset([TINY])}
+    run(test, behaviour=Behaviour(memory_bytes={"tiny": 3 * 2**30}), settings=settings)
+
+
+def test_pinned_models_that_are_too_large_together_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(worker: Worker) -> None:
+        await trio.sleep(LOAD_TIME + 1)
+        assert "pinned or in use, one, two stay, and nothing else has room" in caplog.text
+
+    behaviour = Behaviour(memory_bytes={"one": 10, "two": 12})
+    pinned = frozenset(map(ModelName, ("one", "two")))
+    run(test, definition("one"), definition("two"), behaviour=behaviour, settings=roomy_for(2, pinned=pinned))
 
 
 def test_a_model_that_is_loaded_and_too_large_goes_on_when_it_is_added_once_more() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from node.engine.errors import ModelNotLoadable
 from node.engine.llama.batch import Batch
-from node.engine.llama.library import ErrorLog, metadata, physical_cores
+from node.engine.llama.library import SELF_TEST_TOKENS, ErrorLog, metadata, physical_cores
 from node.engine.llama.vocabulary import Vocabulary
 from node.engine.wire import EngineParams, ModelFacts, PromptPart
+from node.models.gguf_header import BadHeader, read_gguf_header
+from node.models.ranking_head import has_ranking_head
 
 TEXT_SIZE_DEFAULT = 2048
 """Tokens of one text, where the model was trained for more: a batch holds one text at least, whole."""
@@ -33,11 +36,22 @@ def is_embedder(weights: Any) -> bool:  # noqa: ANN401 (a ctypes pointer)
     return pooling.isdecimal() and int(pooling) > llama_cpp.LLAMA_POOLING_TYPE_NONE
 
 
+def _require_head(path: Path) -> None:
+    try:
+        header = read_gguf_header(path)
+    except (BadHeader, OSError):
+        return  # llama.cpp could read it, so nobody is refused for what we cannot see.
+    if not has_ranking_head(header):
+        raise ModelNotLoadable(
+            "its metadata says that it ranks, but it has no classification head (cls.output): convert it anew"
+        )
+
+
 class Embedder:
     """One loaded model.
 
     Raises:
-      ModelNotLoadable: there is no room for its context.
+      ModelNotLoadable: there is no room for its context, or it says that it ranks and cannot.
     """
 
     def __init__(self, params: EngineParams, weights: Any, errors: ErrorLog) -> None:  # noqa: ANN401 (a ctypes pointer)
@@ -52,6 +66,8 @@ class Embedder:
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = Batch(self.batch_max)
         self._is_ranker = llama_cpp.llama_pooling_type(self._context) == _RANK
+        if self._is_ranker:
+            _require_head(Path(params.path))
         self._width = 1 if self._is_ranker else llama_cpp.llama_model_n_embd(weights)
         self._vocabulary = vocabulary = Vocabulary(weights)
         self.bos, self.adds_bos, self.infill = vocabulary.bos, vocabulary.adds_bos, None
@@ -82,15 +98,15 @@ class Embedder:
         return context
 
     def self_test(self, clock: Callable[[], float]) -> float:
-        """Embed one token, twice, and return how many seconds the second time took.
+        """Embed a short text, then one token, and return how many seconds the token took.
 
         Raises:
           ModelNotLoadable: it computes, but not numbers.
         """
-        tokens = [self.bos or 0]
-        self.embed([tokens])
+        token = self.bos or 0
+        self.embed([[token] * SELF_TEST_TOKENS])
         began = clock()
-        [vector] = self.embed([tokens])
+        [vector] = self.embed([[token]])
         if not np.isfinite(vector).all():
             raise ModelNotLoadable("the file is damaged: the model computes no numbers")
         return clock() - began

@@ -12,7 +12,7 @@ from llama_cpp import llama_cpp
 from node.engine.constraint import GrammarState
 from node.engine.errors import ModelNotLoadable
 from node.engine.llama.batch import Batch
-from node.engine.llama.library import ErrorLog, physical_cores
+from node.engine.llama.library import SELF_TEST_TOKENS, ErrorLog, physical_cores
 from node.engine.llama.vocabulary import Vocabulary
 from node.engine.sampling import Scores
 from node.engine.scheduler import BATCH_MAX, Span
@@ -103,17 +103,20 @@ class TextModel:
         )
 
     def self_test(self, clock: Callable[[], float]) -> float:
-        """Decode twice, and return how many seconds the second one took.
+        """Read a short prompt and decode one token, and return how many seconds the token took.
 
-        The first also reads the weights in. On some machines the process dies here (see `EngineParams`).
+        The prompt also reads the weights in. On some machines the process dies here (see `EngineParams`).
 
         Raises:
           ModelNotLoadable: it computes, but not numbers.
         """
         token = self.bos or 0
-        self.decode([Span((0, 0), slot=0, position=0, tokens=(token,), wants_output=True)])
+        prompt = (token,) * SELF_TEST_TOKENS
+        self.decode([Span((0, 0), slot=0, position=0, tokens=prompt, wants_output=True)])
         began = clock()
-        scores = self.decode([Span((0, 0), slot=0, position=1, tokens=(token,), wants_output=True)])[0]
+        [scores] = self.decode(
+            [Span((0, 0), slot=0, position=len(prompt), tokens=(token,), wants_output=True)]
+        )
         seconds = clock() - began
         is_broken = bool(np.isnan(scores).any())
         self.forget(0)
