@@ -112,31 +112,33 @@ class _Sequence:
     """Tokens that are in the context."""
     leader: SequenceId | None = None
     """Whose prompt it waits for."""
-    answer: list[int] = field(default_factory=list)
+    answer: list[int] = field(init=False)
+    length: int = field(init=False)
+    """Tokens that are known."""
+    given_end: int = field(init=False)
+    """How many tokens were not sampled here: of these nothing new comes out."""
+    read_end: int = field(init=False)
+    """How many tokens are read in chunks; those after them come one at a time."""
 
-    @property
-    def length(self) -> int:
-        """Tokens that are known."""
-        return len(self.prompt) + len(self.answer)
-
-    @property
-    def unread(self) -> int:
-        return self.length - self.decoded
-
-    @property
-    def read_end(self) -> int:
-        """How many tokens are read in chunks; those after them come one at a time."""
-        delivered = 0 if self.reading.is_replayed else len(self.reading.delivered)
-        return len(self.prompt) + delivered
-
-    @property
-    def given_end(self) -> int:
-        """How many tokens were not sampled here: of these nothing new comes out."""
-        return len(self.prompt) + len(self.reading.delivered)
+    def __post_init__(self) -> None:
+        self.answer = list(self.reading.delivered)
+        self.length = self.given_end = len(self.prompt) + len(self.answer)
+        self.read_end = len(self.prompt) if self.reading.is_replayed else self.given_end
 
     @property
     def is_reading(self) -> bool:
         return self.decoded < self.read_end
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether a token of it can be decoded now."""
+        return self.leader is None and (
+            self.decoded < self.read_end or (self.credit > 0 and self.decoded < self.length)
+        )
+
+    def append(self, token: int) -> None:
+        self.answer.append(token)
+        self.length += 1
 
     def tokens(self, begin: int, end: int) -> Sequence[int]:
         size = len(self.prompt)
@@ -183,9 +185,7 @@ class Scheduler:
         assert 0 <= kept < len(prompt), "there must be something to decode"
         assert all(slot != other.slot for other in self._sequences.values())
         reading = reading or Reading()
-        self._sequences[sequence_id] = _Sequence(
-            sequence_id, slot, prompt, credit, reading, decoded=kept, answer=list(reading.delivered)
-        )
+        self._sequences[sequence_id] = _Sequence(sequence_id, slot, prompt, credit, reading, decoded=kept)
 
     def follow(
         self,
@@ -212,7 +212,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether `plan` would plan anything."""
-        return bool(self._awake())
+        return any(each.is_awake for each in self._sequences.values())
 
     def is_paused(self, sequence_id: SequenceId) -> bool:
         """Whether it waits for credit."""
@@ -220,7 +220,8 @@ class Scheduler:
 
     def is_read(self, sequence_id: SequenceId) -> bool:
         """Whether nothing of it is left to decode: its next token can be sampled."""
-        return self._sequences[sequence_id].unread == 0
+        sequence = self._sequences[sequence_id]
+        return sequence.decoded == sequence.length
 
     def held(self, sequence_id: SequenceId) -> int:
         """How many of its tokens are in the context."""
@@ -228,9 +229,11 @@ class Scheduler:
 
     def plan(self) -> list[Span]:
         """The next batch. Empty if all sequences wait for credit."""
-        awake = self._awake()
+        awake = [each for each in self._sequences.values() if each.is_awake]
         decoding = [self._span(each, 1) for each in awake if not each.is_reading]
         reading = [each for each in awake if each.is_reading]
+        if not reading:
+            return decoding
         budget = self._read_budget(len(decoding))
         if all(each.reading.is_reproducible and each.id[0] == awake[0].id[0] for each in awake):
             budget = min(REPRODUCIBLE_CHUNK, BATCH_MAX - len(decoding))
@@ -238,13 +241,6 @@ class Scheduler:
             # What makes no whole tile goes first, while little came before it.
             budget -= (budget - unread) % TILE
         return decoding + self._plan_reading(reading, budget)
-
-    def _awake(self) -> list[_Sequence]:
-        return [
-            each
-            for each in self._sequences.values()
-            if each.leader is None and each.unread and (each.credit > 0 or each.is_reading)
-        ]
 
     def _span(self, sequence: _Sequence, count: int) -> Span:
         begin, end = sequence.decoded, sequence.decoded + count
@@ -348,8 +344,8 @@ class Scheduler:
     def sampled(self, sequence_id: SequenceId, token: int) -> None:
         """`token` follows; it goes into the next batch if there is credit."""
         sequence = self._sequences[sequence_id]
-        assert sequence.unread == 0
-        sequence.answer.append(token)
+        assert sequence.decoded == sequence.length
+        sequence.append(token)
         sequence.credit -= 1
 
     def unfinished(self) -> list[tuple[SequenceId, int, int]]:

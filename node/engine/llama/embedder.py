@@ -11,6 +11,7 @@ from llama_cpp import llama_cpp
 from numpy.typing import NDArray
 
 from node.engine.errors import ModelNotLoadable
+from node.engine.llama.batch import Batch
 from node.engine.llama.library import SELF_TEST_TOKENS, ErrorLog, metadata, physical_cores
 from node.engine.llama.vocabulary import Vocabulary
 from node.engine.wire import EngineParams, ModelFacts, PromptPart
@@ -63,7 +64,7 @@ class Embedder:
         self.texts_max = TEXTS_MAX
         self._context = self._new_context(params, errors)
         self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(self.batch_max, 0, 1)
+        self._batch = Batch(self.batch_max)
         self._is_ranker = llama_cpp.llama_pooling_type(self._context) == _RANK
         if self._is_ranker:
             _require_head(Path(params.path))
@@ -139,27 +140,18 @@ class Embedder:
           RuntimeError: the context is no longer what we think it is. The process should end.
         """
         assert len(texts) <= self.texts_max
-        row = self._fill(texts)
+        batch = self._batch
+        batch.clear()
+        for number, text in enumerate(texts):
+            batch.add(number, 0, text, outputs=len(text))
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, True)
-        status = llama_cpp.llama_decode(self._context, self._batch)
+        status = llama_cpp.llama_decode(self._context, batch.raw)
         if status != 0:
-            raise RuntimeError(f"llama_decode returned {status} for {row} tokens of {len(texts)} texts")
+            raise RuntimeError(
+                f"llama_decode returned {status} for {len(batch)} tokens of {len(texts)} texts"
+            )
         return [self._vector(number) for number in range(len(texts))]
-
-    def _fill(self, texts: Sequence[Sequence[int]]) -> int:
-        batch, row = self._batch, 0
-        assert sum(map(len, texts)) <= self.batch_max, "a larger batch would abort the process"
-        for number, text in enumerate(texts):
-            for position, token in enumerate(text):
-                batch.token[row] = token
-                batch.pos[row] = position
-                batch.n_seq_id[row] = 1
-                batch.seq_id[row][0] = number
-                batch.logits[row] = 1
-                row += 1
-        batch.n_tokens = row
-        return row
 
     def _vector(self, number: int) -> NDArray[np.float32]:
         pointer = llama_cpp.llama_get_embeddings_seq(self._context, number)
