@@ -1,15 +1,17 @@
-"""Answer events: what an engine generates, as the worker passes it on."""
+"""Answer events: what an engine generates, as the worker passes it on, and until when."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import trio
 
 from federation.backend import AnswerEvent, Chunk, Done, InferenceRequest
-from federation.errors import BadRequest, Failed
+from federation.errors import BadRequest, DeadlineExceeded, Failed
 from node.answer_reader import AnswerReader
 from node.engine.errors import EngineFailed, PromptRefused
+from node.engine.generation import Generation
 from node.engine_request import field_to_blame
 from node.speeds import Speeds
 
@@ -43,3 +45,24 @@ async def answer_events(
         raise BadRequest(str(error), param=field_to_blame(request, error.param)) from error
     except EngineFailed as error:
         raise Failed(str(error)) from error
+
+
+@contextmanager
+def given_up_at(deadline: float, generation: Generation, nursery: trio.Nursery) -> Iterator[None]:
+    """Give `generation` up then, by a task in `nursery`.
+
+    A scope around each event costs as much as the event, and one around all of them would cancel what
+    their reader does besides.
+    """
+    waiting = trio.CancelScope()
+    nursery.start_soon(_give_up_at, deadline, generation, waiting)
+    try:
+        yield
+    finally:
+        waiting.cancel()
+
+
+async def _give_up_at(deadline: float, generation: Generation, waiting: trio.CancelScope) -> None:
+    with waiting:
+        await trio.sleep_until(deadline)
+        generation.give_up(DeadlineExceeded("the request's time is over"))

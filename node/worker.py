@@ -30,7 +30,7 @@ from federation.backend import (
 from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Refused
 from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord
-from node.answer_events import answer_events
+from node.answer_events import answer_events, given_up_at
 from node.answer_reader import AnswerReader
 from node.chat.answer_parser import AnswerParser
 from node.chat.errors import BadChat, RendererUnavailable, TemplateFailed
@@ -45,7 +45,6 @@ from node.engine.errors import (
     PromptRefused,
     PromptTooLong,
 )
-from node.engine.generation import Generation
 from node.engine.wire import CacheType, EngineRequest, GenerateRequest
 from node.engine_params import engine_params
 from node.engine_request import (
@@ -247,7 +246,8 @@ class Worker:
                     delivered = request.resume.choices if request.resume else ()
                     reader = AnswerReader(parsers, generation.resumed, delivered)
                     read = answer_events(request, generation.events, model.speeds, reader)
-                    with self._bounded(generation, deadline):
+                    assert self._nursery is not None, "a model that is in use is run"
+                    with given_up_at(deadline, generation, self._nursery):
                         async with aclosing(read) as events:
                             yield Answer(
                                 served_by=self._me,
@@ -329,17 +329,6 @@ class Worker:
                 del self._running[model]
             self._request_ended.unpark_all()
 
-    @contextmanager
-    def _bounded(self, generation: Generation, deadline: float) -> Iterator[None]:
-        """Give `generation` up at `deadline`. A scope around each of its events costs as much as they do."""
-        assert self._nursery is not None, "a model that is in use is run"
-        waiting = trio.CancelScope()
-        self._nursery.start_soon(_give_up_at, deadline, generation, waiting)
-        try:
-            yield
-        finally:
-            waiting.cancel()
-
     def _find(self, reference: ModelName) -> ServedModel:
         """The model that `reference` means."""
         if self._is_draining:
@@ -377,12 +366,6 @@ class Worker:
         self._residents.note(model)
         # Looked up each time: who listens may come after the models.
         self.on_change()
-
-
-async def _give_up_at(deadline: float, generation: Generation, waiting: trio.CancelScope) -> None:
-    with waiting:
-        await trio.sleep_until(deadline)
-        generation.give_up(DeadlineExceeded("the request's time is over"))
 
 
 def _require_capable(request: InferenceRequest, engine: Engine) -> None:
