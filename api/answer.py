@@ -12,9 +12,9 @@ the slot is free again: a client that does not read it holds up nobody.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass, field
 from typing import TypeAlias
 
 import trio
@@ -37,6 +37,14 @@ OpenAnswer: TypeAlias = Callable[[], AbstractAsyncContextManager[Answer]]
 """Has somebody serve the request; as `Infers.infer`."""
 
 
+@dataclass(slots=True)
+class _Result:
+    """What is left to do of an answer, once its slot is free."""
+
+    end: list[Message] = field(default_factory=list)
+    failure: FederationError | None = None
+
+
 class InferenceResponse(Response):
     """Opens an answer when it is called, and cancels it when the client hangs up.
 
@@ -54,60 +62,42 @@ class InferenceResponse(Response):
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        failure: FederationError | None = None
-        end: list[Message] = []
+        result = _Result()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_on_hang_up, receive, nursery.cancel_scope)
-            try:
-                end = await self._answer(send)
-            except FederationError as error:
-                failure = error  # Carried out by hand: the nursery would wrap it in a group.
+            # In a task of its own: whenever an event wakes it, a task passes through all its callers, and of
+            # those this one has two dozen.
+            nursery.start_soon(self._answer, send, result, nursery.cancel_scope)
+            await _hang_up(receive)
             nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        if result.failure is not None:
+            raise result.failure
         # Only now: to hypercorn the end of an answer is a disconnect as well, and if we were cancelled for it
         # within this call, the connection would never count as idle, and outlast any timeout.
-        for message in end:
+        for message in result.end:
             await send(message)
 
-    async def _answer(self, send: Send) -> list[Message]:
-        """Deliver all but the end, which is returned."""
+    async def _answer(self, send: Send, result: _Result, waiting: trio.CancelScope) -> None:
+        """Deliver all but the end, which goes into `result`."""
         asked_at = trio.current_time()
-        async with (
-            self._open_answer() as answer,
-            aclosing(self._events(answer, asked_at)) as events,
-        ):
-            return await self._deliver(answer, events, asked_at, send)
+        try:
+            async with self._open_answer() as answer:
+                result.end = await self._deliver(answer, asked_at, send)
+            if not result.end:
+                raise Misbehaved("the answer stopped before its end")
+        except FederationError as error:
+            result.failure = error  # Carried out by hand: the nursery would wrap it in a group.
+        waiting.cancel()
 
-    async def _events(self, answer: Answer, asked_at: float) -> AsyncGenerator[AnswerEvent]:
-        """The events of `answer`, counted."""
-        is_first = True
-        is_done = False
-        async for event in answer.events:
-            if is_first and isinstance(event, Chunk):
-                is_first = False
-                self._note_first(trio.current_time() - asked_at)
-            if isinstance(event, Done):
-                is_done = True
-                self._metrics.finished(self._model, event.usage)
-            yield event
-        if not is_done:
-            raise Misbehaved("the answer stopped before its end")
-
-    def _note_first(self, seconds: float) -> None:
-        """Only of streams: what comes of an answer before its end says nothing of when it was made."""
-
-    async def _deliver(
-        self, answer: Answer, events: AsyncGenerator[AnswerEvent], asked_at: float, send: Send
-    ) -> list[Message]:
-        """Send nothing until the slot is free: all is returned."""
+    async def _deliver(self, answer: Answer, asked_at: float, send: Send) -> list[Message]:
+        """Send nothing until the slot is free: all is returned. Nothing: the answer has no end."""
         end: list[Message] = []
         collected = CollectedAnswer()
-        async for event in events:
+        async for event in answer.events:
             match event:
                 case Chunk():
                     collected.add(event)
                 case Done():
+                    self._metrics.finished(self._model, event.usage)
                     body = await _joined(self._shape.whole(collected, event))
                     headers = [
                         (b"content-type", b"application/json"),
@@ -127,18 +117,16 @@ class StreamResponse(InferenceResponse):
         super().__init__(open_answer, model, shape, metrics)
         self._stream_shape = shape
 
-    def _note_first(self, seconds: float) -> None:
-        self._metrics.first_token(self._model, seconds)
-
-    async def _deliver(
-        self, answer: Answer, events: AsyncGenerator[AnswerEvent], asked_at: float, send: Send
-    ) -> list[Message]:
+    async def _deliver(self, answer: Answer, asked_at: float, send: Send) -> list[Message]:
         """Send all but the end, which is returned: it goes out when the slot is free."""
         end: list[Message] = []
+        has_text = is_started = False
         last_sent_at = trio.current_time()
-        is_started = False
-        async for event in events:
+        async for event in answer.events:
             now = trio.current_time()
+            if not has_text and isinstance(event, Chunk):
+                has_text = True
+                self._metrics.first_token(self._model, now - asked_at)
             body = self._words(event, silence=now - last_sent_at)
             if not body:
                 continue
@@ -147,10 +135,11 @@ class StreamResponse(InferenceResponse):
                 await send(_head([*sse.HEADERS, *_routing_headers(answer, {"wait": now - asked_at})]))
                 body = self._stream_shape.opening() + body
             if isinstance(event, Done):
+                self._metrics.finished(self._model, event.usage)
                 end = [_body(body, is_last=True)]
             else:
                 await send(_body(body, is_last=False))
-            last_sent_at = trio.current_time()
+            last_sent_at = now
         return end
 
     def _words(self, event: AnswerEvent, silence: float) -> bytes:
@@ -182,10 +171,10 @@ def _body(body: bytes, *, is_last: bool) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": not is_last}
 
 
-async def _cancel_on_hang_up(receive: Receive, scope: trio.CancelScope) -> None:
+async def _hang_up(receive: Receive) -> None:
+    """Wait until the client does."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    scope.cancel()
 
 
 def _routing_headers(answer: Answer, timing: Mapping[str, float]) -> list[tuple[bytes, bytes]]:

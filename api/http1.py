@@ -1,5 +1,8 @@
 """HTTP/1.1 on one connection: hypercorn's, whose own refusals are OpenAI's error object too.
 
+It writes under a lock and a shield, with two turns of trio's scheduler: a lot for a token of
+a stream. A socket has room for one nearly always, and is then written to at once.
+
 What no application sees is refused by the protocol: a request line or a header that is
 none, a head that is too large, a body that is not framed as it says. hypercorn answers
 with a status and nothing else, where every client of ours expects to be told why.
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import json
 
+from hypercorn.events import Event, RawData
 from hypercorn.protocol.events import Body, EndBody, Response
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
@@ -38,6 +42,14 @@ class Http1Server(TCPServer):  # type: ignore[misc]  # hypercorn is not looked i
             *(made.client, made.server, made.send),
         )
         await super()._read_data()
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData) and not self.send_lock.locked():
+            rest = self.stream.send_nowait(event.data)
+            if not rest:
+                return
+            event = RawData(rest)
+        await super().protocol_send(event)
 
 
 class _Http1Protocol(H11Protocol):  # type: ignore[misc]  # the same

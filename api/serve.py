@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -119,7 +120,7 @@ def _config() -> Config:
 class _Connections:
     """The connections of one server: speaks HTTP on each until it ends."""
 
-    new_server: Callable[[ConnectionState, trio.abc.Stream], Http1Server]
+    new_server: Callable[[ConnectionState, _ClientStream], Http1Server]
     count: int = 0
 
     async def handle(self, stream: trio.SocketStream) -> None:
@@ -129,8 +130,9 @@ class _Connections:
         self.count += 1
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_close_when_cancelled, stream)
-                await self.new_server(ConnectionState({}), _ClientStream(stream))
+                client = _ClientStream(stream)
+                nursery.start_soon(_close_when_cancelled, client.socket)
+                await self.new_server(ConnectionState({}), client)
                 nursery.cancel_scope.cancel()
         except Exception:  # One connection's trouble, whatever it is, must not end the others.
             logger.exception("an HTTP connection failed")
@@ -138,19 +140,29 @@ class _Connections:
             self.count -= 1
 
 
-async def _close_when_cancelled(stream: trio.SocketStream) -> None:
+async def _close_when_cancelled(client: trio.socket.SocketType) -> None:
     try:
         await trio.sleep_forever()
     finally:
-        stream.socket.close()  # Wakes a write that is shielded from the same cancellation.
+        client.close()  # Wakes a write that is shielded from the same cancellation.
 
 
 class _ClientStream(trio.abc.HalfCloseableStream):
     """A connection to a client that has to keep reading."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self.socket = stream.socket
+    def __init__(self, accepted: trio.SocketStream) -> None:
+        """Takes over the socket of `accepted`."""
+        # trio's own has no way to write without a turn of its scheduler.
+        self._socket = socket.socket(fileno=accepted.socket.detach())
+        self.socket = trio.socket.from_stdlib_socket(self._socket)
+        self._stream = trio.SocketStream(self.socket)
+
+    def send_nowait(self, data: bytes) -> bytes:
+        """Send what there is room for; returns the rest. A connection that broke has room for nothing."""
+        try:
+            return data[self._socket.send(data) :]
+        except OSError:
+            return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with trio.move_on_after(WRITE_TIMEOUT) as scope:

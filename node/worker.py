@@ -15,7 +15,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from federation.backend import (
 from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Refused
 from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord
-from node.answer_events import AnswerEvents
+from node.answer_events import answer_events, given_up_at
 from node.answer_reader import AnswerReader
 from node.chat.answer_parser import AnswerParser
 from node.chat.errors import BadChat, RendererUnavailable, TemplateFailed
@@ -241,16 +241,20 @@ class Worker:
                 async with engine.generate(asked) as generation:
                     if patience.cancel_called:
                         raise DeadlineExceeded("the request's time was over before it was accepted")
-                    # From here on the events keep the deadline: it must not cancel what the reader does.
+                    # From here on it must not cancel what the reader does.
                     patience.deadline = math.inf
                     delivered = request.resume.choices if request.resume else ()
                     reader = AnswerReader(parsers, generation.resumed, delivered)
-                    yield Answer(
-                        served_by=self._me,
-                        prompt_sha256=generation.prompt_sha256,
-                        prompt_tokens=generation.prompt_tokens,
-                        events=AnswerEvents(request, generation.events, deadline, model.speeds, reader),
-                    )
+                    read = answer_events(request, generation.events, model.speeds, reader)
+                    assert self._nursery is not None, "a model that is in use is run"
+                    with given_up_at(deadline, generation, self._nursery):
+                        async with aclosing(read) as events:
+                            yield Answer(
+                                served_by=self._me,
+                                prompt_sha256=generation.prompt_sha256,
+                                prompt_tokens=generation.prompt_tokens,
+                                events=events,
+                            )
         if patience.cancelled_caught:
             raise DeadlineExceeded("the request's time was over before it was accepted")
 

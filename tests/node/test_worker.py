@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import hashlib
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -125,14 +125,19 @@ class FakeEngine:
             await hang_if(self._behaviour.hangs_at == "accept")
             if self._behaviour.error_at_accept is not None:
                 raise self._behaviour.error_at_accept
-            yield FakeGeneration(self._events())
+            generation = FakeGeneration()
+            async with aclosing(self._events(generation)) as generation.events:
+                yield generation
         finally:
             self.slots_busy -= 1
 
-    async def _events(self) -> AsyncIterator[AnswerEvent]:
+    async def _events(self, generation: FakeGeneration) -> AsyncGenerator[AnswerEvent]:
         yield Chunk(0, (1,), "a")
-        await trio.sleep(TOKEN_TIME)
-        await hang_if(self._behaviour.hangs_at == "events")
+        with generation.reading:
+            await trio.sleep(TOKEN_TIME)
+            await hang_if(self._behaviour.hangs_at == "events")
+        if generation.given_up is not None:
+            raise generation.given_up
         if self._behaviour.error_in_events is not None:
             raise self._behaviour.error_in_events
         yield Chunk(0, (2,), "b")
@@ -141,10 +146,16 @@ class FakeEngine:
 
 @dataclass
 class FakeGeneration:
-    events: AsyncIterator[AnswerEvent]
+    events: AsyncIterator[AnswerEvent] = field(init=False)
     prompt_sha256: bytes = b"sha"
     resumed: tuple[str, ...] = ()
     prompt_tokens: int = 7
+    given_up: Exception | None = None
+    reading: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def give_up(self, error: Exception) -> None:
+        self.given_up = error
+        self.reading.cancel()
 
 
 def sha256_of(stem: str) -> str:

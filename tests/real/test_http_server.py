@@ -346,6 +346,20 @@ def test_a_client_that_stopped_reading_cannot_keep_the_server_alive(how: str) ->
     run(main)
 
 
+def test_a_client_that_reads_late_gets_every_piece_once_and_in_order() -> None:
+    count = 1_000
+    pieces: list[Any] = words(*(f"<{number}>".ljust(10_000, "x") for number in range(count)))
+
+    async def main() -> None:
+        async with server(app_over(StubBackend(script=pieces))) as (address, _), deaf_client(address) as late:
+            answer = bytearray()
+            while b"[DONE]" not in answer[-100:]:
+                answer += await late.receive_some()
+            assert [int(number) for number in re.findall(rb"<(\d+)>", answer)] == list(range(count))
+
+    run(main)
+
+
 def test_a_client_that_stopped_reading_loses_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.serve.WRITE_TIMEOUT", 0.2)
     backend = StubBackend(script=more_than_any_buffer())
