@@ -63,7 +63,7 @@ class Status:
         return {"refusals": {"12D3KooWMe": 1}}
 
     def engines(self) -> dict[str, Any]:
-        return {"budget_bytes": 2**30, "used_bytes": 0, "models": []}
+        return {"budget_bytes": 2**30, "used_bytes": 0, "warning": "", "models": []}
 
     def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> dict[str, Any]:
         return {"model": model, "candidates": [], "prompt_tokens": prompt_tokens, "max_tokens": max_tokens}
