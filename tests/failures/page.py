@@ -15,7 +15,7 @@ Written by `make failure-matrix`, on {{date}}, at `{{commit}}`. It fails where a
     {{machine}}
 
 Nodes are processes of this machine, the model is SmolLM2 135M, answers have {LENGTH} tokens unless
-something else ends them. A front without a worker passes them on from three workers, and one of these is
+something else ends them. A front without a worker passes them on from four workers, and one of these is
 struck in the middle. Each engine takes 30 ms a token at least, as a larger model would: so a client sees
 each token by itself, and a blow falls after that one. Without this an engine tells of tokens forty times a
 second, several at once, and a place would be right to a few tokens only. Where a client does not
