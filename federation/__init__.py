@@ -7,10 +7,12 @@ The path of a request, left to right on the front's node:
               |  balancer   pick one
               |  lease      count it, at once
               |  attempts   what to do when it says no
+              |  relay      its events; when it fails, those of the next one, after what was delivered
+              |             (continuation)
               |
               +--> RemoteBackend ~~~ infer/1 ~~~> InferServer --> worker of a peer
                    infer_client      infer        infer_server
-                                     infer_codec, request_codec, chunk_codec, chunk_sizing
+                     pace            infer_codec, request_codec, chunk_codec, chunk_sizing
 
 Everything that serves requests looks the same from above: `backend.py` is the port, with
 `request_limits.py`. Embeddings, ranks and token ids take the same path as text.

@@ -40,6 +40,10 @@ class Attempts:
     request: InferenceRequest
     deadline: float
     """When nobody wants the answer any more."""
+    is_onward: bool = False
+    """For the rest of an answer that somebody has begun: the request was good enough for who that was."""
+    spared: frozenset[PeerId] = frozenset()
+    """Not asked."""
     _refusals: dict[PeerId, Refused] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list)
 
@@ -63,7 +67,8 @@ class Attempts:
         failures = sum(refusal.reason == "model_failed" for refusal in self._refusals.values())
         if failures >= _FAILURES_MAX or self.count >= _ASKED_MAX:
             return []
-        return [candidate for candidate in candidates if candidate.peer not in self._refusals]
+        unasked = self._refusals.keys() | self.spared
+        return [candidate for candidate in candidates if candidate.peer not in unasked]
 
     def verdict(
         self, remaining: Sequence[Candidate], obstacles: Sequence[str], models: Sequence[ModelName]

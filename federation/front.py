@@ -138,7 +138,7 @@ class Front:
                     answer = await held.enter_async_context(self._backend(candidate).infer(asked))
                     _require_same_prompt(asked, answer)
                 except BadRequest as error:
-                    if attempts.request.resume is None:
+                    if not attempts.is_onward:
                         raise
                     # It was good enough for who began it.
                     self._note_refusal(candidate, error, attempts)
@@ -211,7 +211,7 @@ class Front:
             self.counts.refusals[candidate.peer] += 1
 
     def _note_success(self, candidate: Candidate, attempts: Attempts) -> None:
-        if attempts.request.resume is not None:
+        if attempts.is_onward:
             self.counts.resumes[candidate.peer] += 1
         elif attempts.count:
             self.counts.retries[candidate.peer] += 1

@@ -14,7 +14,7 @@ here, no task and no scope, and an event costs no more than noting its ids.
 from __future__ import annotations
 
 from collections import deque
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from federation.chunk_sizing import held_size
 from federation.continuation import Continuation
 from federation.errors import Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable
 from ledger.records import ModelName
+from p2p.peer import PeerId
 
 _UNSEEN_MAX = 64
 """Chunks without content that are held back: a character takes a few tokens, a stop string some dozens, and
@@ -99,10 +100,8 @@ class Relay:
         self._is_undelivered = True
         """The client has seen nothing of it, and of what is held neither."""
         self._is_over = False
-        self._seams = 0
-        self._tokens_at_seam = 0
-        self._fallen: list[tuple[Candidate, Failed]] = []
-        """Who failed since there was a token: they are not asked to go on there while others are left."""
+        self._fallen: list[tuple[PeerId, int]] = []
+        """Who failed at it, after how many tokens."""
 
     async def begin(self) -> Answer:
         """The answer, at the first content of a stream, or at the end of one that is delivered whole.
@@ -110,7 +109,7 @@ class Relay:
         Raises:
           BadRequest, ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: nobody serves it.
         """
-        await self._switch(self._beginning)
+        self._take_over(await self._open(self._beginning), self._request)
         while self._hold(await self._next()):
             if self._held_size > _HELD_SIZE_MAX:
                 await self._go_on(Misbehaved("the answer is longer than any that is held back for a client"))
@@ -180,7 +179,7 @@ class Relay:
         if is_kept and (end := self._continuation.ended()) is not None:
             self._is_over = True
             return end
-        hindrance = self._note_seam(failed, error)
+        hindrance = self._note_seam(failed)
         if self._is_undelivered:
             self._beginning.note(failed, error)
             if hindrance or not is_kept:
@@ -192,52 +191,62 @@ class Relay:
 
     async def _start_again(self) -> None:
         """From nothing: nothing was delivered."""
+        source = await self._open(self._beginning)
         self._held.clear()
         self._held_size = 0
         self._continuation = Continuation(self._request)
-        await self._switch(self._beginning)
+        self._take_over(source, self._request)
 
     async def _resume(self, failed: Candidate, error: Failed) -> Resumed | None:
         onward = self._continuation.onward()
-        attempts = Attempts(onward, self._deadline)
-        for each, its_error in self._fallen:
-            attempts.note(each, its_error)
+        tokens = self._continuation.tokens
         give_up_at = trio.current_time() + _RETURN_MAX
+        # Rather somebody who has not failed at it yet; then who has not failed right here.
+        spared = frozenset(peer for peer, _ in self._fallen)
+        fallen_here = frozenset(peer for peer, at in self._fallen if at == tokens)
         while True:
             try:
-                answer = await self._switch(attempts)
+                source = await self._open(Attempts(onward, self._deadline, is_onward=True, spared=spared))
             except (ModelNotFound, ModelUnavailable, Busy) as verdict:
+                if spared > fallen_here:
+                    spared = fallen_here
+                    continue
                 if self._is_undelivered:
-                    await self._start_again()
-                    return None
+                    with suppress(ModelNotFound, ModelUnavailable, Busy):
+                        await self._start_again()
+                        return None
                 if trio.current_time() >= give_up_at:
                     raise self._broken_off(failed, error, str(verdict)) from verdict
                 await trio.sleep(_RETURN_PAUSE)
                 # Who has failed may be well again.
-                attempts = Attempts(onward, self._deadline)
+                spared = frozenset()
             else:
-                return Resumed(answer.served_by, self._continuation.tokens)
+                self._take_over(source, onward)
+                return Resumed(source.answer.served_by, tokens)
 
-    def _note_seam(self, failed: Candidate, error: Failed) -> str:
+    def _note_seam(self, failed: Candidate) -> str:
         """Why nobody shall go on after it; empty: somebody may."""
         tokens = self._continuation.tokens
-        self._seams += 1
-        if tokens != self._tokens_at_seam:
-            self._fallen.clear()
-        self._fallen.append((failed, error))
-        self._tokens_at_seam = tokens
-        if self._seams > _SEAMS_MAX or len(self._fallen) > _BARREN_MAX:
+        self._fallen.append((failed.peer, tokens))
+        barren = sum(each == tokens for _, each in self._fallen)
+        if len(self._fallen) > _SEAMS_MAX or barren > _BARREN_MAX:
             return "too many peers have failed at it"
         return self._continuation.obstacle()
 
-    async def _switch(self, attempts: Attempts) -> Answer:
-        """The answer of the next one who serves it."""
+    async def _open(self, attempts: Attempts) -> Source:
+        """Somebody else who serves what is asked for."""
         before = attempts.count
-        source = self._source = await self._sources.open(attempts)
-        self._answer = source.answer
-        self._asked += attempts.count - before + 1
-        self._continuation.accepted(source.answer, source.candidate.sha256)
-        return source.answer
+        try:
+            source = await self._sources.open(attempts)
+        finally:
+            self._asked += attempts.count - before
+        self._asked += 1
+        return source
+
+    def _take_over(self, source: Source, asked: InferenceRequest) -> None:
+        """From `source`, which serves what was `asked`, comes what follows."""
+        self._source, self._answer = source, source.answer
+        self._continuation.accepted(asked, source.answer, source.candidate.sha256)
 
     def _broken_off(self, failed: Candidate, error: Failed, why: str) -> Failed:
         tokens = self._continuation.tokens

@@ -9,7 +9,8 @@ import trio
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from federation.backend import Chunk, Done, Progress, Timings, Usage
+from federation.backend import Chunk, Done, Progress, Resumed, Timings, Usage
+from p2p.peer import PeerId
 from tests.api.stub_backend import SERVED_BY, Hang, words
 
 if TYPE_CHECKING:
@@ -125,6 +126,14 @@ def test_a_long_prefill_keeps_the_connection_warm(new_bench: Callable[..., Bench
     comments = [line for line in lines if line.startswith(":")]
     assert comments == [": prefill 900/3000", ": prefill 1900/3000", ": prefill 2900/3000"]
     assert '"content":"Paris"' in "".join(lines)
+
+
+def test_where_a_stream_was_resumed_a_comment_says_so(new_bench: Callable[..., Bench]) -> None:
+    script = list(words("Par", "is"))
+    script.insert(1, Resumed(PeerId("other"), 1))
+    body = new_bench(script=script).chat(stream=True).body.decode()
+    assert body.index("Par") < body.index("\n: resumed on other after 1 tokens\n\n") < body.index('"is"')
+    assert new_bench(script=script).chat().json()["choices"][0]["message"]["content"] == "Paris"
 
 
 def test_a_short_prefill_sends_nothing_before_the_first_token(new_bench: Callable[..., Bench]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,20 +12,23 @@ from federation.backend import (
     Answer,
     AnswerEvent,
     Chunk,
+    Constraint,
     Delivered,
     Done,
     FinishReason,
     InferenceRequest,
     RequestId,
     Resume,
+    Routing,
     Timings,
     Usage,
 )
-from federation.continuation import KEPT_TOKENS_MAX, Continuation
+from federation.continuation import KEPT_TEXT_MAX, KEPT_TOKENS_MAX, Continuation
 from ledger.records import ModelName
 from p2p.peer import PeerId
 
 HASH, FILE = b"h" * 32, "f" * 64
+NO_PROMPT = bytes(32)
 REQUEST = InferenceRequest("chat", RequestId("r"), ModelName("tiny"), choices=2, max_tokens=9)
 
 
@@ -38,7 +42,7 @@ def answer(prompt_sha256: bytes = HASH) -> Answer:
 
 def continuation(request: InferenceRequest = REQUEST, sha256: str = FILE) -> Continuation:
     begun = Continuation(request)
-    begun.accepted(answer(), sha256)
+    begun.accepted(request, answer(), sha256)
     return begun
 
 
@@ -70,10 +74,79 @@ def test_a_file_whose_hash_comes_later_can_be_gone_on_with() -> None:
     assert begun.onward().model.endswith(FILE)
 
 
-def test_without_token_ids_nobody_goes_on() -> None:
+def test_without_token_ids_nobody_goes_on_unless_the_client_allows_it() -> None:
     begun = Continuation(REQUEST)
-    begun.accepted(answer(bytes(32)), FILE)
-    assert "token ids" in begun.obstacle()
+    begun.accepted(REQUEST, answer(NO_PROMPT), FILE)
+    assert "did not allow" in begun.obstacle()
+
+
+BY_TEXT = InferenceRequest(
+    "completion",
+    RequestId("r"),
+    ModelName("tiny"),
+    prompt="one",
+    max_tokens=9,
+    routing=Routing(resumes_by_text=True),
+)
+
+
+def begun_without_ids(request: InferenceRequest = BY_TEXT) -> Continuation:
+    begun = Continuation(request)
+    begun.accepted(request, answer(NO_PROMPT), "")
+    for text in (" two", " three"):
+        begun.note(Chunk(0, (), text))
+    return begun
+
+
+def test_by_text_another_server_reads_what_was_delivered_as_its_prompt() -> None:
+    begun = begun_without_ids()
+    onward = begun.onward()
+    assert onward == replace(BY_TEXT, prompt="one two three", max_tokens=7)
+    begun.accepted(onward, answer(NO_PROMPT), "")
+    begun.note(Chunk(0, (), " four"))
+    assert begun.tokens == 3
+    assert begun.onward() == replace(BY_TEXT, prompt="one two three four", max_tokens=6)
+    assert begun.whole(Done(("stop",), Usage(6, 1, 5), Timings())).usage == Usage(4, 3, 4)
+
+
+def test_an_engine_of_ours_that_goes_on_by_text_is_gone_on_with_by_ids() -> None:
+    begun = begun_without_ids()
+    onward = begun.onward()
+    begun.accepted(onward, answer(HASH), FILE)
+    begun.note(Chunk(0, (1, 2), " four"))
+    assert begun.onward() == replace(
+        onward,
+        model=ModelName(f"tiny@sha256:{FILE}"),
+        resume=Resume(HASH, (Delivered((1, 2)),)),
+    )
+    assert begun.tokens == 4
+
+
+def test_by_text_nothing_more_is_asked_for_than_was_at_first() -> None:
+    begun = begun_without_ids(replace(BY_TEXT, max_tokens=2))
+    assert begun.ended() == Done(("length",), Usage(5, 2), Timings())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "chat"},
+        {"prompt": (1, 2)},
+        {"choices": 2},
+        {"constraint": Constraint("json_object")},
+        {"top_logprobs": 0},
+        {"suffix": "end"},
+        {"is_echoed": True},
+    ],
+)
+def test_by_text_only_one_plain_completion_is_gone_on_with(change: dict[str, Any]) -> None:
+    assert "plain completion" in begun_without_ids(replace(BY_TEXT, **change)).obstacle()
+
+
+def test_the_text_that_is_kept_is_bounded() -> None:
+    begun = begun_without_ids()
+    begun.note(Chunk(0, (), "x" * KEPT_TEXT_MAX))
+    assert str(KEPT_TEXT_MAX) in begun.obstacle()
 
 
 def test_what_has_no_tokens_is_not_gone_on_with() -> None:
