@@ -25,6 +25,9 @@ RECORDED = (sys.executable, str(Path(__file__).with_name("recorded_node.py")))
 QUIET_WITHIN = 5.0
 """Seconds for leases and slots to be given back: a front hears of a peer's load twice a second."""
 
+_RESTORED_WITHIN = 120.0
+"""Seconds for nodes to come up and be seen. Ten, mostly; this only ends what hangs."""
+
 _LOOK_INTERVAL = 0.05
 
 
@@ -75,7 +78,7 @@ class Cast:
             if worker.process.poll() is not None:
                 worker.close()
                 self.workers[name] = self._launch("start", name)
-        self.front.wait_until(lambda rows: self._serve(rows, enough or len(self.workers)))
+        self._wait_for(enough or len(self.workers))
         for name in self._serving(self.front.rows()):
             self.records.follow(name, self.workers[name].home / "record.jsonl")
 
@@ -86,7 +89,7 @@ class Cast:
         self.front = self._fronts.run(
             "start", "front", "--no-worker", "--api", api, network=self._front_network
         )
-        self.front.wait_until(lambda rows: self._serve(rows, len(self.workers)))
+        self._wait_for(len(self.workers))
 
     def serving(self, request_id: str) -> NodeProcess | None:
         """Who serves it now; None: nobody has begun, or it is done."""
@@ -117,9 +120,13 @@ class Cast:
             )
         )
 
-    def _serve(self, rows: Rows, enough: int) -> bool:
-        """Whether so many do, and nobody does anything now."""
-        return len(self._serving(rows)) >= enough and not any(row["slots_busy"] for row in rows.values())
+    def _wait_for(self, enough: int) -> None:
+        """Return once so many serve, and nobody does anything."""
+
+        def is_so(rows: Rows) -> bool:
+            return len(self._serving(rows)) >= enough and not any(row["slots_busy"] for row in rows.values())
+
+        self.front.wait_until(is_so, within=_RESTORED_WITHIN)
 
     def _serving(self, rows: Rows) -> list[str]:
         """Who does. Before one that was started has said ready, its row is of its former life."""
