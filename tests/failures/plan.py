@@ -21,6 +21,9 @@ Group: TypeAlias = Callable[[Path], Iterator[Cell]]
 _WORKERS = 4
 """One that dies, one that goes on, one for when that dies too, and one that may still be starting."""
 
+_PLACES = 16
+"""In one group, where there is a cell for each place."""
+
 _KINDS = ("logprobs", "n = 2", "not streamed", "JSON schema", "tools")
 """Of answers, other than plain text and what has its own places to be struck at."""
 
@@ -36,6 +39,14 @@ def _cells(*plan: tuple[str, str, int]) -> Group:
                 cast.restore(_WORKERS - 1)
 
     return run
+
+
+def _parts(name: str, blow: str) -> Mapping[str, Group]:
+    """`blow` at every place of a text, in groups that take a minute or two each."""
+    return {
+        f"{name}-{begin}": _cells(*product([blow], ["text"], range(begin, begin + _PLACES)))
+        for begin in range(0, LENGTH, _PLACES)
+    }
 
 
 def _embeddings(folder: Path) -> Iterator[Cell]:
@@ -75,9 +86,9 @@ def _endings(folder: Path) -> Iterator[Cell]:
 
 GROUPS: Mapping[str, Group] = {
     "nothing": _cells(*product(["nothing"], [name for name in QUESTIONS if name != "embeddings"], [0])),
-    "killed": _cells(*product(["SIGKILL"], ["text"], range(LENGTH))),
+    **_parts("killed", "SIGKILL"),
     "frozen": _cells(*product(["SIGSTOP"], ["text"], range(0, LENGTH, 8))),
-    "crashed": _cells(*product(["engine SIGSEGV"], ["text"], range(LENGTH))),
+    **_parts("crashed", "engine SIGSEGV"),
     "twice": _cells(*product(["two SIGKILL"], ["text", *_KINDS], (4, 24))),
     "kinds": _cells(
         *product(["SIGKILL"], _KINDS, (0, 8, 24, 40)),
