@@ -69,8 +69,7 @@ def _read(path: Path | None) -> dict[str, list[Cell]]:
 
 
 def _machine() -> str:
-    load = round(os.getloadavg()[0], 1)
-    return f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {load}"
+    return f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def _commit() -> str:
