@@ -9,6 +9,7 @@ The path of a request, left to right on the front's node:
               |  attempts   what to do when it says no
               |  relay      its events; when it fails, those of the next one, after what was delivered
               |             (continuation)
+              |  hedge      one more, where the first content is late (first_words)
               |
               +--> RemoteBackend ~~~ infer/1 ~~~> InferServer --> worker of a peer
                    infer_client      infer        infer_server

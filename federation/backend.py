@@ -181,6 +181,13 @@ class InferenceRequest:
     middle costs it only time. A front's own business: it does not travel to peers."""
 
 
+def slots_of(request: InferenceRequest) -> int:
+    """How many slots it takes: choices are sequences of their own."""
+    if request.kind in SLOTLESS_KINDS:
+        return 0
+    return request.choices if request.kind in ("chat", "completion") else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts of one answer."""
@@ -283,6 +290,15 @@ AnswerEvent: TypeAlias = Chunk | Progress | Resumed | Done
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """How a request waited for a slot."""
+
+    position: int = 0
+    """How many were to go before it when it came."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An accepted request: who serves it, and what comes out."""
 
@@ -298,6 +314,7 @@ class Answer:
     DeadlineExceeded."""
     attempts: int = 1
     """How many peers were asked until one accepted."""
+    queued: Queued = Queued()
 
 
 @dataclass(frozen=True, slots=True)

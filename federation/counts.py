@@ -21,6 +21,8 @@ class Counts:
     """It accepted and could not go on, or could not be reached; stalls are among them."""
     stalls: Counter[PeerId] = field(default_factory=Counter)
     """It fell silent."""
+    hedges: Counter[PeerId] = field(default_factory=Counter)
+    """Its first content was late, and one more was asked."""
     retries: Counter[PeerId] = field(default_factory=Counter)
     """It was asked after another one had been asked in vain, before anything was delivered."""
     resumes: Counter[PeerId] = field(default_factory=Counter)

@@ -58,6 +58,13 @@ def obstacles(nodes: Iterable[NodeView], model: ModelName) -> list[str]:
     ]
 
 
+def fit_holders(
+    nodes: Iterable[NodeView], model: ModelName, kind: RequestKind
+) -> Iterator[tuple[NodeView, ModelRecord]]:
+    """Who has `model` and could serve a request of `kind` if nothing kept it from that."""
+    return ((node, record) for node, record in _holders(nodes, model) if _is_fit(record, kind))
+
+
 def file_of(nodes: Iterable[NodeView], peer: PeerId, model: ModelName) -> str:
     """The sha256 of the file that `peer` has of `model`, in hex; empty: not known."""
     return next((record.sha256 for node, record in _holders(nodes, model) if node.peer == peer), "")

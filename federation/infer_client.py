@@ -250,12 +250,15 @@ class _Exchange:
             await self.frames.send(values)
 
     async def _receive(self) -> WorkerMessage:
-        with _wire_errors(self._peer):
+        # Spelled out: `_wire_errors` takes longer than the rest of it, and there is one for each token.
+        try:
             values = await self._next_frame()
             if values is None:
                 raise trio.BrokenResourceError("ended by the peer")
             message = decode_from_worker_untrusted(values)
             self.order.check(message)
+        except _WIRE_ERRORS as error:
+            raise _said_of(self._peer, error) from error
         self.was_heard = True
         return message
 
@@ -290,19 +293,29 @@ def _time_limit(peer: PeerId, deadline: float) -> Iterator[None]:
         raise Stalled(f"{peer} took nothing for {SILENCE_MAX:g} seconds") from None
 
 
+_WIRE_ERRORS = (trio.BrokenResourceError, ProtocolNotSpoken, Unreachable, BadFrame)
+
+
 @contextmanager
 def _wire_errors(peer: PeerId) -> Iterator[None]:
     """Turns what goes wrong on the wire into our errors."""
     try:
         yield
-    except trio.BrokenResourceError as error:
-        raise _StreamEnded(f"the stream to {peer} ended before the answer did") from error
-    except ProtocolNotSpoken as error:
-        raise Refused("no_such_model", f"{peer} takes no requests") from error
-    except Unreachable as error:
-        raise PeerGone(f"{peer} cannot be reached: {error}") from error
-    except BadFrame as error:
-        raise Misbehaved(f"{peer} broke the protocol: {error}") from error
+    except _WIRE_ERRORS as error:
+        raise _said_of(peer, error) from error
+
+
+def _said_of(peer: PeerId, error: Exception) -> FederationError:
+    """What `error` on the way to `peer` is to a front."""
+    match error:
+        case ProtocolNotSpoken():
+            return Refused("no_such_model", f"{peer} takes no requests")
+        case Unreachable():
+            return PeerGone(f"{peer} cannot be reached: {error}")
+        case BadFrame():
+            return Misbehaved(f"{peer} broke the protocol: {error}")
+        case _:
+            return _StreamEnded(f"the stream to {peer} ended before the answer did")
 
 
 def _encoded(request: InferenceRequest) -> dict[str, Any]:

@@ -56,10 +56,13 @@ _UNSENT_MAX = 32
 
 
 class InferServer:
-    """Serves `backend` to peers. `load` is how busy a model is now: it rides on every answer's end."""
+    """Serves to the front of each peer what `for_front` has for it. `load` is how busy a model is now: it
+    rides on every answer's end."""
 
-    def __init__(self, backend: Infers, load: Callable[[ModelName], Load | None]) -> None:
-        self._backend = backend
+    def __init__(
+        self, for_front: Callable[[PeerId], Infers], load: Callable[[ModelName], Load | None]
+    ) -> None:
+        self._for_front = for_front
         self._load = load
         self._open: Counter[PeerId] = Counter()
 
@@ -77,7 +80,7 @@ class InferServer:
             return
         self._open[peer] += 1
         try:
-            await _Conversation(frames, self._backend, self._load).run()
+            await _Conversation(frames, self._for_front(peer), self._load).run()
         except BadFrame as error:
             logger.warning("peer %s broke the infer protocol: %s", peer, error)
             await stream.reset()

@@ -25,7 +25,8 @@ from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceReques
 from federation.balancer import Candidate
 from federation.chunk_sizing import held_size
 from federation.continuation import Continuation
-from federation.errors import Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable
+from federation.errors import Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable, TimedOut
+from federation.room import Visit
 from ledger.records import ModelName
 from p2p.peer import PeerId
 
@@ -49,6 +50,9 @@ _RETURN_MAX = 30.0
 """Seconds to wait for somebody who can go on: an engine that crashed is loaded again in one to ten, a node
 that was restarted is back in about five, and a reader gives up on a sentence that stops for longer."""
 
+_CHOOSY_FOR = 3.0
+"""Seconds to wait for a slot of somebody who has not failed at it: as long as a reader takes for a line."""
+
 _RETURN_PAUSE = 0.5
 """Seconds between two looks at who is back: a view is as fresh as that."""
 
@@ -60,6 +64,7 @@ class Source:
     candidate: Candidate
     answer: Answer
     held: AsyncExitStack
+    visit: Visit
 
 
 class Sources(Protocol):
@@ -69,11 +74,14 @@ class Sources(Protocol):
         """Have somebody serve `attempts.request`, and note in `attempts` who did not.
 
         Raises:
-          BadRequest, ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: nobody does.
+          BadRequest, ModelNotFound, ModelUnavailable, Busy, TimedOut, DeadlineExceeded: nobody does.
         """
 
     def note_failure(self, candidate: Candidate, error: Failed) -> None:
         """It had accepted, and could not go on."""
+
+    def note_done(self, source: Source, done: Done) -> None:
+        """Its answer came to its end."""
 
     def file_of(self, candidate: Candidate, model: ModelName) -> str:
         """The sha256 of the file it serves as `model`, in hex; empty: not known, still."""
@@ -107,7 +115,7 @@ class Relay:
         """The answer, at the first content of a stream, or at the end of one that is delivered whole.
 
         Raises:
-          BadRequest, ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: nobody serves it.
+          BadRequest, ModelNotFound, ModelUnavailable, Busy, TimedOut, DeadlineExceeded: nobody serves it.
         """
         self._take_over(await self._open(self._beginning), self._request)
         while self._hold(await self._next()):
@@ -147,6 +155,7 @@ class Relay:
                     self._continuation.note(event)
                 elif isinstance(event, Done):
                     self._is_over = True
+                    self._sources.note_done(self._source, event)
                     return self._continuation.whole(event)
                 return event
             if seam is not None:
@@ -168,7 +177,7 @@ class Relay:
 
         Raises:
           Failed: nobody can, and something was delivered.
-          BadRequest, ModelNotFound, ModelUnavailable, Busy, DeadlineExceeded: nobody serves it.
+          BadRequest, ModelNotFound, ModelUnavailable, Busy, TimedOut, DeadlineExceeded: nobody serves it.
         """
         assert self._source is not None
         failed = self._source.candidate
@@ -205,14 +214,17 @@ class Relay:
         spared = frozenset(peer for peer, _ in self._fallen)
         fallen_here = frozenset(peer for peer, at in self._fallen if at == tokens)
         while True:
+            is_choosy = spared > fallen_here
+            waits_until = trio.current_time() + _CHOOSY_FOR if is_choosy else give_up_at
+            attempts = Attempts(onward, self._deadline, waits_until, is_onward=True, spared=spared)
             try:
-                source = await self._open(Attempts(onward, self._deadline, is_onward=True, spared=spared))
-            except (ModelNotFound, ModelUnavailable, Busy) as verdict:
-                if spared > fallen_here:
+                source = await self._open(attempts)
+            except (ModelNotFound, ModelUnavailable, Busy, TimedOut) as verdict:
+                if is_choosy:
                     spared = fallen_here
                     continue
                 if self._is_undelivered:
-                    with suppress(ModelNotFound, ModelUnavailable, Busy):
+                    with suppress(ModelNotFound, ModelUnavailable, Busy, TimedOut):
                         await self._start_again()
                         return None
                 if trio.current_time() >= give_up_at:

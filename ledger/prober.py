@@ -96,8 +96,13 @@ class Prober:
         return self._detector.beliefs.peers.get(peer) or PeerHealth()
 
     def loads(self, peer: PeerId) -> Loads:
-        """How busy `peer` said it is, in its last probe or answer; empty while we cannot hear it."""
+        """How busy `peer` said it is, wherever it said so last; empty while we cannot hear it."""
         return self._loads.get(peer, {})
+
+    def note_loads(self, peer: PeerId, loads: Loads) -> None:
+        """`peer` has just said, elsewhere than in a probe, how busy it is with some of its models."""
+        if peer in self._links:
+            self._note_loads(peer, {**self.loads(peer), **loads})
 
     def is_doubtful(self, peer: PeerId) -> bool:
         """Whether `peer` is suspect, or believed offline."""
@@ -204,10 +209,14 @@ class Prober:
     async def _read(self, peer: PeerId, frames: FrameStream) -> None:
         while (frame := await frames.receive()) is not None:
             message, loads = from_frame_untrusted(frame)
-            if loads is not None and loads != self._loads.get(peer):
-                self._loads[peer] = loads
-                self.revision.rise()
+            if loads is not None:
+                self._note_loads(peer, loads)
             self._handle(MessageReceived(peer, message))
+
+    def _note_loads(self, peer: PeerId, loads: Loads) -> None:
+        if loads != self._loads.get(peer):
+            self._loads[peer] = loads
+            self.revision.rise()
 
     async def _write(self, link: _Link, frames: FrameStream) -> None:
         async for message in link.to_send:

@@ -89,6 +89,8 @@ class NodeConfig:
     """Answers each of them gives at once; None: what it says, else what is usual for it."""
     backend_key: str = field(default="", repr=False)
     mdns: bool = True
+    hedge: float = 0.0
+    """The share of streams, 0 to 1, that may go to one more peer when the first is late."""
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     allow_unauthenticated: bool = False
     policy: str = "least_used"
@@ -209,6 +211,12 @@ _RUN_SETTINGS = (
     ),
     api_option,
     listen_option,
+    _setting(
+        "--hedge",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        help="Share of streams, as 0.05, that one more node may get if the first is late; the faster stays.",
+    ),
     _setting("--mdns/--no-mdns", default=True, help="Find members of this swarm on the local network."),
     api_key_option,
     _setting(
@@ -328,6 +336,7 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         backend_slots=options.get("backend_slots"),
         backend_key=options.get("backend_key") or "",
         mdns=options["mdns"],
+        hedge=options["hedge"],
         api_keys=tuple(options["api_key"]),
         allow_unauthenticated=options["allow_unauthenticated"],
         policy=options["policy"],

@@ -25,9 +25,11 @@ from federation.backend import (
 )
 from federation.balancer import Policy, least_used
 from federation.front import Front
+from federation.gated_backend import GatedBackend
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
 from ledger.records import Capability, Load, ModelName, ModelRecord
+from ledger.revision import Revision
 from ledger.view import NodeState, NodeView
 from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.network import PeerStream, StreamHandler
@@ -59,6 +61,7 @@ class StubBackend:
     """Words after which nothing comes any more."""
     accept_after: float = 0.0
     running: int = 0
+    most_running: int = 0
     served: list[InferenceRequest] = field(default_factory=list)
     pulled: int = 0
     """Words that were asked for."""
@@ -66,6 +69,7 @@ class StubBackend:
     @asynccontextmanager
     async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
         self.running += 1
+        self.most_running = max(self.most_running, self.running)
         try:
             self.served.append(request)
             await trio.sleep(self.accept_after)
@@ -168,7 +172,7 @@ async def connect_pair(backend: StubBackend | None = None, *, serve: bool = True
     async with hub.network(FRONT) as a, hub.network(WORKER) as b:
         await a.dial(b.listen_addresses[0])
         if serve:
-            InferServer(backend, backend.load).attach(b)
+            InferServer(lambda peer: backend, backend.load).attach(b)
         await trio.testing.wait_all_tasks_blocked()
         streams = CountedStreams(a)
         yield Pair(hub, a, b, backend, streams, RemoteBackend(streams, WORKER))
@@ -194,6 +198,7 @@ class StubView:
     """Nodes as the test says, right or out of date."""
 
     def __init__(self, slots: int) -> None:
+        self.revision = Revision()
         self.rows: dict[str, NodeView] = {}
         self._slots = slots
 
@@ -209,9 +214,11 @@ class StubView:
         self.rows[name] = NodeView(
             PeerId(name), name, state, "worker", "1", is_connected=True, models=(record,)
         )
+        self.revision.rise()
 
     def report(self, name: str, load: Load) -> None:
         self.rows[name] = replace(self.rows[name], loads={MODEL: load})
+        self.revision.rise()
 
     def nodes(self) -> list[NodeView]:
         return list(self.rows.values())
@@ -245,26 +252,32 @@ async def make_swarm(
     policy: Policy = least_used,
     slots: int = 4,
     seed: int = 0,
+    hedge: float = 0.0,
 ) -> AsyncIterator[Swarm]:
     hub = MemoryHub()
     view = StubView(slots)
     suspects: list[str] = []
     pulse = StubPulse()
     async with hub.network(ME) as network:
+        gated = None
+        if local is not None:
+            gated = GatedBackend(local, lambda: {MODEL: Load(slots, local.running)})
         front = Front(
             ME,
             view,
-            local=local,
+            local=gated,
             remote=lambda peer: RemoteBackend(network, peer, pulse),
             rng=Random(seed),
             on_peer_failure=lambda peer, reason: suspects.append(peer),
             policy=policy,
+            hedge=hedge,
         )
         swarm = Swarm(hub, network, front, view, {}, suspects, pulse)
         if local is not None:
             swarm.workers["me"] = local
             view.show("me")
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(front.run)
             for name in names:
                 swarm.workers[name] = StubBackend(PeerId(name))
                 await nursery.start(_run_worker, swarm, name)
@@ -281,7 +294,7 @@ async def _run_worker(
 ) -> None:
     async with swarm.hub.network(PeerId(name)) as network:
         worker = swarm.workers[name]
-        InferServer(worker, worker.load).attach(network)
+        InferServer(lambda peer: worker, worker.load).attach(network)
         await swarm.network.dial(network.listen_addresses[0])
         task_status.started()
         await trio.sleep_forever()

@@ -268,7 +268,7 @@ def test_leaving_frees_the_slot_through_two_hops(stage: Stage) -> None:
     async def main() -> None:
         async with stage.swarm("a") as swarm, swarm.hub.network(PeerId("outer")) as outer:
             swarm.workers["a"].words, swarm.workers["a"].gap = ("word ",) * 1000, 0.1
-            InferServer(swarm.front, lambda model: None).attach(swarm.network)
+            InferServer(lambda peer: swarm.front, lambda model: None).attach(swarm.network)
             await outer.dial(swarm.network.listen_addresses[0])
             async with RemoteBackend(outer, stage.ME).infer(stage.request()) as answer:
                 assert await anext(answer.events) == Chunk(0, (0,), "word ")

@@ -181,7 +181,7 @@ def test_leaving_while_another_peer_goes_on_frees_the_slot_through_two_hops(stag
         async with peers(stage, "a", "b") as swarm, swarm.hub.network(PeerId("outer")) as outer:
             breaks_off(swarm.workers["a"], 1)
             swarm.workers["b"].accept_after = 5.0
-            InferServer(swarm.front, lambda model: None).attach(swarm.network)
+            InferServer(lambda peer: swarm.front, lambda model: None).attach(swarm.network)
             await outer.dial(swarm.network.listen_addresses[0])
             async with RemoteBackend(outer, stage.ME).infer(stage.request()) as answer:
                 assert await anext(answer.events) == Chunk(0, (0,), "a")
@@ -198,7 +198,7 @@ def test_what_goes_on_can_itself_be_gone_on_with_through_two_hops(stage: Stage) 
     async def main() -> None:
         async with peers(stage, "a", "b") as swarm, swarm.hub.network(PeerId("outer")) as outer:
             breaks_off(swarm.workers["a"], 3)
-            InferServer(swarm.front, lambda model: None).attach(swarm.network)
+            InferServer(lambda peer: swarm.front, lambda model: None).attach(swarm.network)
             await outer.dial(swarm.network.listen_addresses[0])
             answered = await stage.read(RemoteBackend(outer, stage.ME), stage.request())
             assert answered.text == "abcdefghij"

@@ -97,7 +97,7 @@ def test_a_broken_rule_is_misbehaviour(data: bytes, stage: Stage) -> None:
             with pytest.raises(Misbehaved):
                 # Nothing is read while the frames come in, as from a client that waits.
                 await _read_late(p)
-            InferServer(p.backend, p.backend.load).attach(p.worker)
+            InferServer(lambda peer: p.backend, p.backend.load).attach(p.worker)
             assert (await stage.read(p.remote, stage.request())).text == "one two three"
             assert p.streams.opened == 2
 
@@ -134,7 +134,7 @@ def test_a_second_end_is_found_by_the_next_request_and_costs_one_try(stage: Stag
             assert (await stage.read(p.remote, stage.request())).text == "a"
             with pytest.raises(Misbehaved):
                 await stage.read(p.remote, stage.request())
-            InferServer(p.backend, p.backend.load).attach(p.worker)
+            InferServer(lambda peer: p.backend, p.backend.load).attach(p.worker)
             assert (await stage.read(p.remote, stage.request())).text == "one two three"
 
     stage.run(main)

@@ -82,6 +82,7 @@ def test_every_kind_of_setting_can_stand_in_the_file(configure: Configure, home:
         model = ["/models/a b.gguf", "demo"]
         api_key = "one"
         mdns = false
+        hedge = 0.05
         worker = false
         allow_unauthenticated = true
         policy = "random"
@@ -99,6 +100,7 @@ def test_every_kind_of_setting_can_stand_in_the_file(configure: Configure, home:
     assert config.models == ("/models/a b.gguf", "demo")
     assert config.api_keys == ("one",)
     assert (config.mdns, config.worker, config.allow_unauthenticated) == (False, False, True)
+    assert config.hedge == 0.05
     assert config.policy == "random"
     assert (config.memory_bytes, config.keep_alive, config.pinned) == (6 * 2**30, 900.0, ("tiny",))
     assert config.kv_cache_type == "q8_0"
