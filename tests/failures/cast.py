@@ -34,12 +34,14 @@ _LOOK_INTERVAL = 0.05
 class Cast:
     """All nodes of one swarm. Leaving the context ends them."""
 
-    def __init__(self, folder: Path, workers: int, model: str = "demo", links: Sequence[Link] = ()) -> None:
+    def __init__(
+        self, folder: Path, workers: int, *, model: str = "demo", slots: int = 4, links: Sequence[Link] = ()
+    ) -> None:
         """`model`: what all serve. `links`: to the network of each worker; none: all are on loopback."""
         self.workers: dict[str, NodeProcess] = {}
         """By name; one that is dead too, until `restore`."""
         self.records = Records()
-        self._model = ("--slots", "4", "--model", model)
+        self._model = ("--slots", str(slots), "--model", model)
         self._folder = folder
         self._stack = ExitStack()
         self._stack.callback(self.records.close)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tests.failures.cast import Cast
-from tests.failures.cell import BLOWS, Blow, Cell, run_cell
+from tests.failures.cell import BLOWS, Blow, Cell, ask, run_cell
 from tests.failures.endings import ENDINGS
 from tests.failures.link import Link, can_be_made
 from tests.failures.questions import LENGTH, QUESTIONS
@@ -52,12 +52,23 @@ def _parts(name: str, blow: str) -> Mapping[str, Group]:
 def _embeddings(folder: Path) -> Iterator[Cell]:
     model = folder / "minilm.gguf"
     convert(model)
-    with Cast(folder, _WORKERS, str(model)) as cast:
+    with Cast(folder, _WORKERS, model=str(model)) as cast:
         for blow, at in (
             ("nothing", 0),
             *product(("SIGKILL", "SIGSTOP", "engine SIGSEGV", "two SIGKILL"), (0, 300)),
         ):
             yield run_cell(cast, blow, "embeddings", at)
+            cast.restore()
+
+
+def _full(folder: Path) -> Iterator[Cell]:
+    """Who could go on gives another answer with its only slot, and has to end that first."""
+    with Cast(folder, 2, slots=1) as cast:
+        for at in (4, 24, 48):
+            with ask(cast, QUESTIONS["text"]):
+                cell = run_cell(cast, "SIGKILL", "text", at)
+            cell.blow, cell.silence_max = "SIGKILL, others full", None
+            yield cell
             cast.restore()
 
 
@@ -96,6 +107,7 @@ GROUPS: Mapping[str, Group] = {
     ),
     "stop": _cells(*product(["SIGKILL"], ["stop"], range(4, 17)), ("engine SIGSEGV", "stop", 14)),
     "embeddings": _embeddings,
+    "full": _full,
     "half-open": _half_open,
     "endings": _endings,
 }
