@@ -13,7 +13,6 @@ from tests.failures.cell import BLOWS, Blow, Cell, ask, run_cell
 from tests.failures.endings import ENDINGS
 from tests.failures.link import Link, can_be_made
 from tests.failures.questions import LENGTH, QUESTIONS
-from tests.real.minilm import convert
 
 Group: TypeAlias = Callable[[Path], Iterator[Cell]]
 """Cells that share nodes, whose homes are in a folder that is empty and goes away."""
@@ -50,6 +49,9 @@ def _parts(name: str, blow: str) -> Mapping[str, Group]:
 
 
 def _embeddings(folder: Path) -> Iterator[Cell]:
+    # Its package has something to say when it is imported.
+    from tests.real.minilm import convert
+
     model = folder / "minilm.gguf"
     convert(model)
     with Cast(folder, _WORKERS, model=str(model)) as cast:
