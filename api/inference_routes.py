@@ -15,14 +15,13 @@ from api.chat_body import ChatBody
 from api.chat_shape import ChatShape
 from api.completion_body import CompletionBody
 from api.completion_shape import CompletionShape
-from api.metrics import Metrics
 from api.openapi import CHAT_RESPONSES, COMPLETION_RESPONSES
 from api.routing_headers import with_routing
 from api.several import infer_several
 from federation.backend import Backend, InferenceRequest, RequestId
 
 
-def inference_routes(backend: Backend, metrics: Metrics, version: str) -> APIRouter:
+def inference_routes(backend: Backend, version: str) -> APIRouter:
     """The endpoints that generate text with `backend`."""
     router = APIRouter(tags=["inference"])
 
@@ -45,7 +44,7 @@ def inference_routes(backend: Backend, metrics: Metrics, version: str) -> APIRou
             partial(backend.infer, first) if len(requests) == 1 else partial(infer_several, backend, requests)
         )
         response = StreamResponse if first.is_streamed else InferenceResponse
-        return response(partial(blaming, open_answer, body.own_names()), first.model, wording, metrics)
+        return response(partial(blaming, open_answer, body.own_names()), requests, wording)
 
     @router.post("/v1/chat/completions", responses=CHAT_RESPONSES)
     async def chat_completions(body: ChatBody, request: Request) -> Response:

@@ -10,13 +10,16 @@ class NodeStatus(Protocol):
     """The node as this node sees itself and its swarm. Asked for each request, so it must be cheap."""
 
     def swarm(self) -> Mapping[str, Any]:
-        """`{"swarm", "self", "nodes": [...]}`, the JSON of `/api/swarm`."""
+        """`{"swarm", "self", "nodes": [...], "waiting": [...]}`, the JSON of `/api/swarm`."""
 
     def refused_entries(self) -> Mapping[str, int]:
         """How many ledger entries that peers sent did not enter, by reason."""
 
+    def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
+        """What the front counted of each peer, by what it counted (`metrics.py`) and peer id."""
+
     def engines(self) -> Mapping[str, Any]:
-        """`{"budget_bytes", "used_bytes", "models": [...]}`, the JSON of `/backend/monitor`."""
+        """`{"budget_bytes", "used_bytes", "warning", "models": [...]}`, the JSON of `/backend/monitor`."""
 
     async def shut_down(self, model: str) -> bool:
         """Take a model of this node out of memory once nothing runs on it; returns whether it was there.

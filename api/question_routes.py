@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from api.answer import InferenceResponse
 from api.embeddings import EmbeddingsBody, EmbeddingsShape
-from api.metrics import Metrics
 from api.openapi import EMBEDDINGS_RESPONSES, RERANK_RESPONSES, TEXT_RESPONSES, TOKENS_RESPONSES
 from api.rerank import RerankBody, RerankShape
 from api.routing_headers import with_routing
@@ -18,13 +17,13 @@ from api.tokens import DetokenizeBody, DetokenizeShape, TokenizeBody, TokenizeSh
 from federation.backend import Backend, InferenceRequest, RequestId
 
 
-def question_routes(backend: Backend, metrics: Metrics) -> APIRouter:
+def question_routes(backend: Backend) -> APIRouter:
     """The endpoints that ask `backend` for something else than text that goes on."""
     router = APIRouter(tags=["inference"])
 
     def respond(request: Request, question: InferenceRequest, shape: AnswerShape) -> Response:
         asked = with_routing(question, request.headers)
-        return InferenceResponse(partial(backend.infer, asked), asked.model, shape, metrics)
+        return InferenceResponse(partial(backend.infer, asked), [asked], shape)
 
     @router.post("/v1/embeddings", responses=EMBEDDINGS_RESPONSES)
     async def embeddings(body: EmbeddingsBody, request: Request) -> Response:

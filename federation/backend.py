@@ -22,6 +22,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType, Protocol, TypeAlias
 
+from federation.trace import Trace
 from ledger.records import Capability, Load, ModelName, ModelState
 from p2p.peer import PeerId
 
@@ -179,6 +180,8 @@ class InferenceRequest:
     is_streamed: bool = True
     """The client sees text as it comes. If not, nothing is delivered before the end, so a failure in the
     middle costs it only time. A front's own business: it does not travel to peers."""
+    trace: Trace = field(default_factory=Trace, compare=False, repr=False)
+    """Where whoever serves it writes how that goes. It does not travel."""
 
 
 def slots_of(request: InferenceRequest) -> int:

@@ -6,7 +6,8 @@ By peer, of which there are as many as the swarm has members: nobody else gets i
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 from p2p.peer import PeerId
 
@@ -27,3 +28,7 @@ class Counts:
     """It was asked after another one had been asked in vain, before anything was delivered."""
     resumes: Counter[PeerId] = field(default_factory=Counter)
     """It went on with an answer that another one had begun."""
+
+    def by_name(self) -> Mapping[str, Mapping[str, int]]:
+        """All of them, each by peer id."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}

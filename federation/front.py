@@ -18,8 +18,8 @@ error and cancellation alike, which is news for who waits.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -184,21 +184,24 @@ class Front:
             while True:
                 async with AsyncExitStack() as held:
                     with ExitStack() as way:
-                        candidate = await visit.place(
-                            partial(self._take, attempts, held, way), _like(attempts)
-                        )
+                        with _timed(attempts.request.trace.waited):
+                            candidate = await visit.place(
+                                partial(self._take, attempts, held, way), _like(attempts)
+                            )
+                        asked_at = trio.current_time()
                         answer = await self._answer_of(candidate, attempts, held)
                     if answer is not None:
                         # Left first, and then the room, which passes the slot on.
                         stay.push_async_exit(held.pop_all())
                         answer = replace(answer, queued=visit.queued)
-                        return Source(candidate, answer, stay.pop_all(), visit)
+                        return Source(candidate, answer, stay.pop_all(), visit, asked_at, trio.current_time())
                 visit.come_back()
 
     async def _answer_of(
         self, candidate: Candidate, attempts: Attempts, held: AsyncExitStack
     ) -> Answer | None:
         """The answer of `candidate`, which `held` ends; None: it does not serve it, as `attempts` knows."""
+        attempts.request.trace.attempts += 1
         try:
             asked = replace(attempts.request, timeout=_time_left(attempts.deadline))
             answer = await held.enter_async_context(self._backend(candidate).infer(asked))
@@ -336,6 +339,16 @@ def _expected_first_words(candidate: Candidate) -> float:
     """Seconds until its first content. All alike, as long as nobody estimates them."""
     del candidate
     return 1.0
+
+
+@contextmanager
+def _timed(note: Callable[[float], None]) -> Iterator[None]:
+    """`note` is told how many seconds this was held, however it was left."""
+    began_at = trio.current_time()
+    try:
+        yield
+    finally:
+        note(trio.current_time() - began_at)
 
 
 def _require_same_prompt(request: InferenceRequest, answer: Answer) -> None:

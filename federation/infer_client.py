@@ -47,7 +47,7 @@ from federation.pace import Pace
 from p2p.errors import BadFrame, FrameTooLarge, ProtocolNotSpoken, Unreachable
 from p2p.frame_stream import FrameStream
 from p2p.framing import encode_frame
-from p2p.network import Streams
+from p2p.network import PeerStream, Streams
 from p2p.peer import PeerId
 
 _KEPT_MAX = 4
@@ -147,10 +147,23 @@ class RemoteBackend:
             except _StreamEnded:
                 if exchange.was_heard:
                     raise
-        with _wire_errors(self._peer), _time_limit(self._peer, deadline):
-            stream = await self._streams.open_stream(self._peer, PROTOCOL_ID)
+        with _wire_errors(self._peer):
+            stream = await self._open_stream(deadline)
         exchange = _Exchange(self._line, FrameStream(stream, FRAME_SIZE_MAX), order, deadline)
         return exchange, await self._ask(exchange, asked)
+
+    async def _open_stream(self, deadline: float) -> PeerStream:
+        """A new stream. As of a word that does not come, a peer that stands still is given up early."""
+        line, began_at = self._line, trio.current_time()
+        with trio.move_on_at(min(deadline, began_at + line.pace.silence_max - _PROBE_TIME)):
+            return await self._streams.open_stream(self._peer, PROTOCOL_ID)
+        asked_at = line.pulse.ask(line.peer)
+        await trio.sleep_until(min(deadline, trio.current_time() + _PROBE_TIME))
+        if line.pulse.has_heard(line.peer, asked_at):
+            # Once more: nothing was asked of it yet.
+            with _time_limit(self._peer, deadline):
+                return await self._streams.open_stream(self._peer, PROTOCOL_ID)
+        raise _silence(self._peer, began_at, deadline)
 
     async def _ask(self, exchange: _Exchange, asked: dict[str, Any]) -> Accepted:
         try:
@@ -275,10 +288,15 @@ class _Exchange:
         if line.pulse.has_heard(line.peer, asked_at):
             with trio.move_on_at(min(self._deadline, began_at + SILENCE_MAX)):
                 return await self.frames.receive()
-        now = trio.current_time()
-        if now >= self._deadline:
-            raise DeadlineExceeded("the request's time is over")
-        raise Stalled(f"nothing came from {line.peer} for {now - began_at:.1f} seconds")
+        raise _silence(line.peer, began_at, self._deadline)
+
+
+def _silence(peer: PeerId, began_at: float, deadline: float) -> FederationError:
+    """What it is that nothing came since `began_at`."""
+    now = trio.current_time()
+    if now >= deadline:
+        return DeadlineExceeded("the request's time is over")
+    return Stalled(f"nothing came from {peer} for {now - began_at:.1f} seconds")
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class InferServer:
             return
         self._open[peer] += 1
         try:
-            await _Conversation(frames, self._for_front(peer), self._load).run()
+            await _Conversation(peer, frames, self._for_front(peer), self._load).run()
         except BadFrame as error:
             logger.warning("peer %s broke the infer protocol: %s", peer, error)
             await stream.reset()
@@ -94,8 +94,9 @@ class _Conversation:
     """One stream of one front."""
 
     def __init__(
-        self, frames: FrameStream, backend: Infers, load: Callable[[ModelName], Load | None]
+        self, front: PeerId, frames: FrameStream, backend: Infers, load: Callable[[ModelName], Load | None]
     ) -> None:
+        self._front = front
         self._frames = frames
         self._backend = backend
         self._load = load
@@ -145,27 +146,56 @@ class _Conversation:
 
     async def _answer(self, request: InferenceRequest) -> None:
         events, unsent = trio.open_memory_channel[WorkerMessage](_UNSENT_MAX)
-        with trio.move_on_after(request.timeout) as patience:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._send, unsent)
-                await events.send(await self._serve(request, events))
-        if patience.cancelled_caught:
-            self._listening.cancel()
+        status = "cancelled"
+        try:
+            with trio.move_on_after(request.timeout) as patience:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._send, unsent)
+                    last = await self._serve(request, events)
+                    status = _status_of(last)
+                    await events.send(last)
+            if patience.cancelled_caught:
+                status = "deadline_exceeded"
+                self._listening.cancel()
+        finally:
+            self._log(request, status)
+
+    def _log(self, request: InferenceRequest, status: str) -> None:
+        """One line for each request, which carries its id as the line of its front does."""
+        said = {
+            "request_id": request.request_id,
+            "front": self._front,
+            "kind": request.kind,
+            "model": request.model,
+            **request.trace.fields(trio.current_time()),
+            "status": status,
+        }
+        # Who is told that we are busy may ask again every second.
+        level = logging.DEBUG if status == "busy" else logging.INFO
+        logger.log(level, "served a peer", extra=said)
 
     async def _serve(
         self, request: InferenceRequest, events: trio.MemorySendChannel[WorkerMessage]
     ) -> WorkerMessage:
         """Pull the answer into `events`. Returns the last message, once the slot is free again."""
         is_accepted, done = False, None
+        trace, tokens = request.trace, 0
+        began_at = trio.current_time()
+        trace.begin(request.model, began_at)
         try:
             async with self._backend.infer(request) as answer:
                 await events.send(Accepted(answer.prompt_sha256, answer.prompt_tokens))
                 is_accepted = True
+                trace.accept(answer.served_by, answer.prompt_tokens, began_at, trio.current_time())
                 async for event in answer.events:
                     match event:
                         case Done():
                             done = event
+                            trace.end(done, trio.current_time())
                         case Chunk():
+                            if not trace.has_token:
+                                trace.first_token(trio.current_time())
+                            tokens += len(event.token_ids)
                             for piece in pieces(event):
                                 await events.send(piece)
                         case Progress():
@@ -180,6 +210,8 @@ class _Conversation:
             if is_accepted:
                 return Failure(str(error), load, is_bad_request, param)
             return Refusal(refusal_of(error).reason, str(error), param, load)
+        finally:
+            trace.stop(tokens, trio.current_time())
         assert done is not None, "a backend's answer ends with Done or an error"
         return replace(done, load=self._load(request.model))
 
@@ -215,6 +247,18 @@ class _Conversation:
             if is_last:
                 return
             silent_until = trio.current_time() + PROGRESS_INTERVAL
+
+
+def _status_of(last: WorkerMessage) -> str:
+    match last:
+        case Done():
+            return "ok"
+        case Refusal(reason):
+            return reason
+        case Failure(is_bad_request=True):
+            return "bad_request"
+        case _:
+            return "failed"
 
 
 def _with_what_waits(

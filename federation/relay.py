@@ -26,6 +26,7 @@ from federation.balancer import Candidate
 from federation.chunk_sizing import held_size
 from federation.continuation import Continuation
 from federation.errors import Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable, TimedOut
+from federation.model_reference import ModelReference
 from federation.room import Visit
 from ledger.records import ModelName
 from p2p.peer import PeerId
@@ -65,6 +66,8 @@ class Source:
     answer: Answer
     held: AsyncExitStack
     visit: Visit
+    asked_at: float
+    accepted_at: float
 
 
 class Sources(Protocol):
@@ -94,6 +97,8 @@ class Relay:
         self._sources = sources
         self._request = request
         self._deadline = trio.current_time() + request.timeout
+        self._trace = request.trace
+        self._trace.begin(ModelReference.parse(request.model).name, trio.current_time())
         self._beginning = Attempts(request, self._deadline)
         """To have it served from its beginning, as long as nothing was delivered."""
         self._asked = 0
@@ -127,6 +132,7 @@ class Relay:
 
     async def aclose(self) -> None:
         """Cancel what runs for it, wherever that is."""
+        self._trace.stop(self._continuation.tokens, trio.current_time())
         source, self._source = self._source, None
         if source is not None:
             await source.held.aclose()
@@ -154,17 +160,23 @@ class Relay:
                 if isinstance(event, Chunk):
                     self._continuation.note(event)
                 elif isinstance(event, Done):
-                    self._is_over = True
                     self._sources.note_done(self._source, event)
-                    return self._continuation.whole(event)
+                    return self._end(self._continuation.whole(event))
                 return event
             if seam is not None:
                 return seam
+
+    def _end(self, done: Done) -> Done:
+        self._is_over = True
+        self._trace.end(done, trio.current_time())
+        return done
 
     def _hold(self, event: AnswerEvent) -> bool:
         """Keep `event` from the client, if it is anything to it. Returns whether the next one is kept too."""
         if isinstance(event, Progress | Resumed):
             return True
+        if isinstance(event, Chunk) and not self._held:
+            self._trace.first_token(trio.current_time())
         self._held.append(event)
         if isinstance(event, Done):
             return False
@@ -186,8 +198,7 @@ class Relay:
         self._sources.note_failure(failed, error)
         is_kept = not self._is_undelivered or not (self._request.is_streamed or isinstance(error, Misbehaved))
         if is_kept and (end := self._continuation.ended()) is not None:
-            self._is_over = True
-            return end
+            return self._end(end)
         hindrance = self._note_seam(failed)
         if self._is_undelivered:
             self._beginning.note(failed, error)
@@ -203,6 +214,7 @@ class Relay:
         source = await self._open(self._beginning)
         self._held.clear()
         self._held_size = 0
+        self._trace.start_again()
         self._continuation = Continuation(self._request)
         self._take_over(source, self._request)
 
@@ -234,6 +246,7 @@ class Relay:
                 spared = frozenset()
             else:
                 self._take_over(source, onward)
+                self._trace.resumes += 1
                 return Resumed(source.answer.served_by, tokens)
 
     def _note_seam(self, failed: Candidate) -> str:
@@ -258,6 +271,9 @@ class Relay:
     def _take_over(self, source: Source, asked: InferenceRequest) -> None:
         """From `source`, which serves what was `asked`, comes what follows."""
         self._source, self._answer = source, source.answer
+        self._trace.accept(
+            source.answer.served_by, source.answer.prompt_tokens, source.asked_at, source.accepted_at
+        )
         self._continuation.accepted(asked, source.answer, source.candidate.sha256)
 
     def _broken_off(self, failed: Candidate, error: Failed, why: str) -> Failed:

@@ -81,13 +81,21 @@ class Parts:
 
     def swarm(self) -> Mapping[str, Any]:
         """The content of `/api/swarm`."""
-        fractions = self.worker.loaded_fractions() if self.worker is not None else {}
-        return swarm_status(self.swarm_name, self.ledger.me, self.view.nodes(), self.front.leases, fractions)
+        worker = self.worker
+        return swarm_status(
+            self.swarm_name,
+            self.ledger.me,
+            self.view.nodes(),
+            self.front.leases,
+            loaded_fractions=worker.loaded_fractions() if worker is not None else {},
+            waiting=self.front.waiting(),
+            warning=worker.warning if worker is not None else "",
+        )
 
     def engines(self) -> Mapping[str, Any]:
         """The content of `/backend/monitor`."""
         if self.worker is None:
-            return {"budget_bytes": 0, "used_bytes": 0, "models": []}
+            return {"budget_bytes": 0, "used_bytes": 0, "warning": "", "models": []}
         return self.worker.monitor()
 
     async def shut_down(self, model: str) -> bool:
@@ -107,6 +115,10 @@ class Parts:
     def refused_entries(self) -> Mapping[str, int]:
         """How many ledger entries that peers sent did not enter, by reason."""
         return {str(reason): count for reason, count in self.ledger.refusals.items()}
+
+    def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
+        """What the front counted of each peer, by what it counted and peer id."""
+        return self.front.counts.by_name()
 
     def readiness(self) -> str | None:
         """Why nothing can be served now, or None."""

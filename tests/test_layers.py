@@ -21,7 +21,10 @@ ONLY_IN = {
         "one border maps its exceptions and can be replaced; importing it takes 1.2 s",
     ),
     "llama_cpp": (
-        {f"node/engine/llama/{name}.py" for name in ("embedder", "library", "text_model", "vocabulary")},
+        {
+            f"node/engine/llama/{name}.py"
+            for name in ("batch", "embedder", "library", "text_model", "vocabulary")
+        },
         "it may crash the process it is loaded in: only an engine may load it",
     ),
     "llguidance": (
@@ -113,6 +116,7 @@ CORES = (
     "federation/attempts.py",
     "federation/continuation.py",
     "federation/counts.py",
+    "federation/trace.py",
     "federation/infer_codec.py",
     "federation/request_codec.py",
     "federation/request_limits.py",
@@ -171,6 +175,7 @@ CORES = (
     "node/models/gguf_header.py",
     "node/models/gpu_layers.py",
     "node/models/memory_estimate.py",
+    "node/models/ranking_head.py",
     "node/models/yaml_reader.py",
     "node/openai_stream.py",
     "node/residency.py",
@@ -234,7 +239,13 @@ def test_folders_import_only_to_the_left() -> None:
 
 
 def test_api_sees_only_the_backend_port() -> None:
-    allowed = ("federation.backend", "federation.request_limits", "federation.errors", "ledger.records")
+    allowed = (
+        "federation.backend",
+        "federation.trace",
+        "federation.request_limits",
+        "federation.errors",
+        "ledger.records",
+    )
     beyond = [
         f"{name_of(path)}:{line} imports {module}"
         for path in sources()

@@ -59,8 +59,11 @@ class Status:
     def refused_entries(self) -> dict[str, int]:
         return {"stale": 1}
 
+    def peer_counts(self) -> dict[str, dict[str, int]]:
+        return {"refusals": {"12D3KooWMe": 1}}
+
     def engines(self) -> dict[str, Any]:
-        return {"budget_bytes": 2**30, "used_bytes": 0, "models": []}
+        return {"budget_bytes": 2**30, "used_bytes": 0, "warning": "", "models": []}
 
     async def shut_down(self, model: str) -> bool:
         return model == "tiny"

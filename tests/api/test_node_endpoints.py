@@ -35,7 +35,7 @@ def test_the_swarm_is_told_as_the_node_sees_it(bench: Bench) -> None:
 
 def test_the_engines_of_a_node_are_told_together_and_one_by_one(bench: Bench) -> None:
     rows = [{"model": "org/tiny", "state": "loaded"}, {"model": "b", "state": "cold"}]
-    bench.status.monitored = {"budget_bytes": 9, "used_bytes": 4, "models": rows}
+    bench.status.monitored = {"budget_bytes": 9, "used_bytes": 4, "warning": "", "models": rows}
     assert bench.call("GET", "/backend/monitor").json() == bench.status.monitored
     assert bench.call("GET", "/backend/monitor?model=org/tiny").json() == rows[0]
     missing = bench.call("GET", "/backend/monitor?model=nope")
@@ -81,7 +81,6 @@ def test_counters_name_routes_and_never_what_clients_make_up(bench: Bench) -> No
     assert 'localai_node_http_requests_total{path="/v1/chat/completions",status="400"} 1.0' in text
     assert 'localai_node_http_requests_total{path="other",status="404"} 1.0' in text
     assert 'localai_node_tokens_total{kind="completion",model="stub"} 4.0' in text
-    assert 'localai_node_time_to_first_token_seconds_count{model="stub"} 1.0' in text
     assert 'localai_node_ledger_refused_entries_total{reason="bad_signature"} 2.0' in text
     assert "localai_node_http_requests_in_flight 1.0" in text  # This very request.
     assert "made" not in text

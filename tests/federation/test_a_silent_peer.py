@@ -99,6 +99,23 @@ def test_one_that_lives_and_never_says_a_word_again_is_left_at_last(stage: Stage
     stage.run(main)
 
 
+def test_one_that_is_slow_to_open_a_stream_is_waited_for_too(stage: Stage) -> None:
+    async def main() -> None:
+        async with two_peers(stage) as swarm, trio.open_nursery() as nursery:
+            swarm.pulse.alive.add(A)
+            swarm.hub.freeze(A)
+
+            async def thaw() -> None:
+                await trio.sleep(8.0)
+                swarm.hub.thaw(A)
+
+            nursery.start_soon(thaw)
+            assert (await stage.read(swarm.front, stage.request())).answer.served_by == "a"
+            assert swarm.suspects == []
+
+    stage.run(main)
+
+
 def test_a_prompt_that_takes_half_a_minute_is_no_silence(stage: Stage) -> None:
     async def main() -> None:
         async with two_peers(stage, gap=30.0) as swarm:

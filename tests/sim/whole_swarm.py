@@ -58,13 +58,23 @@ LOOK_INTERVAL = 0.1
 class WholeNode:
     """One node with a worker that says three words."""
 
-    def __init__(self, number: int, network: MemoryNetwork, membership: SwarmMembership, rng: Random) -> None:
+    def __init__(
+        self,
+        number: int,
+        network: MemoryNetwork,
+        membership: SwarmMembership,
+        rng: Random,
+        *,
+        uses_own_worker: bool = False,
+    ) -> None:
         self.number = number
         self.peer: PeerId = network.me
         self.network = network
         self.stub = StubBackend(self.peer)
         self.has_worker = True
         """If not, it is a front alone. To be said before it runs."""
+        self.has_feeds = True
+        """If not, it hears of others' loads by probes and answers alone. To be said before it runs."""
         boot_id, name = f"boot{number}", f"node{number:02}"
         self.swarm = Swarm(
             network,
@@ -97,7 +107,7 @@ class WholeNode:
         self.front = Front(
             self.peer,
             self.view,
-            local=None,
+            local=self.gated if uses_own_worker else None,
             remote=partial(RemoteBackend, self.swarm, pulse=self.prober),
             feeds=self.feeds,
             rng=rng,
@@ -115,8 +125,10 @@ class WholeNode:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.ledger.run)
                 await nursery.start(self.swarm.run)
-                for part in (self.replicator, self.prober, self.view, self.gated, self.feeds, self.front):
+                for part in (self.replicator, self.prober, self.view, self.gated, self.front):
                     nursery.start_soon(part.run)
+                if self.has_feeds:
+                    nursery.start_soon(self.feeds.run)
                 signed = partial(self.swarm.add_addresses, origin=Origin.SIGNED)
                 nursery.start_soon(follow_addresses, self.ledger, signed, self.swarm.forget)
                 nursery.start_soon(self.publisher.run)
@@ -168,7 +180,9 @@ class WholeSwarm:
 
 
 @asynccontextmanager
-async def whole_swarm(hub: MemoryHub, count: int, seed: int) -> AsyncIterator[WholeSwarm]:
+async def whole_swarm(
+    hub: MemoryHub, count: int, seed: int, *, use_own_workers: bool = False
+) -> AsyncIterator[WholeSwarm]:
     """`count` nodes that start at once and know where the first one is. Their dice fall as `seed` says."""
     async with trio.open_nursery() as nursery:
         networks = [
@@ -179,7 +193,9 @@ async def whole_swarm(hub: MemoryHub, count: int, seed: int) -> AsyncIterator[Wh
         token = founded.token(founded.invite, networks[0].listen_addresses)
         memberships = [founded, *(join_swarm(token, network.me) for network in networks[1:])]
         nodes = [
-            WholeNode(number, network, membership, Random(f"{seed}, {number}"))
+            WholeNode(
+                number, network, membership, Random(f"{seed}, {number}"), uses_own_worker=use_own_workers
+            )
             for number, (network, membership) in enumerate(zip(networks, memberships, strict=True))
         ]
         for node in nodes:
