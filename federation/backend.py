@@ -174,6 +174,9 @@ class InferenceRequest:
     """"auto", "none", "required", or "function:NAME": that one."""
     allows_parallel_tool_calls: bool = True
     resume: Resume | None = None
+    is_begun: bool = False
+    """Chat only: the last message is how the answer begins, and only what comes after it is wanted. Where
+    token ids are known, `resume` says more."""
     timeout: float = 600.0
     """Seconds from now until nobody wants the answer any more. A duration, since clocks differ."""
     priority: int = 0
