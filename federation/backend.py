@@ -126,6 +126,8 @@ class Routing:
     """None: the swarm's."""
     only: tuple[str, ...] = ()
     """Nodes that may serve it; none: all may."""
+    only_by_alias: tuple[str, ...] = ()
+    """The same, by the alias that was asked for; both lists hold."""
     prefer: tuple[str, ...] = ()
     """Nodes that are chosen before others."""
     avoid: tuple[str, ...] = ()
