@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench bench-swarm bench-engine failure-matrix sim fuzz fuzz-api clean
+.PHONY: setup demo test lint bench bench-swarm bench-engine bench-fairness failure-matrix sim fuzz fuzz-api clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,10 @@ bench: setup
 
 bench-swarm: setup
 	$(BIN)/python tests/bench/swarm_liveness.py
+
+# On a virtual clock: the same figures everywhere. Prints a table and writes docs/fairness.md.
+bench-fairness: setup
+	$(BIN)/python tests/bench/fairness.py
 
 # Against llama.cpp's own server, which is built from the same source first, once: ten minutes. Prints a table and
 # writes docs/engine.md. Fails where an aim was missed.

@@ -5,8 +5,8 @@ it waits or in the middle of the answer, streamed or not, ends the backend's `wi
 block, and that frees the slot wherever it is.
 
 Of a stream the head is sent with the first token, so that everything that can go wrong before it
-has a status of its own. Only a backend that reports progress for long starts the stream
-earlier, because clients and proxies give up on a silent connection. The end is sent when
+has a status of its own. Only after a long wait it goes out without one, and without saying who
+answers, because clients and proxies give up on a silent connection. The end is sent when
 the slot is free again: a client that does not read it holds up nobody.
 """
 
@@ -59,6 +59,7 @@ class InferenceResponse(Response):
         end: list[Message] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_hang_up, receive, nursery.cancel_scope)
+            nursery.start_soon(self._bridge_silence, send)
             try:
                 end = await self._answer(report, send)
             except FederationError as error:
@@ -70,6 +71,9 @@ class InferenceResponse(Response):
         # within this call, the connection would never count as idle, and outlast any timeout.
         for message in end:
             await send(message)
+
+    async def _bridge_silence(self, send: Send) -> None:
+        """Only in streams can something be said before there is an answer."""
 
     async def _answer(self, report: RequestReport, send: Send) -> list[Message]:
         """Deliver all but the end, which is returned."""
@@ -97,7 +101,8 @@ class InferenceResponse(Response):
         return end
 
     def _routing_headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
-        """Who answered, after how many attempts, and what took how long until now, as the front saw it.
+        """Who answered, after how many attempts, how it waited for a slot (how many were to go before it when
+        it came), and what took how long until now, as the front saw it.
 
         `Server-Timing` is in milliseconds. What has not begun yet, as decode where the head of a stream is
         sent, is not in it.
@@ -111,6 +116,8 @@ class InferenceResponse(Response):
         return [
             (b"x-localai-peer", answer.served_by.encode()),
             (b"x-localai-attempts", b"%d" % answer.attempts),
+            (b"x-localai-queue-position", b"%d" % answer.queued.position),
+            (b"x-localai-queue-ms", b"%.1f" % (answer.queued.seconds * 1000)),
             (b"server-timing", durations.encode()),
         ]
 
@@ -123,22 +130,45 @@ class StreamResponse(InferenceResponse):
     ) -> None:
         super().__init__(open_answer, requests, shape)
         self._stream_shape = shape
+        self._is_started = False
+        """The head was sent."""
+        self._is_answered = trio.Event()
+        self._sending = trio.Lock()
+        """Held by who bridges the silence until then."""
+
+    async def _bridge_silence(self, send: Send) -> None:
+        """Until somebody answers: a slot or a model may take longer than clients wait for a sign of life."""
+        while True:
+            with trio.move_on_after(_SILENCE_MAX):
+                await self._is_answered.wait()
+                return
+            async with self._sending:
+                if not self._is_answered.is_set():
+                    await self._start(send, [])
+                    await send(_body(sse.comment("waiting"), is_last=False))
+
+    async def _start(self, send: Send, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        if not self._is_started:
+            self._is_started = True
+            await send(_head([*sse.HEADERS, *headers]))
 
     async def _deliver(
         self, answer: Answer, events: AsyncGenerator[AnswerEvent], send: Send
     ) -> list[Message]:
         """Send all but the end, which is returned: it goes out when the slot is free."""
         end: list[Message] = []
-        last_sent_at = trio.current_time()
-        is_started = False
+        self._is_answered.set()
+        async with self._sending:
+            last_sent_at = trio.current_time()
+        is_opened = False
         async for event in events:
             now = trio.current_time()
             body = self._words(event, silence=now - last_sent_at)
             if not body:
                 continue
-            if not is_started:
-                is_started = True
-                await send(_head([*sse.HEADERS, *self._routing_headers(answer)]))
+            if not is_opened:
+                is_opened = True
+                await self._start(send, self._routing_headers(answer))
                 body = self._stream_shape.opening() + body
             if isinstance(event, Done):
                 end = [_body(body, is_last=True)]

@@ -10,7 +10,7 @@ class NodeStatus(Protocol):
     """The node as this node sees itself and its swarm. Asked for each request, so it must be cheap."""
 
     def swarm(self) -> Mapping[str, Any]:
-        """`{"swarm", "self", "nodes": [...]}`, the JSON of `/api/swarm`."""
+        """`{"swarm", "self", "nodes": [...], "waiting": [...]}`, the JSON of `/api/swarm`."""
 
     def refused_entries(self) -> Mapping[str, int]:
         """How many ledger entries that peers sent did not enter, by reason."""

@@ -2,8 +2,10 @@
 
 The path of a request, left to right on the front's node:
 
-    api --> Front ----------------------------------> worker of this node
-              |  directory  who has the model            (any `Infers`)
+    api --> Front ---------------------> gate ------> worker of this node
+              |  turns      who goes next  ^             (any `Infers`)
+              |             (room, waiting_room, busy_peers, prospects)
+              |  directory  who has the model
               |  balancer   pick one
               |  lease      count it, at once
               |  attempts   what to do when it says no
@@ -11,9 +13,11 @@ The path of a request, left to right on the front's node:
               |             (continuation)
               |  hedge      one more, where the first content is late (first_words)
               |
-              +--> RemoteBackend ~~~ infer/1 ~~~> InferServer --> worker of a peer
-                   infer_client      infer        infer_server
-                     pace            infer_codec, request_codec, chunk_codec, chunk_sizing
+              +--> RemoteBackend ~~~ infer/1 ~~~> InferServer --> gate --> worker of a peer
+              |    infer_client      infer        infer_server    gated_backend, slot_gate
+              |      pace            infer_codec, request_codec, chunk_codec, chunk_sizing
+              +--> LoadFeeds <~~~~~~ load/1 ~~~~~ LoadFeedServer
+                   load_feed_client  load_feed    load_feed_server
 
 Everything that serves requests looks the same from above: `backend.py` is the port, with
 `request_limits.py`. Embeddings, ranks and token ids take the same path as text.

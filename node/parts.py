@@ -82,7 +82,14 @@ class Parts:
     def swarm(self) -> Mapping[str, Any]:
         """The content of `/api/swarm`."""
         fractions = self.worker.loaded_fractions() if self.worker is not None else {}
-        return swarm_status(self.swarm_name, self.ledger.me, self.view.nodes(), self.front.leases, fractions)
+        return swarm_status(
+            self.swarm_name,
+            self.ledger.me,
+            self.view.nodes(),
+            self.front.leases,
+            fractions,
+            waiting=self.front.waiting(),
+        )
 
     def engines(self) -> Mapping[str, Any]:
         """The content of `/backend/monitor`."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from federation.lease import Leases
+from federation.waiting_room import Waiting
 from ledger.records import Load, ModelName, ModelRecord
 from ledger.view import NodeView
 from p2p.peer import PeerId
@@ -21,15 +22,28 @@ def swarm_status(
     nodes: Iterable[NodeView],
     leases: Leases,
     loaded_fractions: Mapping[ModelName, float],
+    *,
+    waiting: Mapping[ModelName, Waiting],
 ) -> dict[str, Any]:
     """The content of `/api/swarm`.
 
     Args:
       leases: what this node's front holds.
       loaded_fractions: how far each model is that is being loaded here, 0 to 1.
+      waiting: the requests that wait at this node's front.
     """
     rows = [_node_status(node, leases, loaded_fractions if node.peer == me else {}) for node in nodes]
-    return {"swarm": swarm, "self": me, "nodes": rows}
+    lines = [_line(model, line) for model, line in waiting.items()]
+    return {"swarm": swarm, "self": me, "nodes": rows, "waiting": lines}
+
+
+def _line(model: ModelName, line: Waiting) -> dict[str, Any]:
+    return {
+        "model": model,
+        "waiting": line.waiting,
+        "oldest_s": round(line.oldest, 2),
+        "estimate_s": None if line.estimate is None else round(line.estimate, 2),
+    }
 
 
 def _node_status(

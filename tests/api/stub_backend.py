@@ -15,6 +15,7 @@ from federation.backend import (
     Done,
     InferenceRequest,
     ModelInfo,
+    Queued,
     Timings,
     Usage,
 )
@@ -48,6 +49,7 @@ class StubBackend:
     accept_after: float = 0.0
     """Seconds."""
     attempts: int = 1
+    queued: Queued = field(default_factory=Queued)
     listed: Sequence[ModelInfo] = (ModelInfo(ModelName("stub"), "loaded", ("chat", "completion"), 4096),)
     requests: list[InferenceRequest] = field(default_factory=list)
     running: int = 0
@@ -74,7 +76,7 @@ class StubBackend:
             await trio.sleep(self.accept_after)
             trace.accept(SERVED_BY, 5, asked_at, now())
             async with aclosing(self._events(trace)) as events:
-                yield Answer(SERVED_BY, b"\0" * 32, 5, events, self.attempts)
+                yield Answer(SERVED_BY, b"\0" * 32, 5, events, self.attempts, self.queued)
         except trio.Cancelled:
             self.cancelled += 1
             raise

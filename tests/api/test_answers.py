@@ -9,7 +9,8 @@ import trio
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from federation.backend import Chunk, Done, Progress, Resumed, Timings, Usage
+from federation.backend import Chunk, Done, Progress, Queued, Resumed, Timings, Usage
+from federation.errors import Failed
 from p2p.peer import PeerId
 from tests.api.stub_backend import SERVED_BY, Hang, words
 
@@ -93,6 +94,13 @@ def test_every_answer_says_who_gave_it(new_bench: Callable[..., Bench], stream: 
     assert ";dur=" in headers["server-timing"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_answer_says_how_it_waited(new_bench: Callable[..., Bench], stream: bool) -> None:
+    headers = new_bench(queued=Queued(3, 0.25)).chat(stream=stream).headers
+    assert headers["x-localai-queue-position"] == "3"
+    assert headers["x-localai-queue-ms"] == "250.0"
+
+
 def test_a_whole_answer_says_what_took_how_long(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench(accept_after=0.25, script=[2.0, words("Par")[0], 0.3, *words("is")])
     assert bench.chat().headers["server-timing"] == (
@@ -129,6 +137,18 @@ def test_a_long_prefill_keeps_the_connection_warm(new_bench: Callable[..., Bench
     comments = [line for line in lines if line.startswith(":")]
     assert comments == [": prefill 900/3000", ": prefill 1900/3000", ": prefill 2900/3000"]
     assert '"content":"Paris"' in "".join(lines)
+
+
+def test_a_stream_that_waits_for_long_begins_with_comments(new_bench: Callable[..., Bench]) -> None:
+    reply = new_bench(accept_after=25.0).chat(stream=True)
+    assert reply.body.startswith(b": waiting\n\n: waiting\n\ndata: ")
+    assert reply.events()[-1] == "[DONE]"
+    assert "x-localai-peer" not in reply.headers
+
+
+def test_what_goes_wrong_after_a_long_wait_is_the_last_event(new_bench: Callable[..., Bench]) -> None:
+    reply = new_bench(accept_after=25.0, script=[Failed("no luck")]).chat(stream=True)
+    assert (reply.status, reply.events()[-1]["error"]["message"]) == (200, "no luck")
 
 
 def test_where_a_stream_was_resumed_a_comment_says_so(new_bench: Callable[..., Bench]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -52,6 +52,8 @@ class StubBackend:
     hang_after_chunks: bool = False
     tokens_per_word: int = 1
     gap: float = 0.0
+    gaps: Iterator[float] | None = None
+    """One before each word, instead of `gap`."""
     refusal: Exception | None = None
     """Raised before accepting."""
     failure: Exception | None = None
@@ -97,7 +99,7 @@ class StubBackend:
                 await trio.sleep_forever()
             if self.failure and number == self.failure_at:
                 raise self.failure
-            await trio.sleep(self.gap)
+            await trio.sleep(self.gap if self.gaps is None else next(self.gaps))
             self.pulled += 1
             yield Chunk(0, (number,) * self.tokens_per_word, word)
         yield Done(("stop",), Usage(3, len(self.words)), Timings(0.1, 0.2, 0.3))

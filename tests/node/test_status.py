@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from federation.lease import Leases
+from federation.waiting_room import Waiting
 from ledger.records import Load, ModelName, ModelRecord
 from ledger.view import NodeView
 from node.status import swarm_status
@@ -45,7 +46,7 @@ def row(
     leases: Leases | None = None,
     fractions: Mapping[ModelName, float] = MappingProxyType({}),
 ) -> dict[str, object]:
-    [row] = swarm_status("home", ME, [node], leases or Leases(), fractions)["nodes"]
+    [row] = swarm_status("home", ME, [node], leases or Leases(), fractions, waiting={})["nodes"]
     assert isinstance(row, dict)
     return row
 
@@ -126,12 +127,25 @@ def test_how_far_a_model_is_loaded_is_known_of_our_own() -> None:
 
 
 def test_it_is_json() -> None:
-    status = swarm_status("home", ME, [DESKTOP, MACBOOK], Leases(), {})
+    status = swarm_status("home", ME, [DESKTOP, MACBOOK], Leases(), {}, waiting={})
     assert json.loads(json.dumps(status)) == status
 
 
-def table(*nodes: NodeView) -> list[str]:
-    return render_status(swarm_status("home", ME, nodes, Leases(), {TINY: 0.421})).splitlines()
+def table(*nodes: NodeView, waiting: Mapping[ModelName, Waiting] | None = None) -> list[str]:
+    status = swarm_status("home", ME, nodes, Leases(), {TINY: 0.421}, waiting=waiting or {})
+    return render_status(status).splitlines()
+
+
+def test_who_waits_here_is_shown_per_model() -> None:
+    waiting = {TINY: Waiting(3, 12.345, 20.5), ModelName("large"): Waiting(1, 0.0, None)}
+    assert swarm_status("home", ME, [DESKTOP], Leases(), {}, waiting=waiting)["waiting"] == [
+        {"model": "tiny", "waiting": 3, "oldest_s": 12.35, "estimate_s": 20.5},
+        {"model": "large", "waiting": 1, "oldest_s": 0.0, "estimate_s": None},
+    ]
+    assert table(DESKTOP, waiting=waiting)[-2:] == [
+        "waiting for tiny: 3, the first for 12 s, about 20 s for one more",
+        "waiting for large: 1, the first for 0 s",
+    ]
 
 
 def test_the_table_has_a_line_per_node_ours_first() -> None:

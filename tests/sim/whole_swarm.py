@@ -65,6 +65,8 @@ class WholeNode:
         self.stub = StubBackend(self.peer)
         self.has_worker = True
         """If not, it is a front alone. To be said before it runs."""
+        self.has_feeds = True
+        """If not, it hears of others' loads by probes and answers alone. To be said before it runs."""
         boot_id, name = f"boot{number}", f"node{number:02}"
         self.swarm = Swarm(
             network,
@@ -115,8 +117,10 @@ class WholeNode:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.ledger.run)
                 await nursery.start(self.swarm.run)
-                for part in (self.replicator, self.prober, self.view, self.gated, self.feeds, self.front):
+                for part in (self.replicator, self.prober, self.view, self.gated, self.front):
                     nursery.start_soon(part.run)
+                if self.has_feeds:
+                    nursery.start_soon(self.feeds.run)
                 signed = partial(self.swarm.add_addresses, origin=Origin.SIGNED)
                 nursery.start_soon(follow_addresses, self.ledger, signed, self.swarm.forget)
                 nursery.start_soon(self.publisher.run)
