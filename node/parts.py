@@ -81,20 +81,21 @@ class Parts:
 
     def swarm(self) -> Mapping[str, Any]:
         """The content of `/api/swarm`."""
-        fractions = self.worker.loaded_fractions() if self.worker is not None else {}
+        worker = self.worker
         return swarm_status(
             self.swarm_name,
             self.ledger.me,
             self.view.nodes(),
             self.front.leases,
-            fractions,
+            loaded_fractions=worker.loaded_fractions() if worker is not None else {},
             waiting=self.front.waiting(),
+            warning=worker.warning if worker is not None else "",
         )
 
     def engines(self) -> Mapping[str, Any]:
         """The content of `/backend/monitor`."""
         if self.worker is None:
-            return {"budget_bytes": 0, "used_bytes": 0, "models": []}
+            return {"budget_bytes": 0, "used_bytes": 0, "warning": "", "models": []}
         return self.worker.monitor()
 
     async def shut_down(self, model: str) -> bool:

@@ -63,7 +63,7 @@ class Status:
         return {"refusals": {"12D3KooWMe": 1}}
 
     def engines(self) -> dict[str, Any]:
-        return {"budget_bytes": 2**30, "used_bytes": 0, "models": []}
+        return {"budget_bytes": 2**30, "used_bytes": 0, "warning": "", "models": []}
 
     async def shut_down(self, model: str) -> bool:
         return model == "tiny"

@@ -35,7 +35,7 @@ def test_the_swarm_is_told_as_the_node_sees_it(bench: Bench) -> None:
 
 def test_the_engines_of_a_node_are_told_together_and_one_by_one(bench: Bench) -> None:
     rows = [{"model": "org/tiny", "state": "loaded"}, {"model": "b", "state": "cold"}]
-    bench.status.monitored = {"budget_bytes": 9, "used_bytes": 4, "models": rows}
+    bench.status.monitored = {"budget_bytes": 9, "used_bytes": 4, "warning": "", "models": rows}
     assert bench.call("GET", "/backend/monitor").json() == bench.status.monitored
     assert bench.call("GET", "/backend/monitor?model=org/tiny").json() == rows[0]
     missing = bench.call("GET", "/backend/monitor?model=nope")

@@ -46,7 +46,8 @@ def row(
     leases: Leases | None = None,
     fractions: Mapping[ModelName, float] = MappingProxyType({}),
 ) -> dict[str, object]:
-    [row] = swarm_status("home", ME, [node], leases or Leases(), fractions, waiting={})["nodes"]
+    status = swarm_status("home", ME, [node], leases or Leases(), loaded_fractions=fractions)
+    [row] = status["nodes"]
     assert isinstance(row, dict)
     return row
 
@@ -127,18 +128,18 @@ def test_how_far_a_model_is_loaded_is_known_of_our_own() -> None:
 
 
 def test_it_is_json() -> None:
-    status = swarm_status("home", ME, [DESKTOP, MACBOOK], Leases(), {}, waiting={})
+    status = swarm_status("home", ME, [DESKTOP, MACBOOK], Leases())
     assert json.loads(json.dumps(status)) == status
 
 
-def table(*nodes: NodeView, waiting: Mapping[ModelName, Waiting] | None = None) -> list[str]:
-    status = swarm_status("home", ME, nodes, Leases(), {TINY: 0.421}, waiting=waiting or {})
+def table(*nodes: NodeView, waiting: Mapping[ModelName, Waiting] = MappingProxyType({})) -> list[str]:
+    status = swarm_status("home", ME, nodes, Leases(), loaded_fractions={TINY: 0.421}, waiting=waiting)
     return render_status(status).splitlines()
 
 
 def test_who_waits_here_is_shown_per_model() -> None:
     waiting = {TINY: Waiting(3, 12.345, 20.5), ModelName("large"): Waiting(1, 0.0, None)}
-    assert swarm_status("home", ME, [DESKTOP], Leases(), {}, waiting=waiting)["waiting"] == [
+    assert swarm_status("home", ME, [DESKTOP], Leases(), waiting=waiting)["waiting"] == [
         {"model": "tiny", "waiting": 3, "oldest_s": 12.35, "estimate_s": 20.5},
         {"model": "large", "waiting": 1, "oldest_s": 0.0, "estimate_s": None},
     ]
@@ -176,6 +177,12 @@ def test_warnings_come_last() -> None:
     assert table(replace(DESKTOP, warnings=("two files are called tiny",)))[-1] == (
         "warning: two files are called tiny"
     )
+
+
+def test_what_is_not_well_on_this_node_is_a_warning_of_its_own_row() -> None:
+    clash = replace(DESKTOP, warnings=("two files are called tiny",))
+    ours, theirs = swarm_status("home", ME, [clash, MACBOOK], Leases(), warning="it is full")["nodes"]
+    assert (ours["warnings"], theirs["warnings"]) == (["two files are called tiny", "it is full"], [])
 
 
 def test_names_from_other_machines_cannot_steer_the_terminal() -> None:
