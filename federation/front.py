@@ -285,7 +285,7 @@ class Front:
         if refusal.load is not None:
             self._note_load(candidate, name, refusal.load)
         if refusal.reason == "busy":
-            self._turns.refused(candidate, name)
+            self._turns.refused(candidate, name, slots_of(attempts.request))
         attempts.note(candidate, error)
         if isinstance(error, Failed):
             self.note_failure(candidate, error)
