@@ -12,9 +12,9 @@ the slot is free again: a client that does not read it holds up nobody.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass, field
 from typing import TypeAlias
 
 import trio
@@ -36,6 +36,14 @@ OpenAnswer: TypeAlias = Callable[[], AbstractAsyncContextManager[Answer]]
 """Has somebody serve the request; as `Infers.infer`."""
 
 
+@dataclass(slots=True)
+class _Result:
+    """What is left to do of an answer, once its slot is free."""
+
+    end: list[Message] = field(default_factory=list)
+    failure: FederationError | None = None
+
+
 class InferenceResponse(Response):
     """Opens an answer when it is called, and cancels it when the client hangs up.
 
@@ -55,42 +63,47 @@ class InferenceResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         report: RequestReport = scope["state"]["report"]
         report.requests = self._requests
-        failure: FederationError | None = None
-        end: list[Message] = []
+        result = _Result()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_on_hang_up, receive, nursery.cancel_scope)
+            # In a task of its own: whenever an event wakes it, a task passes through all its callers, and of
+            # those this one has two dozen.
+            nursery.start_soon(self._answer, report, send, result, nursery.cancel_scope)
             nursery.start_soon(self._bridge_silence, send)
-            try:
-                end = await self._answer(report, send)
-            except FederationError as error:
-                failure = error  # Carried out by hand: the nursery would wrap it in a group.
+            await _hang_up(receive)
             nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        if result.failure is not None:
+            raise result.failure
         # Only now: to hypercorn the end of an answer is a disconnect as well, and if we were cancelled for it
         # within this call, the connection would never count as idle, and outlast any timeout.
-        for message in end:
+        for message in result.end:
             await send(message)
 
     async def _bridge_silence(self, send: Send) -> None:
         """Only in streams can something be said before there is an answer."""
 
-    async def _answer(self, report: RequestReport, send: Send) -> list[Message]:
-        """Deliver all but the end, which is returned."""
-        async with self._open_answer() as answer, aclosing(_events(answer, report)) as events:
-            return await self._deliver(answer, events, send)
+    async def _answer(
+        self, report: RequestReport, send: Send, result: _Result, waiting: trio.CancelScope
+    ) -> None:
+        """Deliver all but the end, which goes into `result`."""
+        try:
+            async with self._open_answer() as answer:
+                result.end = await self._deliver(answer, report, send)
+            if report.done is None:
+                raise Misbehaved("the answer stopped before its end")
+        except FederationError as error:
+            result.failure = error  # Carried out by hand: the nursery would wrap it in a group.
+        waiting.cancel()
 
-    async def _deliver(
-        self, answer: Answer, events: AsyncGenerator[AnswerEvent], send: Send
-    ) -> list[Message]:
-        """Send nothing until the slot is free: all is returned."""
+    async def _deliver(self, answer: Answer, report: RequestReport, send: Send) -> list[Message]:
+        """Send nothing until the slot is free: all is returned. `report` gets the end."""
         end: list[Message] = []
         collected = CollectedAnswer()
-        async for event in events:
+        async for event in answer.events:
             match event:
                 case Chunk():
                     collected.add(event)
                 case Done():
+                    report.done = event
                     body = await _joined(self._shape.whole(collected, event))
                     headers = [
                         (b"content-type", b"application/json"),
@@ -152,16 +165,14 @@ class StreamResponse(InferenceResponse):
             self._is_started = True
             await send(_head([*sse.HEADERS, *headers]))
 
-    async def _deliver(
-        self, answer: Answer, events: AsyncGenerator[AnswerEvent], send: Send
-    ) -> list[Message]:
-        """Send all but the end, which is returned: it goes out when the slot is free."""
+    async def _deliver(self, answer: Answer, report: RequestReport, send: Send) -> list[Message]:
+        """Send all but the end, which is returned, to go out when the slot is free; `report` gets it too."""
         end: list[Message] = []
         self._is_answered.set()
         async with self._sending:
             last_sent_at = trio.current_time()
         is_opened = False
-        async for event in events:
+        async for event in answer.events:
             now = trio.current_time()
             body = self._words(event, silence=now - last_sent_at)
             if not body:
@@ -171,10 +182,11 @@ class StreamResponse(InferenceResponse):
                 await self._start(send, self._routing_headers(answer))
                 body = self._stream_shape.opening() + body
             if isinstance(event, Done):
+                report.done = event
                 end = [_body(body, is_last=True)]
             else:
                 await send(_body(body, is_last=False))
-            last_sent_at = trio.current_time()
+            last_sent_at = now
         return end
 
     def _words(self, event: AnswerEvent, silence: float) -> bytes:
@@ -189,16 +201,6 @@ class StreamResponse(InferenceResponse):
                 return sse.comment(f"resumed on {peer} after {tokens} tokens")
             case Done():
                 return self._stream_shape.closing(event)
-
-
-async def _events(answer: Answer, report: RequestReport) -> AsyncGenerator[AnswerEvent]:
-    """The events of `answer`; `report` gets the end."""
-    async for event in answer.events:
-        if isinstance(event, Done):
-            report.done = event
-        yield event
-    if report.done is None:
-        raise Misbehaved("the answer stopped before its end")
 
 
 async def _joined(pieces: Iterable[str]) -> bytes:
@@ -218,7 +220,7 @@ def _body(body: bytes, *, is_last: bool) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": not is_last}
 
 
-async def _cancel_on_hang_up(receive: Receive, scope: trio.CancelScope) -> None:
+async def _hang_up(receive: Receive) -> None:
+    """Wait until the client does."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    scope.cancel()

@@ -47,6 +47,8 @@ class EngineStates(BaseModel):
     budget_bytes: int
     used_bytes: int
     """As measured where a model was loaded, else as estimated."""
+    warning: str
+    """That they take more than they may, and why; empty if they do not."""
     models: list[EngineState]
 
 

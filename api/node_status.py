@@ -19,7 +19,14 @@ class NodeStatus(Protocol):
         """What the front counted of each peer, by what it counted (`metrics.py`) and peer id."""
 
     def engines(self) -> Mapping[str, Any]:
-        """`{"budget_bytes", "used_bytes", "models": [...]}`, the JSON of `/backend/monitor`."""
+        """`{"budget_bytes", "used_bytes", "warning", "models": [...]}`, the JSON of `/backend/monitor`."""
+
+    def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> Mapping[str, Any]:
+        """Where a request for `model` would go now and why, the JSON of `/api/route/explain`.
+
+        Raises:
+          ModelNotFound: nobody has it.
+        """
 
     async def shut_down(self, model: str) -> bool:
         """Take a model of this node out of memory once nothing runs on it; returns whether it was there.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,6 @@ from ipaddress import ip_address
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 
 from api.connections import Connections
 from api.errors import AddressInUse, ListenFailed
+from api.http1 import HEAD_SIZE_MAX, Http1Server
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ async def serve(
     listen_host, listen_port = listener.socket.getsockname()[:2]
     context = WorkerContext(max_requests=None)
     bounded = Connections(CONNECTIONS_MAX)
-    new_server = partial(TCPServer, wrap_app(bounded.watching(app), 0, "asgi"), _config(), context)
+    new_server = partial(Http1Server, wrap_app(bounded.watching(app), 0, "asgi"), _config(), context)
     async with trio.open_nursery() as connections:
         handle = _Speaker(new_server, bounded).handle
         accept = partial(trio.serve_listeners, handle, [listener], handler_nursery=connections)
@@ -113,8 +114,7 @@ def _config() -> Config:
     # that it is the client who closes it, and no request meets a server that is just closing.
     # Also the time in which the head of a connection's first request must arrive.
     config.keep_alive_timeout = 75.0
-    # The head of a request: cookies and tracing headers of real clients stay below 8 KiB.
-    config.h11_max_incomplete_size = 16 * 1024
+    config.h11_max_incomplete_size = HEAD_SIZE_MAX
     return config
 
 
@@ -122,7 +122,7 @@ def _config() -> Config:
 class _Speaker:
     """Speaks HTTP on each connection until it ends."""
 
-    new_server: Callable[[ConnectionState, trio.abc.Stream], TCPServer]
+    new_server: Callable[[ConnectionState, _ClientStream], Http1Server]
     connections: Connections
 
     async def handle(self, stream: trio.SocketStream) -> None:
@@ -140,26 +140,37 @@ class _Speaker:
     async def _speak(self, stream: trio.SocketStream) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_close_when_cancelled, stream)
-                await self.new_server(ConnectionState({}), _ClientStream(stream))
+                client = _ClientStream(stream)
+                nursery.start_soon(_close_when_cancelled, client.socket)
+                await self.new_server(ConnectionState({}), client)
                 nursery.cancel_scope.cancel()
         except Exception:  # One connection's trouble, whatever it is, must not end the others.
             logger.exception("an HTTP connection failed")
 
 
-async def _close_when_cancelled(stream: trio.SocketStream) -> None:
+async def _close_when_cancelled(client: trio.socket.SocketType) -> None:
     try:
         await trio.sleep_forever()
     finally:
-        stream.socket.close()  # Wakes a write that is shielded from the same cancellation.
+        client.close()  # Wakes a write that is shielded from the same cancellation.
 
 
 class _ClientStream(trio.abc.HalfCloseableStream):
     """A connection to a client that has to keep reading."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self.socket = stream.socket
+    def __init__(self, accepted: trio.SocketStream) -> None:
+        """Takes over the socket of `accepted`."""
+        # trio's own has no way to write without a turn of its scheduler.
+        self._socket = socket.socket(fileno=accepted.socket.detach())
+        self.socket = trio.socket.from_stdlib_socket(self._socket)
+        self._stream = trio.SocketStream(self.socket)
+
+    def send_nowait(self, data: bytes) -> bytes:
+        """Send what there is room for; returns the rest. A connection that broke has room for nothing."""
+        try:
+            return data[self._socket.send(data) :]
+        except OSError:
+            return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with trio.move_on_after(WRITE_TIMEOUT) as scope:

@@ -17,6 +17,9 @@ HEADERS = (
 # Legal inside JSON, but clients that cut lines as Unicode does (Python's `splitlines`) would cut there.
 _LINE_BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
 
+# Made once: `json.dumps` would make one for every token.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 DONE = b"data: [DONE]\n\n"
 
 
@@ -32,5 +35,5 @@ def comment(text: str) -> bytes:
 
 def dumps(value: Any) -> str:  # noqa: ANN401 (any JSON)
     """`value` as JSON on one line, readable in a terminal in any language."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _encode(value)
     return text if text.isascii() else text.translate(_LINE_BREAKS)

@@ -21,6 +21,10 @@ from federation.slot_gate import Offer, SlotGate
 from ledger.records import Load, ModelName
 from p2p.peer import PeerId
 
+_REST = 2.0
+"""Seconds for which a slot is left alone that the gate believed to be free and its worker did not: a server
+of another program has clients of its own. Offered again at once, it would be refused again at once."""
+
 
 def _ignore_change() -> None:
     pass
@@ -89,11 +93,16 @@ class GatedBackend:
         if not self._gate.enter(front, model, slots, trio.current_time()):
             raise Refused("busy", f"every slot for {model} is taken", load=self.load(model))
         self.on_change()
+        rests_for = 0.0
         try:
             async with self._backend.infer(request) as answer:
                 yield answer
+        except Refused as error:
+            rests_for = _REST if error.reason == "busy" else 0.0
+            raise
         finally:
-            self._carry_out(self._gate.leave(model, slots, trio.current_time()))
+            now = trio.current_time()
+            self._carry_out(self._gate.leave(model, slots, now, rests_for=rests_for))
 
     def _slots_total(self, model: ModelName) -> int:
         load = self._loads().get(model)

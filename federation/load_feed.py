@@ -23,6 +23,7 @@ from federation.slot_gate import WANTED_MAX
 from ledger.probe import FRAME_SIZE_MAX as PROBE_FRAME_SIZE_MAX
 from ledger.probe import Loads, loads_map, loads_untrusted, model_name_untrusted
 from ledger.records import ModelName
+from p2p.allowance import Allowance
 from p2p.errors import BadFrame
 from p2p.fields import Fields
 
@@ -34,6 +35,11 @@ FRAME_SIZE_MAX = PROBE_FRAME_SIZE_MAX
 PUSH_INTERVAL = 0.25
 """Seconds between two LOADS: design. A front counts its own leases meanwhile, so it is others' requests that
 it hears of so late."""
+
+MESSAGES_BURST, MESSAGES_RATE = 128, 64
+"""Messages that are read at once, and a second after that: each makes the other side look at who waits. Four
+LOADS a second, and offers for as many answers as a small model gives, are less. Who sends more waits until it
+is read, and what it sends meanwhile becomes fewer messages."""
 
 _KIND_MAX = 255
 """More kinds than there will ever be."""
@@ -67,6 +73,11 @@ class WaitingTold:
 
     model: ModelName
     wanted: int
+
+
+def messages_allowed() -> Allowance:
+    """What one side reads of the other."""
+    return Allowance(MESSAGES_BURST, MESSAGES_RATE)
 
 
 PeerMessage: TypeAlias = LoadsTold | Offered

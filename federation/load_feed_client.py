@@ -20,6 +20,7 @@ from federation.load_feed import (
     WaitingTold,
     decode_from_peer_untrusted,
     encode,
+    messages_allowed,
 )
 from ledger.probe import Loads
 from ledger.records import ModelName
@@ -111,7 +112,11 @@ class LoadFeeds:
                 logger.warning("peer %s broke the load protocol: %s", feed.peer, errors.exceptions[0])
 
     async def _read(self, feed: _Feed, frames: FrameStream, conversation: trio.CancelScope) -> None:
+        allowed = messages_allowed()
         while (values := await frames.receive()) is not None:
+            allowed.spend(1, trio.current_time())
+            if allowed.is_spent:
+                await trio.sleep_until(allowed.next_at)
             match decode_from_peer_untrusted(values):
                 case LoadsTold(loads):
                     self._on_loads(feed.peer, loads)

@@ -22,6 +22,7 @@ from federation.load_feed import (
     Offered,
     decode_from_front_untrusted,
     encode,
+    messages_allowed,
 )
 from ledger.probe import Loads
 from ledger.records import ModelName
@@ -78,7 +79,11 @@ class LoadFeedServer:
                 self._backend.lose(peer)
 
     async def _read(self, peer: PeerId, frames: FrameStream) -> None:
+        allowed = messages_allowed()
         while (values := await frames.receive()) is not None:
+            allowed.spend(1, trio.current_time())
+            if allowed.is_spent:
+                await trio.sleep_until(allowed.next_at)
             told = decode_from_front_untrusted(values)
             self._backend.wait(peer, told.model, told.wanted)
 

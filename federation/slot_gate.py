@@ -43,6 +43,10 @@ WANTED_MAX = 256
 """Slots that one front may say it waits for: as many requests as may wait there."""
 
 
+_NOBODY = PeerId("")
+"""For whom a slot is held that is not to be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """Tell `front` that a slot of `model` is held for it, `HELD_FOR` seconds long."""
@@ -136,11 +140,13 @@ class SlotGate:
         each.want_less(front, slots)
         return True
 
-    def leave(self, model: ModelName, slots: int, now: float) -> list[Offer]:
-        """What somebody had is free again."""
+    def leave(self, model: ModelName, slots: int, now: float, *, rests_for: float = 0.0) -> list[Offer]:
+        """What somebody had is free again, after it has rested for so many seconds."""
         each = self._models[model]
         each.taken -= slots
         assert each.taken >= 0
+        if rests_for:
+            each.held.setdefault(_NOBODY, []).extend([now + rests_for] * slots)
         return self._offer(model, now)
 
     def wait(self, front: PeerId, model: ModelName, wanted: int, now: float) -> list[Offer]:

@@ -120,19 +120,25 @@ class Turns:
                 del self._coming[peer, model]
             self._tell(peer, model)
 
-    def refused(self, candidate: Candidate, model: ModelName) -> None:
-        """`candidate` has no slot."""
-        self._busy.refused(candidate.peer, model, self._loads(model)[candidate.peer], trio.current_time())
+    def refused(self, candidate: Candidate, model: ModelName, slots: int) -> None:
+        """`candidate` has fewer than `slots`."""
+        load = self._loads(model)[candidate.peer]
+        self._busy.refused(candidate.peer, model, slots, load, trio.current_time())
 
     def _loads(self, model: ModelName) -> defaultdict[PeerId, Load | None]:
         """How busy each peer is with `model`, as far as we know."""
         return defaultdict(lambda: None, {node.peer: node.loads.get(model) for node in self._view.nodes()})
 
     def _tell_all(self, model: ModelName) -> None:
-        """Tell whoever may have a slot of `model` for us."""
-        for node in self._view.nodes():
-            if any(record.name == model for record in node.models):
-                self._tell(node.peer, model)
+        """Tell whoever may have a slot of `model` for us, if we are connected, and who believes that we want
+        one."""
+        able = {
+            node.peer
+            for node in self._view.nodes()
+            if node.is_connected and any(record.name == model for record in node.models)
+        }
+        for peer in sorted(able | {peer for peer, its_model in self._told if its_model == model}):
+            self._tell(peer, model)
 
     def _tell(self, peer: PeerId, model: ModelName) -> None:
         """Tell `peer` how many slots of `model` we want, if anybody waits or it believes so."""

@@ -124,14 +124,28 @@ def _is_complete(status: dict[str, Any]) -> bool:
 
 def _say_endpoint(nodes: Sequence[DemoNode], write: Write) -> None:
     api = nodes[0].api
-    body = json.dumps({"model": DEMO_MODEL_NAME, "messages": [{"role": "user", "content": _QUESTIONS[0]}]})
     write(f"three nodes, one endpoint: {api}/v1\n")
-    write(f"\n  curl {api}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'\n")
+    write(f"\n  {_curl(api)}\n")
     write(f"  {api}/docs shows the rest; Ctrl-C ends the swarm\n\n")
     write("kill one and ask again; `localai-node status --home HOME` shows what is left\n")
     for node in nodes:
         write(f"  {node.name:<6} process {node.process.pid:<7} home {node.home}\n")
     write("\n")
+
+
+def _curl(api: str) -> str:
+    """What to paste into a shell to ask the node at `api`."""
+    body = json.dumps(_asking(_QUESTIONS[0]))
+    return f"curl {api}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
+
+
+def _asking(question: str) -> dict[str, Any]:
+    # Always the likeliest token: by chance, a model this small now and then answers nonsense.
+    return {
+        "model": DEMO_MODEL_NAME,
+        "messages": [{"role": "user", "content": question}],
+        "temperature": 0,
+    }
 
 
 async def _watch(nodes: Sequence[DemoNode], write: Write) -> None:
@@ -164,13 +178,7 @@ async def _show_a_death(nodes: Sequence[DemoNode], write: Write) -> None:
 
 
 async def _show_answer(node: DemoNode, question: str, write: Write) -> None:
-    request = {
-        "model": DEMO_MODEL_NAME,
-        "messages": [{"role": "user", "content": question}],
-        "stream": True,
-        "max_tokens": 48,
-        "temperature": 0,
-    }
+    request = {**_asking(question), "stream": True, "max_tokens": 48}
     write(f"> {question}\n")
     text = ""
     async with (

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
 from node.config import API_DEFAULT, LISTEN_DEFAULT, SLOTS_DEFAULT
+from node.engine.build import Build
 from node.engine.scheduler import BATCH_MAX
 from p2p.credential import EXPIRY_LEEWAY, NEVER
 
@@ -59,18 +60,6 @@ class Finding:
     def __str__(self) -> str:
         advice = f"; {self.advice}" if self.advice else ""
         return f"{self.level:<8} {self.about:<13} {self.text}{advice}"
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """The llama.cpp that is installed, as it describes itself."""
-
-    backends: tuple[str, ...]
-    """What it can compute with: `CPU`, `RPC`, `CUDA`, ..."""
-    gpus: tuple[str, ...]
-    """Those it found and will use."""
-    threads: int
-    """That an engine takes by default."""
 
 
 def judge_build(build: Build | str) -> Finding:
@@ -214,6 +203,17 @@ def judge_reachability(multiaddrs: Sequence[str]) -> Finding:
         advice = "connect the machine to a network, or let the node --listen on more"
         return Finding("warning", "reachability", "only nodes on this machine find this one", advice)
     return Finding("ok", "reachability", f"others find this node at {', '.join(multiaddrs)}")
+
+
+def judge_models(nodes: Sequence[Mapping[str, Any]], me: str) -> list[Finding]:
+    """What the running node `me` itself warns of. `nodes`: rows of `/api/swarm`."""
+    advice = "unpin, rename or remove one"
+    return [
+        Finding("warning", "models", warning, advice)
+        for node in nodes
+        if node["id"] == me
+        for warning in node["warnings"]
+    ]
 
 
 def judge_connections(nodes: Sequence[Mapping[str, Any]], me: str) -> Finding:

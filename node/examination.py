@@ -1,17 +1,13 @@
 """Looking at this machine: reads the facts that `doctor.py` judges.
 
-Changes nothing, and waits for nothing long. llama.cpp is loaded in a process of its
-own: where the build does not fit the CPU, that one dies.
+Changes nothing, and waits for nothing long.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-import signal
 import socket
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +22,9 @@ from node import doctor
 from node.attached.errors import AttachedError
 from node.attached.server_url import ServerUrl
 from node.attached.survey import look_once
-from node.child_environment import child_environment
 from node.control import ask
-from node.doctor import Build, Finding
+from node.doctor import Finding
+from node.engine.build import describe_build
 from node.errors import CommandRefused, HomeDamaged, NoAnswer, NotRunning
 from node.flag_types import HostPort
 from node.hardware import gpu_names, memory_for_models, nvidia_names, usable_memory
@@ -42,9 +38,6 @@ from p2p.membership import SwarmMembership
 from p2p.peer import PeerAddress
 from p2p.tcp_address import tcp_endpoint
 
-_DESCRIBE = (sys.executable, "-P", "-m", "node.engine.describe")
-_DESCRIBE_TIMEOUT = 60.0
-"""Seconds: a GPU's driver that was asleep takes some; a disk that was, too."""
 _CONNECT_TIMEOUT = 2.0
 """Seconds: anything slower than that over a home's connections is not there."""
 _BACKEND_TIMEOUT = 5.0
@@ -94,24 +87,6 @@ def examine(
     yield from (_examine_backend(url, backend_key) for url in backends)
     yield _examine_known_addresses((*state.peers, *known))
     yield from doctor.defaults_chosen(build, memory_for_models(usable_memory()))
-
-
-def describe_build(command: Sequence[str] = _DESCRIBE) -> Build | str:
-    """The llama.cpp that is installed, or why it cannot be loaded."""
-    try:
-        shown = subprocess.run(
-            command, env=child_environment(), capture_output=True, timeout=_DESCRIBE_TIMEOUT, check=False
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return str(error)
-    if shown.returncode:
-        # A negative status is the signal that ended it (Unix).
-        status = shown.returncode
-        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with {status:#x}"
-        last_words = shown.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return f"its process {how} ({last_words or 'without a word'})"
-    said = json.loads(shown.stdout)
-    return Build(tuple(said["backends"]), tuple(said["gpus"]), int(said["threads"]))
 
 
 def why_not_listen(host: str, port: int) -> str:
@@ -164,6 +139,7 @@ def _examine_running_node(home: Home) -> Iterator[Finding]:
     yield doctor.judge_listen_port(", ".join(multiaddrs), is_ours=True, is_asked=False, failure="")
     yield doctor.judge_reachability(_outside(multiaddrs))
     yield doctor.judge_connections(swarm["nodes"], swarm["self"])
+    yield from doctor.judge_models(swarm["nodes"], swarm["self"])
 
 
 def _examine_ports(api: HostPort, listen: Sequence[str], kept: Sequence[str]) -> Iterator[Finding]:

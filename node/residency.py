@@ -255,6 +255,12 @@ class Residency(Generic[Key]):
             model.size_bytes for model in self._models.values() if model.state not in ("absent", "failed")
         )
 
+    @property
+    def excess_bytes(self) -> int:
+        """How far those that stay are above the budget, as a measured size may be; below 0: what is free."""
+        staying = sum(model.size_bytes for model in self._models.values() if model.is_resident)
+        return staying - self.config.budget_bytes
+
     def idle_since(self, key: Key) -> float | None:
         """Since when nobody uses it; None: somebody does, or it is not loaded."""
         model = self._models[key]
@@ -304,7 +310,7 @@ class Residency(Generic[Key]):
             if (model.is_dismissed and not model.running) or model.expires_at <= now
         ]
         # Measured, a model may be larger than it was estimated.
-        effects += self._make_room(self.used_bytes - self.config.budget_bytes)
+        effects += [self._unload(victim) for victim in self._victims(self.excess_bytes, may_be_busy=False)]
         is_blocked = False
         for key in tuple(self._queue):
             model = self._models[key]
@@ -325,20 +331,15 @@ class Residency(Generic[Key]):
             return [self._refuse(key, self._reason(model.size_bytes, pinned))]
         if self._is_room(key):
             return [self._load(key, now), self._admit(key, now)]
-        shortage = self.used_bytes + model.size_bytes - self.config.budget_bytes
-        victims = self._victims(shortage, may_be_busy=True)
+        victims = self._victims(self.excess_bytes + model.size_bytes, may_be_busy=True)
         if all(self._models[victim].is_idle for victim in victims):
             self._claim(())
             return [self._unload(victim) for victim in victims]
         self._claim(victims if now - model.waits_since >= self.config.patience else ())
         return []
 
-    def _make_room(self, shortage: int) -> list[Effect[Key]]:
-        return [self._unload(victim) for victim in self._victims(shortage, may_be_busy=False)]
-
     def _victims(self, shortage: int, *, may_be_busy: bool) -> list[Key]:
-        """Who must go so that `shortage` bytes come free, beyond those that are leaving already."""
-        shortage -= sum(model.size_bytes for model in self._models.values() if model.state == "leaving")
+        """Who must go so that `shortage` bytes come free."""
         candidates = [
             (not model.is_idle, not model.is_claimed, model.last_used, number, key)
             for number, (key, model) in enumerate(self._models.items())

@@ -145,8 +145,8 @@ class ResidentModels:
             return
         state = self._residency.state(model)
         if model.is_ready and state == "loading":
-            self._warn_if_large(model)
             self._handle(Loaded(model, model.memory_bytes))
+            self._warn_if_large(model)
         elif model.failure and state != "failed":
             self._handle(Failed(model, model.failure))
         elif not (model.failure or model.has_engine) and state != "absent":
@@ -162,7 +162,7 @@ class ResidentModels:
         await model.wait_engine_ended()
 
     def forget(self, model: ResidentModel) -> None:
-        """This node has it no more, and its engine has ended: who waited for it was refused."""
+        """It never runs again, and its engine has ended: who waited for it was refused."""
         if model in self._known:
             self._known.remove(model)
             self._handle(Removed(model))
@@ -175,6 +175,20 @@ class ResidentModels:
     def used_bytes(self) -> int:
         """By all models together."""
         return self._residency.used_bytes
+
+    @property
+    def warning(self) -> str:
+        """That models take more than they may; empty if they do not."""
+        if self._residency.excess_bytes <= 0:
+            return ""
+        staying = sorted(
+            model.name for model in self._known if self._residency.state(model) in ("loading", "loaded")
+        )
+        return (
+            f"models take {in_gib(self.budget_bytes + self._residency.excess_bytes)} of memory and may take"
+            f" {in_gib(self.budget_bytes)} (--memory): pinned or in use, {', '.join(staying)}"
+            f" {'stays' if len(staying) == 1 else 'stay'}, and nothing else has room"
+        )
 
     async def _know(self, model: ResidentModel) -> None:
         if model in self._known:
@@ -192,6 +206,8 @@ class ResidentModels:
                 " somebody uses it or it is pinned, and once unloaded it is not loaded again",
                 *(model.name, in_gib(model.memory_bytes), in_gib(self.budget_bytes)),
             )
+        elif self.warning:
+            logger.warning("%s", self.warning)
 
     def _handle(self, event: Event[ResidentModel]) -> None:
         wake_at = self._residency.wake_at()

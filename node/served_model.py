@@ -23,6 +23,7 @@ import trio
 from federation.backend import ModelInfo
 from federation.errors import Refused
 from ledger.records import Capability, Load, ModelRecord, ModelState
+from node.engine.build import free_device_bytes
 from node.engine.engine import Engine
 from node.engine.errors import EngineUnavailable
 from node.engine.wire import EngineParams, ModelFacts
@@ -54,14 +55,16 @@ _one_reader = trio.CapacityLimiter(1)
 
 
 async def estimate_from_header(definition: ModelDefinition, params: EngineParams) -> int:
-    """As its file's header says; guessed from the file's size where that cannot be read."""
+    """Of the machine's memory, as its file's header and the devices' free memory say; guessed from the
+    file's size where the header cannot be read."""
+    free_bytes = await trio.to_thread.run_sync(free_device_bytes, limiter=_one_reader)
     try:
         header = await trio.to_thread.run_sync(read_gguf_header, definition.path, limiter=_one_reader)
     except (BadHeader, OSError) as error:
         # Its engine will say what is wrong with it, if it cannot read it either.
         logger.debug("no estimate for a model: model=%s error=%s", definition.name, error)
         header = None
-    return estimate_memory(header, definition.size_bytes, params).total
+    return estimate_memory(header, definition.size_bytes, params, free_bytes).total
 
 
 def make_engine(params: EngineParams, on_change: Callable[[], None], *, memory_max: int = 0) -> Engine:

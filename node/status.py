@@ -7,6 +7,7 @@ control socket; `status_table.py` prints it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from federation.lease import Leases
@@ -21,9 +22,10 @@ def swarm_status(
     me: PeerId,
     nodes: Iterable[NodeView],
     leases: Leases,
-    loaded_fractions: Mapping[ModelName, float],
     *,
-    waiting: Mapping[ModelName, Waiting],
+    loaded_fractions: Mapping[ModelName, float] = MappingProxyType({}),
+    waiting: Mapping[ModelName, Waiting] = MappingProxyType({}),
+    warning: str = "",
 ) -> dict[str, Any]:
     """The content of `/api/swarm`.
 
@@ -31,8 +33,12 @@ def swarm_status(
       leases: what this node's front holds.
       loaded_fractions: how far each model is that is being loaded here, 0 to 1.
       waiting: the requests that wait at this node's front.
+      warning: what is not well on this node, beside what the ledger shows; empty if all is.
     """
     rows = [_node_status(node, leases, loaded_fractions if node.peer == me else {}) for node in nodes]
+    for row in rows:
+        if warning and row["id"] == me:
+            row["warnings"].append(warning)
     lines = [_line(model, line) for model, line in waiting.items()]
     return {"swarm": swarm, "self": me, "nodes": rows, "waiting": lines}
 
@@ -64,6 +70,8 @@ def _node_status(
         "queued": sum(load.queued for load in loads.values()),
         "models": [_model_status(model, loaded_fractions.get(model.name)) for model in node.models],
         "hardware": dict(node.hardware),
+        "labels": list(node.labels),
+        "weight": node.weight,
         "warnings": list(node.warnings),
     }
 

@@ -15,7 +15,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from federation.backend import (
 from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Refused
 from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord
-from node.answer_events import AnswerEvents
+from node.answer_events import answer_events, given_up_at
 from node.answer_reader import AnswerReader
 from node.chat.answer_parser import AnswerParser
 from node.chat.errors import BadChat, RendererUnavailable, TemplateFailed
@@ -127,7 +127,7 @@ class Worker:
             self._nursery = nursery
             # After that: they hash their files, which should be read by who loads them first.
             for model in self._models.values():
-                nursery.start_soon(model.run)
+                nursery.start_soon(self._run, model)
             nursery.start_soon(self._residents.run)
             task_status.started()
             await trio.sleep_forever()
@@ -145,8 +145,14 @@ class Worker:
         return {
             "budget_bytes": self._residents.budget_bytes,
             "used_bytes": self._residents.used_bytes,
+            "warning": self.warning,
             "models": [self._models[name].monitor() for name in sorted(self._models)],
         }
+
+    @property
+    def warning(self) -> str:
+        """What is not well with the memory that models share; empty if all is."""
+        return self._residents.warning
 
     def loaded_fractions(self) -> Mapping[ModelName, float]:
         """How far each model is that is being loaded, 0 to 1."""
@@ -223,6 +229,8 @@ class Worker:
         """
         model = self._find(request.model)
         require_servable(request)
+        if request.is_begun:
+            raise Refused("resume_mismatch", "an engine of ours goes on with a chat after token ids alone")
         deadline = trio.current_time() + request.timeout
         async with AsyncExitStack() as held:
             held.enter_context(self._at_work(model))
@@ -238,11 +246,15 @@ class Worker:
                 raise DeadlineExceeded("the request's time was over before it was accepted")
             delivered = request.resume.choices if request.resume else ()
             reader = AnswerReader(parsers, generation.resumed, delivered)
+            assert self._nursery is not None, "a model that is in use is run"
+            held.enter_context(given_up_at(deadline, generation, self._nursery))
+            events = answer_events(request, generation.events, model.speeds, reader)
+            await held.enter_async_context(aclosing(events))
             yield Answer(
                 served_by=self._me,
                 prompt_sha256=generation.prompt_sha256,
                 prompt_tokens=generation.prompt_tokens,
-                events=AnswerEvents(request, generation.events, deadline, model.speeds, reader),
+                events=events,
             )
 
     async def _prepare(
@@ -288,7 +300,12 @@ class Worker:
         if former is not None:
             await self._end(former)
         await self._load_ahead(model)
+        await self._run(model)
+
+    async def _run(self, model: ServedModel) -> None:
+        """Run a model until it is ended. Who ended it may not have waited for that."""
         await model.run()
+        self._residents.forget(model)
 
     async def _end(self, model: ServedModel) -> None:
         """End a model that gets no new requests, once nothing runs on it. Cancelled: at once."""
@@ -298,7 +315,6 @@ class Worker:
         finally:
             model.stop()
         await model.wait_ended()
-        self._residents.forget(model)
 
     @contextmanager
     def _at_work(self, model: ServedModel) -> Iterator[None]:

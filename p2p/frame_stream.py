@@ -57,14 +57,15 @@ class FrameStream(trio.abc.AsyncResource):
           trio.BrokenResourceError: the stream was reset or its connection died.
           trio.ClosedResourceError: we closed it.
         """
+        if self._decoded:
+            # A peer that has many messages waiting must not keep every other task from running.
+            await trio.lowlevel.cancel_shielded_checkpoint()
         while not self._decoded:
             data = await self.stream.receive_some(_READ_SIZE_MAX)
             if not data:
                 self._decoder.finish()
                 return None
             self._decoded.extend(self._decoder.feed_untrusted(data))
-        # A peer that has many messages waiting must not keep every other task from running.
-        await trio.lowlevel.cancel_shielded_checkpoint()
         return self._decoded.popleft()
 
     async def send_eof(self) -> None:

@@ -52,11 +52,19 @@ class FrameDecoder:
         Raises:
           BadFrame: a frame is too long, or is not one msgpack map with text keys.
         """
-        self._unread += data
+        unread = self._unread
+        unread += data
         messages = []
-        while (end := self._end_of_first_frame()) is not None and len(self._unread) >= end:
-            messages.append(_decode_untrusted(bytes(self._unread[_LENGTH_BYTES:end])))
-            del self._unread[:end]
+        began = 0
+        while (body := began + _LENGTH_BYTES) <= len(unread):
+            length = int.from_bytes(unread[began:body], "big")
+            if length > self._size_max:
+                raise BadFrame(f"a frame of {length} bytes was announced, {self._size_max} are allowed")
+            if body + length > len(unread):
+                break
+            began = body + length
+            messages.append(_decode_untrusted(bytes(unread[body:began])))
+        del unread[:began]
         return messages
 
     def finish(self) -> None:
@@ -68,15 +76,6 @@ class FrameDecoder:
         if self._unread:
             raise BadFrame(f"the stream ended {len(self._unread)} bytes into a frame")
 
-    def _end_of_first_frame(self) -> int | None:
-        """How many bytes the first frame takes, or None while that is not known."""
-        if len(self._unread) < _LENGTH_BYTES:
-            return None
-        length = int.from_bytes(self._unread[:_LENGTH_BYTES], "big")
-        if length > self._size_max:
-            raise BadFrame(f"a frame of {length} bytes was announced, {self._size_max} are allowed")
-        return _LENGTH_BYTES + length
-
 
 def _decode_untrusted(body: bytes) -> dict[str, Any]:
     try:
@@ -84,7 +83,7 @@ def _decode_untrusted(body: bytes) -> dict[str, Any]:
         message = unpack_untrusted(body, ext_hook=_refuse_extension)
     except NotMsgpack as error:
         raise BadFrame("a frame that is not msgpack") from error
-    if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
+    if not isinstance(message, dict) or not set(map(type, message)) <= {str}:
         raise BadFrame("a frame that is not a map with text keys")
     return message
 

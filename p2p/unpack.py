@@ -3,7 +3,8 @@
 msgpack makes room for a list when it reads how long the list says it is, and lists nest:
 16 KB of headers that each announce thousands of items make it take 40 MB before it finds
 that none of them follow. So the bytes are walked through first, which builds nothing, and
-are unpacked only when everything they announce is there.
+are unpacked only when everything they announce is there. A message of a few bytes can
+announce little, and is not walked through.
 
 What then comes out takes at most `GROWTH_MAX` times their length. How many bytes there may
 be is for the caller to bound, and what they mean is for the caller to check.
@@ -22,6 +23,9 @@ GROWTH_MAX = 96
 """Bytes of memory for one of msgpack. A map in a list costs most: one byte that becomes 72 or, with one
 field, three that become 250."""
 
+_WALKED_MIN = 128
+"""Bytes. Whatever fewer announce takes 24 KB, and to walk through them takes as long as to unpack them."""
+
 
 def unpack_untrusted(
     data: bytes,
@@ -35,9 +39,10 @@ def unpack_untrusted(
       NotMsgpack: it is none, or not all of one, or something follows it.
     """
     try:
-        walk = msgpack.Unpacker(max_buffer_size=max(1, len(data)))
-        walk.feed(data)
-        walk.skip()
+        if len(data) >= _WALKED_MIN:
+            walk = msgpack.Unpacker(max_buffer_size=len(data))
+            walk.feed(data)
+            walk.skip()
         return msgpack.unpackb(data, ext_hook=ext_hook, strict_map_key=strict_map_key)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         # TypeError: a key that cannot be one, where keys are not strict.

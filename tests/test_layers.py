@@ -21,7 +21,10 @@ ONLY_IN = {
         "one border maps its exceptions and can be replaced; importing it takes 1.2 s",
     ),
     "llama_cpp": (
-        {f"node/engine/llama/{name}.py" for name in ("embedder", "library", "text_model", "vocabulary")},
+        {
+            f"node/engine/llama/{name}.py"
+            for name in ("batch", "embedder", "library", "text_model", "vocabulary")
+        },
         "it may crash the process it is loaded in: only an engine may load it",
     ),
     "llguidance": (
@@ -98,7 +101,19 @@ CORES = (
     "ledger/deadlines.py",
     "ledger/allowance.py",
     "federation/infer.py",
+    "federation/affinity.py",
+    "federation/aliases.py",
+    "federation/circuit.py",
+    "federation/cost.py",
     "federation/directory.py",
+    "federation/explain.py",
+    "federation/prefix.py",
+    "federation/priors.py",
+    "federation/recent.py",
+    "federation/reports.py",
+    "federation/router.py",
+    "federation/speeds.py",
+    "federation/work.py",
     "federation/balancer.py",
     "federation/lease.py",
     "federation/waiting_room.py",
@@ -172,6 +187,7 @@ CORES = (
     "node/models/gguf_header.py",
     "node/models/gpu_layers.py",
     "node/models/memory_estimate.py",
+    "node/models/ranking_head.py",
     "node/models/yaml_reader.py",
     "node/openai_stream.py",
     "node/residency.py",

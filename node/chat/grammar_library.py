@@ -15,11 +15,13 @@ An engine pays the same again, and no more than this process was given.
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
 from node.chat.errors import GrammarRefused, RendererUnavailable
-from node.engine.grammar_limits import LEXER_STATES_MAX, STEP_FUEL_MAX, STEP_ITEMS_MAX
+from node.engine.grammar_limits import COMPILING_MAX, LEXER_STATES_MAX, STEP_FUEL_MAX, STEP_ITEMS_MAX
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -41,11 +43,11 @@ _ANY_BYTE = (1 << 256) - 1
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
 
 
-def check_grammar(lark: str) -> None:
-    """Nothing, if an answer to `lark` can be generated.
+def check_grammar(lark: str, processor_time: Callable[[], float] = time.process_time) -> None:
+    """Nothing, if an answer to `lark` can be generated. `processor_time`: seconds, of this process.
 
     Raises:
-      GrammarRefused: it cannot be.
+      GrammarRefused: it cannot be, or not without holding up an engine.
       RendererUnavailable: the library is not there.
     """
     try:
@@ -56,12 +58,17 @@ def check_grammar(lark: str) -> None:
     limits = LLParserLimits(
         step_lexer_fuel=STEP_FUEL_MAX, step_max_items=STEP_ITEMS_MAX, max_lexer_states=LEXER_STATES_MAX
     )
-    matcher = LLMatcher(_bytes(), _TOKEN_ID.sub('"."', lark), limits=limits, log_level=0)
+    vocabulary, began = _bytes(), processor_time()
+    matcher = LLMatcher(vocabulary, _TOKEN_ID.sub('"."', lark), limits=limits, log_level=0)
+    took = processor_time() - began
     for _ in range(_BYTES_TRIED):
         if not _goes_on(matcher):
             break
     if matcher.is_error():
         raise GrammarRefused(_one_line(matcher.get_error()))
+    if took > COMPILING_MAX:
+        # An engine would stand still as long, with everybody's answers.
+        raise GrammarRefused(f"it takes {took:.1f} s to compile, and may take {COMPILING_MAX}")
 
 
 def lark_of_gbnf(gbnf: str) -> str:

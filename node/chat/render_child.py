@@ -1,8 +1,8 @@
 """The process that renders chat templates and tries grammars: `python -m node.chat.render_child`.
 
-Either may loop or grow as it likes here: the node kills this process when time is
-over, memory is capped where the system can, and a watchdog ends the process even when
-the node is gone. Speaks `render_wire.py` on stdin and stdout.
+Either may loop or grow as it likes here: the node kills this process when it has
+computed for too long, memory is capped where the system can, and a watchdog ends the
+process even when the node is gone. Speaks `render_wire.py` on stdin and stdout.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from node.chat.errors import GrammarRefused, RendererUnavailable
 from node.chat.grammar_library import check_grammar, lark_of_gbnf
-from node.chat.render_wire import RENDER_FRAME_SIZE_MAX, RENDER_TIMEOUT
+from node.chat.render_wire import RENDER_FRAME_SIZE_MAX, RENDER_TIMEOUT, RENDER_WAIT_MAX
 from p2p.errors import FrameTooLarge
 from p2p.framing import FrameDecoder, encode_frame
 
@@ -34,7 +34,7 @@ MEMORY_BYTES_MAX = 512 * 2**20
 """Of address space: Python and jinja2 take a tenth of it, the largest request as much again."""
 
 _WATCHDOG_TIMEOUT = RENDER_TIMEOUT + 1.0
-"""Seconds; later than the node's own bound, which can say why."""
+"""Seconds of computing; later than the node's own bound, which can say why."""
 
 # What a template can raise: jinja2's own, and those of the Python operators it uses. Anything else
 # is our mistake and ends the process.
@@ -128,10 +128,21 @@ def main() -> None:
     _write(answers, {"ready": True})
     while data := requests.read1(2**16):
         for request in decoder.feed_untrusted(data):
-            faulthandler.dump_traceback_later(_WATCHDOG_TIMEOUT, exit=True)
+            _end_after(_WATCHDOG_TIMEOUT)
             answer = render(compile_template, request) if "template" in request else try_grammar(request)
-            faulthandler.cancel_dump_traceback_later()
+            _end_after(0)
             _write(answers, answer)
+
+
+def _end_after(seconds: float) -> None:
+    """End this process when it has computed that long, in the middle of whatever it does; 0: not any more."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+    elif seconds:
+        # Windows has no such timer. By the clock, then, and after the node's longest wait.
+        faulthandler.dump_traceback_later(RENDER_WAIT_MAX + seconds, exit=True)
+    else:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _own_pipes() -> tuple[BufferedReader, BinaryIO]:

@@ -17,5 +17,9 @@ RENDER_FRAME_SIZE_MAX = 16 * 2**20
 """Bytes; as much as an engine takes as a prompt."""
 
 RENDER_TIMEOUT = 2.0
-"""Seconds, of either kind. Templates take microseconds, the slowest known 20 ms for a hundred messages;
-grammars 1 to 10 ms for each tool."""
+"""Seconds of computing, of either kind: a busy machine makes no template a bad one. Templates take
+microseconds, the slowest known 20 ms for a hundred messages; grammars 1 to 10 ms for each tool."""
+
+RENDER_WAIT_MAX = 20.0
+"""Seconds for an answer, by the clock. What may be computed takes longer only where ten others want each
+core, or where the child does not run at all."""

@@ -17,10 +17,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import psutil
 import trio
 
 from node.chat.errors import GrammarRefused, RendererUnavailable, TemplateFailed
-from node.chat.render_wire import RENDER_FRAME_SIZE_MAX, RENDER_TIMEOUT
+from node.chat.render_wire import RENDER_FRAME_SIZE_MAX, RENDER_TIMEOUT, RENDER_WAIT_MAX
 from node.child_environment import child_environment
 from p2p.errors import BadFrame, FrameTooLarge
 from p2p.frame_stream import FrameStream
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 _START_TIMEOUT = 30.0
 """Seconds to import jinja2: 0.2 usually, many while a slow disk is busy with a model."""
+
+_LOOK_INTERVAL_MIN = 0.05
+"""Seconds between two looks at how long the child has computed; systems count that in steps of 0.01."""
 
 _REAP_TIMEOUT = 5.0
 """Seconds for the system to clear away a killed child; it takes longer only where the kernel hangs."""
@@ -118,6 +122,15 @@ class ChatRenderer(trio.abc.AsyncResource):
             await child.end()
 
 
+def computing_time(pid: int) -> float:
+    """Seconds that all cores together have computed for `pid`; 0 when it has ended."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
 class _ChildError(Exception):
     """What was asked has no answer: a predicate where that is our own finding, else the child's words."""
 
@@ -153,11 +166,10 @@ class _Child:
     async def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """The answer to `request`. After any exception the child is of no more use."""
         try:
-            with trio.fail_after(RENDER_TIMEOUT):
-                await self._frames.send(request)
-                answer = await self._frames.receive()
+            with trio.fail_after(RENDER_WAIT_MAX):
+                answer = await self._exchange(request)
         except trio.TooSlowError as error:
-            raise _ChildError(f"ran longer than {RENDER_TIMEOUT:g} s", is_our_finding=True) from error
+            raise _ChildError(f"was not done within {RENDER_WAIT_MAX:g} s", is_our_finding=True) from error
         except FrameTooLarge as error:
             raise _ChildError(f"is too large, with all it is given: {error}", is_our_finding=True) from error
         except trio.ClosedResourceError as error:
@@ -167,6 +179,18 @@ class _Child:
         if answer is None:
             raise _ChildError(_OUT_OF_MEMORY, is_our_finding=True)
         return answer
+
+    async def _exchange(self, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        await self._frames.send(request)
+        with trio.move_on_after(_LOOK_INTERVAL_MIN):
+            return await self._frames.receive()
+        # Only now: nearly all answers have come, and a look takes 0.1 ms.
+        began, computed = computing_time(self._process.pid), 0.0
+        while computed < RENDER_TIMEOUT:
+            with trio.move_on_after(max(RENDER_TIMEOUT - computed, _LOOK_INTERVAL_MIN)):
+                return await self._frames.receive()
+            computed = computing_time(self._process.pid) - began
+        raise _ChildError(f"ran longer than {RENDER_TIMEOUT:g} s", is_our_finding=True)
 
     async def end(self) -> None:
         self._process.kill()

@@ -47,6 +47,10 @@ from p2p.errors import BadFrame
 from p2p.framing import FrameDecoder, encode_frame
 
 _READ_SIZE = 64 * 1024
+_SWITCH_INTERVAL = 0.0005
+"""Seconds for which Python lets the main thread go on while the reader wants to. By default it is 5 ms, as
+much as sampling takes between two steps: a Cancel that came meanwhile would be seen one step late."""
+
 _WAITING_MAX = 10_000
 """Messages. A step takes less than a second, in which hundreds may come and go."""
 
@@ -110,6 +114,7 @@ def main(load_model: LoadModel | None = None) -> None:
     # Native code prints to fd 1; the protocol must not share it.
     answers = Answers(os.dup(1))
     os.dup2(2, 1)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     messages = Messages(0)
     load = messages.receive()
     assert isinstance(load, Load), "Load comes first"

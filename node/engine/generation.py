@@ -65,7 +65,7 @@ class Generation:
     async def __anext__(self) -> AnswerEvent:
         try:
             event = await self._events.receive()
-        except trio.EndOfChannel:
+        except (trio.EndOfChannel, trio.ClosedResourceError):
             if self._failure is not None:
                 raise self._failure from None
             raise StopAsyncIteration from None
@@ -95,6 +95,9 @@ class Generation:
         """
         try:
             self._take_in(message)
+        except trio.BrokenResourceError:
+            # It was given up, and whoever reads it is about to leave.
+            pass
         except (trio.WouldBlock, trio.ClosedResourceError) as error:
             raise BadFrame(f"{type(message).__name__} that may not be said now") from error
 
@@ -132,6 +135,11 @@ class Generation:
             self._failure = error
             self._accepted.set()
             self._end()
+
+    def give_up(self, error: Exception) -> None:
+        """Whoever reads it leaves with `error`, whatever has arrived; or with the one it has failed with."""
+        self._failure = self._failure or error
+        self._events.close()
 
     def _end(self) -> None:
         self.has_ended = True

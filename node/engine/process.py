@@ -167,11 +167,7 @@ class EngineProcess:
                 nursery.start_soon(self._read_stderr, process.stderr)
                 async with trio.open_nursery() as watching:
                     watching.start_soon(self._watch, process.pid)
-                    try:
-                        await self._read(process.stdout)
-                    except BadFrame as error:
-                        self._kill(f"broke the engine protocol: {error}")
-                    watching.cancel_scope.cancel()
+                    watching.start_soon(self._read, process.stdout, watching.cancel_scope)
                 # Now the others end by themselves, unless something else holds its pipes.
                 self._outbox.close()
                 self._talking.deadline = trio.current_time() + _EXIT_TIMEOUT
@@ -192,17 +188,18 @@ class EngineProcess:
                 case None:
                     pass
 
-    async def _read(self, stdout: trio.abc.ReceiveStream) -> None:
+    async def _read(self, stdout: trio.abc.ReceiveStream, watching: trio.CancelScope) -> None:
         decoder = FrameDecoder(FRAME_SIZE_MAX)
-        while data := await stdout.receive_some(_READ_SIZE):
-            for message in decoder.feed_untrusted(data):
-                self._on_message(from_child(message))
+        try:
+            while data := await stdout.receive_some(_READ_SIZE):
+                for message in decoder.feed_untrusted(data):
+                    self._on_message(from_child(message))
+        except BadFrame as error:
+            self._kill(f"broke the engine protocol: {error}")
+        watching.cancel()
 
     def _on_message(self, message: FromChild) -> None:
-        self._watchdog.handle(Heard(message), trio.current_time())
         match message:
-            case Loading() | Loaded() | Ready() | LoadFailed():
-                self._on_event(message)
             case Accepted() | Refused() | Prefilled() | Piece() | Finished():
                 # A generation that was left while this was on its way is not there any more.
                 generation = self._generations.get(message.id)
@@ -210,8 +207,11 @@ class EngineProcess:
                     generation.on_message(message)
                 if isinstance(message, Finished):
                     self._on_event(message)
+            case Loading() | Loaded() | Ready() | LoadFailed():
+                self._watchdog.handle(Heard(message), trio.current_time())
+                self._on_event(message)
             case Pong():
-                pass
+                self._watchdog.handle(Heard(message), trio.current_time())
 
     async def _write(self, stdin: trio.abc.SendStream) -> None:
         try:

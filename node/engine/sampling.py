@@ -30,12 +30,19 @@ Scores: TypeAlias = NDArray[np.float32]
 
 Ids: TypeAlias = NDArray[np.intp]
 
+Drops: TypeAlias = NDArray[np.float64]
+"""How far scores are below the highest of them: 0 and up, in order. e to the minus that is a weight, how many
+times as likely as the likeliest."""
+
 TEMPERATURE_MIN = 1e-3
 """Scores divided by less tell one token from the next by hundreds: the likeliest has won."""
 
 _SHORTLIST = 1024
 """Tokens looked at where `top_k` is off. Where that does not reach far enough, all of them are sorted:
 20 ms with a vocabulary of 262,144."""
+
+_DROP_MAX = 700.0
+"""A token with a larger drop adds nothing to a sum: e to the minus that is nearly the smallest of floats."""
 
 _LOOKBACK_MAX = 4096
 """Tokens that `repeat_last_n` can reach back: sorting them takes 0.1 ms a token."""
@@ -49,10 +56,10 @@ def likeliest(scores: Scores, count: int) -> Ids:
 
     Those that cannot come (minus infinity) are left out.
     """
-    found = np.flatnonzero(scores >= _LOWEST) if count >= len(scores) else _candidates(scores, count)
+    found = (scores >= _LOWEST).nonzero()[0] if count >= len(scores) else _candidates(scores, count)
     # All that equal the last one stay until they are in order: which of them is cut must not depend on luck.
-    ordered: Ids = found[np.argsort(-scores[found], kind="stable")]
-    return ordered[:count]
+    ordered: Ids = found[(-scores[found]).argsort(kind="stable")[:count]]
+    return ordered
 
 
 def _candidates(scores: Scores, count: int) -> Ids:
@@ -65,15 +72,20 @@ def _candidates(scores: Scores, count: int) -> Ids:
     width = 1 << ((len(scores) * count).bit_length() + 1) // 2
     rows = len(scores) // width
     if rows < 2:
-        return np.flatnonzero(scores >= _LOWEST)
+        return (scores >= _LOWEST).nonzero()[0]
     table = scores[: rows * width].reshape(rows, width)
     maxima = table.max(axis=0)
+    highest = maxima.copy()
+    highest.partition(width - count)
     # Of a grammar that allows little, the threshold is minus infinity, and everything would reach it.
-    threshold = max(np.partition(maxima, width - count)[width - count], _LOWEST)
-    columns = np.flatnonzero(maxima >= threshold)
-    row, column = np.nonzero(table[:, columns] >= threshold)
-    rest = rows * width + np.flatnonzero(scores[rows * width :] >= threshold)
-    return np.concatenate([row * width + columns[column], rest])
+    threshold = max(highest[width - count], _LOWEST)
+    columns = (maxima >= threshold).nonzero()[0]
+    row, column = (table[:, columns] >= threshold).nonzero()
+    found: Ids = row * width + columns[column]
+    if rows * width == len(scores):
+        return found
+    rest = rows * width + (scores[rows * width :] >= threshold).nonzero()[0]
+    return np.concatenate([found, rest])
 
 
 def log_normaliser(scores: Scores) -> float:
@@ -104,49 +116,52 @@ class Rules:
         """The token for `chance`, a number from 0 up to but not 1. At least one score must be finite."""
         if self.is_greedy:
             return int(scores.argmax())
-        ids, probabilities = self.candidates(scores)
-        cumulated = np.cumsum(self._tempered(probabilities))
+        ids, drops = self.candidates(scores)
+        cumulated = np.exp(drops / -self.sampling.temperature).cumsum()
         # `chance` of the last sum is less than that, so a token that adds nothing is never found.
-        return int(ids[int(np.searchsorted(cumulated, chance * cumulated[-1], side="right"))])
+        return int(ids[cumulated.searchsorted(chance * cumulated[-1], side="right")])
 
-    def candidates(self, scores: Scores) -> tuple[Ids, NDArray[np.float64]]:
-        """Those that may be drawn, likeliest first, with their probabilities before temperature."""
+    def candidates(self, scores: Scores) -> tuple[Ids, Drops]:
+        """Those that may be drawn, likeliest first, with their drops before temperature."""
         if 0 < self.sampling.top_k < len(scores):
-            return self._cut(*_with_probabilities(scores, likeliest(scores, self.sampling.top_k)))
-        total = log_normaliser(scores)
+            ids = likeliest(scores, self.sampling.top_k)
+            return self._cut(ids, _drops(scores, ids))
         ids = likeliest(scores, _SHORTLIST)
-        probabilities = np.exp(scores[ids].astype(np.float64) - total)
-        if self.sampling.typical_p >= 1 and self._is_cut_within(probabilities):
-            return self._cut(ids, probabilities)
-        return self._cut(*_with_probabilities(scores, likeliest(scores, len(scores))))
+        drops = _drops(scores, ids)
+        total = math.exp(log_normaliser(scores) - float(scores[ids[0]]))
+        if self.sampling.typical_p >= 1 and self._is_cut_within(drops, total):
+            return self._cut(ids, drops, total)
+        ids = likeliest(scores, len(scores))
+        return self._cut(ids, _drops(scores, ids))
 
-    def _is_cut_within(self, probabilities: NDArray[np.float64]) -> bool:
+    @property
+    def _drop_max(self) -> float:
+        return -math.log(self.sampling.min_p) if self.sampling.min_p > 0 else _DROP_MAX
+
+    def _is_cut_within(self, drops: Drops, total: float) -> bool:
         """Nothing after these would be taken."""
-        is_enough = self.sampling.top_p < 1 and float(probabilities.sum()) >= self.sampling.top_p
-        return is_enough or bool(probabilities[-1] < self.sampling.min_p * probabilities[0])
+        is_enough = self.sampling.top_p < 1 and np.exp(-drops).sum() >= self.sampling.top_p * total
+        return bool(is_enough or drops[-1] > self._drop_max)
 
-    def _cut(self, ids: Ids, probabilities: NDArray[np.float64]) -> tuple[Ids, NDArray[np.float64]]:
+    def _cut(self, ids: Ids, drops: Drops, total: float = 0.0) -> tuple[Ids, Drops]:
+        """`total`: of all weights, if not that of these."""
         if self.sampling.typical_p < 1:
-            kept = _typical(probabilities, self.sampling.typical_p)
-            ids, probabilities = ids[kept], probabilities[kept] / probabilities[kept].sum()
-        count = len(ids)
+            weights = np.exp(-drops)
+            kept = _typical(weights / weights.sum(), self.sampling.typical_p)
+            ids, drops = ids[kept], drops[kept] - drops[kept][0]
+        count = int(drops.searchsorted(self._drop_max, side="right"))
         if self.sampling.top_p < 1:
-            count = min(count, int(np.searchsorted(np.cumsum(probabilities), self.sampling.top_p)) + 1)
-        if self.sampling.min_p > 0:
-            count = min(count, int((probabilities >= self.sampling.min_p * probabilities[0]).sum()))
-        # What a grammar forbids may be on the shortlist where it allows little.
-        count = max(1, min(count, int(np.count_nonzero(probabilities))))
-        return ids[:count], probabilities[:count]
-
-    def _tempered(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        # Relative to the likeliest, so that no power of a small number becomes nothing but zeros.
-        tempered: NDArray[np.float64] = (probabilities / probabilities[0]) ** (1 / self.sampling.temperature)
-        return tempered
+            cumulated = np.exp(-drops).cumsum()
+            enough = self.sampling.top_p * (total or cumulated[-1])
+            count = min(count, int(cumulated.searchsorted(enough)) + 1)
+        count = max(1, count)
+        return ids[:count], drops[:count]
 
 
-def _with_probabilities(scores: Scores, ids: Ids) -> tuple[Ids, NDArray[np.float64]]:
-    weights = np.exp(scores[ids].astype(np.float64) - float(scores[ids[0]]))
-    return ids, weights / weights.sum()
+def _drops(scores: Scores, ids: Ids) -> Drops:
+    found = scores[ids].astype(np.float64)
+    drops: Drops = found[0] - found
+    return drops
 
 
 def _typical(probabilities: NDArray[np.float64], enough: float) -> NDArray[np.bool_]:
@@ -177,8 +192,12 @@ class Adjustments:
     _latest: list[int] = field(default_factory=list)
     """The tail that `repeat_penalty` looks at."""
     _biased: tuple[Ids, Scores] | None = None
+    _penalises: bool = False
+    change_anything: bool = False
+    """Whether `apply` ever does."""
 
     def __post_init__(self) -> None:
+        self._penalises = bool(self.sampling.presence_penalty or self.sampling.frequency_penalty)
         biases = dict(self.sampling.logit_bias)
         biases.update(dict.fromkeys(self.banned, -math.inf))
         if biases:
@@ -186,11 +205,7 @@ class Adjustments:
             self._biased = ids, np.fromiter(biases.values(), np.float32, len(biases))
         if self.sampling.repeat_penalty != 1:
             self._latest = self._tail(list(self.prompt))
-
-    @property
-    def change_anything(self) -> bool:
-        """Whether `apply` ever does."""
-        return self._biased is not None or self.sampling.repeat_penalty != 1 or self._penalises
+        self.change_anything = bool(biases or self.sampling.repeat_penalty != 1 or self._penalises)
 
     def accept(self, token: int) -> None:
         """`token` was generated."""
@@ -216,10 +231,6 @@ class Adjustments:
             counts = np.fromiter(self._generated.values(), np.float32, len(self._generated))
             presence = np.float32(self.sampling.presence_penalty)
             scores[ids] -= presence + np.float32(self.sampling.frequency_penalty) * counts
-
-    @property
-    def _penalises(self) -> bool:
-        return bool(self.sampling.presence_penalty or self.sampling.frequency_penalty)
 
     @property
     def _window(self) -> int:

@@ -7,7 +7,8 @@
 Every step carries one token of each sequence that is decoding, so that nobody's
 stream stands still, and as much prompt as fits the time a step may take: the speed of
 the steps before says how much that is. While others stream, that time follows what they
-are used to. Prompts share a step evenly.
+are used to. Prompts share a step evenly. One that is read alone is read in whole
+tiles, because fewer tokens at once take longer each.
 
 Other choices of one prompt follow the first: they wait until it is read, and go on in
 slots of their own from a copy of it.
@@ -24,11 +25,16 @@ from typing import TypeAlias
 BATCH_MAX = 512
 """Tokens in one step. llama.cpp's own size of one pass, past which the speed hardly rises."""
 
+TILE = 64
+"""Tokens in one step from which on llama.cpp's flash attention on a processor takes them 64 together
+(`GGML_FA_TILE_Q`); of fewer it looks up what came before for each alone. SmolLM2 after 1,500 tokens, two
+threads: 63 take 1.1 s, 64 take 0.28 s. At the beginning of a prompt there is no difference."""
+
 REPRODUCIBLE_CHUNK = 16
 """Tokens at a time where the same must come out twice: how many are read together changes the rounding, so
 their number must not follow the speed of this machine, nor what a self-test made of it this time. A slow
-machine, which reads 16 tokens/s, still ends a step in a second. A processor reads as fast so as it ever does
-(measured on one core: 101 tokens/s, 105 with 512 at a time), a GPU slower, which is the price of a seed."""
+machine, which reads 16 tokens/s, still ends a step in a second; a whole tile would take it four. Long prompts
+are read more slowly so, which is the price of a seed."""
 
 _WEIGHT_OF_LATEST = 0.25
 """Of the latest step in the mean of what a step takes: one that was disturbed says little. The first of so
@@ -106,31 +112,33 @@ class _Sequence:
     """Tokens that are in the context."""
     leader: SequenceId | None = None
     """Whose prompt it waits for."""
-    answer: list[int] = field(default_factory=list)
+    answer: list[int] = field(init=False)
+    length: int = field(init=False)
+    """Tokens that are known."""
+    given_end: int = field(init=False)
+    """How many tokens were not sampled here: of these nothing new comes out."""
+    read_end: int = field(init=False)
+    """How many tokens are read in chunks; those after them come one at a time."""
 
-    @property
-    def length(self) -> int:
-        """Tokens that are known."""
-        return len(self.prompt) + len(self.answer)
-
-    @property
-    def unread(self) -> int:
-        return self.length - self.decoded
-
-    @property
-    def read_end(self) -> int:
-        """How many tokens are read in chunks; those after them come one at a time."""
-        delivered = 0 if self.reading.is_replayed else len(self.reading.delivered)
-        return len(self.prompt) + delivered
-
-    @property
-    def given_end(self) -> int:
-        """How many tokens were not sampled here: of these nothing new comes out."""
-        return len(self.prompt) + len(self.reading.delivered)
+    def __post_init__(self) -> None:
+        self.answer = list(self.reading.delivered)
+        self.length = self.given_end = len(self.prompt) + len(self.answer)
+        self.read_end = len(self.prompt) if self.reading.is_replayed else self.given_end
 
     @property
     def is_reading(self) -> bool:
         return self.decoded < self.read_end
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether a token of it can be decoded now."""
+        return self.leader is None and (
+            self.decoded < self.read_end or (self.credit > 0 and self.decoded < self.length)
+        )
+
+    def append(self, token: int) -> None:
+        self.answer.append(token)
+        self.length += 1
 
     def tokens(self, begin: int, end: int) -> Sequence[int]:
         size = len(self.prompt)
@@ -147,16 +155,21 @@ class Scheduler:
 
     config: SchedulerConfig
     prefill_speed: float
-    """Tokens per second; at first a careful guess, then what the steps show."""
+    """Tokens per second, of a tile and more; at first a careful guess, then what the steps show."""
     decode_seconds: float = 0.05
     """Of a step that reads nothing, likewise, and..."""
     _decode_width: int = 1
     """...of so many sequences."""
+    _speed_below_tile: float = field(init=False)
+    """Like `prefill_speed`, of fewer tokens than a tile."""
     _sequences: dict[SequenceId, _Sequence] = field(default_factory=dict)
     _read: int = 0
     """Tokens of prompts in the latest step."""
     _decoded: int = 0
     """Others in it."""
+
+    def __post_init__(self) -> None:
+        self._speed_below_tile = self.prefill_speed
 
     def admit(
         self,
@@ -172,9 +185,7 @@ class Scheduler:
         assert 0 <= kept < len(prompt), "there must be something to decode"
         assert all(slot != other.slot for other in self._sequences.values())
         reading = reading or Reading()
-        self._sequences[sequence_id] = _Sequence(
-            sequence_id, slot, prompt, credit, reading, decoded=kept, answer=list(reading.delivered)
-        )
+        self._sequences[sequence_id] = _Sequence(sequence_id, slot, prompt, credit, reading, decoded=kept)
 
     def follow(
         self,
@@ -201,7 +212,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether `plan` would plan anything."""
-        return bool(self._awake())
+        return any(each.is_awake for each in self._sequences.values())
 
     def is_paused(self, sequence_id: SequenceId) -> bool:
         """Whether it waits for credit."""
@@ -209,7 +220,8 @@ class Scheduler:
 
     def is_read(self, sequence_id: SequenceId) -> bool:
         """Whether nothing of it is left to decode: its next token can be sampled."""
-        return self._sequences[sequence_id].unread == 0
+        sequence = self._sequences[sequence_id]
+        return sequence.decoded == sequence.length
 
     def held(self, sequence_id: SequenceId) -> int:
         """How many of its tokens are in the context."""
@@ -217,20 +229,18 @@ class Scheduler:
 
     def plan(self) -> list[Span]:
         """The next batch. Empty if all sequences wait for credit."""
-        awake = self._awake()
+        awake = [each for each in self._sequences.values() if each.is_awake]
         decoding = [self._span(each, 1) for each in awake if not each.is_reading]
         reading = [each for each in awake if each.is_reading]
+        if not reading:
+            return decoding
         budget = self._read_budget(len(decoding))
         if all(each.reading.is_reproducible and each.id[0] == awake[0].id[0] for each in awake):
             budget = min(REPRODUCIBLE_CHUNK, BATCH_MAX - len(decoding))
+        elif len(awake) == 1 and TILE <= budget < (unread := self._chunk_max(awake[0])):
+            # What makes no whole tile goes first, while little came before it.
+            budget -= (budget - unread) % TILE
         return decoding + self._plan_reading(reading, budget)
-
-    def _awake(self) -> list[_Sequence]:
-        return [
-            each
-            for each in self._sequences.values()
-            if each.leader is None and each.unread and (each.credit > 0 or each.is_reading)
-        ]
 
     def _span(self, sequence: _Sequence, count: int) -> Span:
         begin, end = sequence.decoded, sequence.decoded + count
@@ -266,7 +276,13 @@ class Scheduler:
         if decoding:
             shared = self.config.reading_share * self._decoding_takes(decoding)
             seconds = min(seconds, max(shared, self.config.reading_min))
-        return max(1, min(round(self.prefill_speed * seconds), BATCH_MAX - decoding))
+        count = round(self.prefill_speed * seconds)
+        if TILE // 2 <= count < TILE and not decoding:
+            # Even so it ends in a second.
+            count = TILE
+        elif count < TILE:
+            count = min(round(self._speed_below_tile * seconds), TILE)
+        return max(1, min(count, BATCH_MAX - decoding))
 
     def _decoding_takes(self, sequences: int) -> float:
         """Seconds of a step that only decodes so many; at most, where they are more than were measured."""
@@ -306,17 +322,30 @@ class Scheduler:
         if self._decoded:
             speed = self._read / max(seconds - self._decoding_takes(self._decoded), 1e-6)
             # Where that leaves next to nothing by chance, the next step must not become endless.
-            speed = min(speed, 2 * self.prefill_speed)
+            speed = min(speed, 2 * self._speed_of(self._read))
         # Part of a step's time is the same however little it carries, so a small
-        # prompt makes the engine look slow: only a full step may lower the speed.
-        was_full = self._read >= self._read_budget(self._decoded)
-        self.prefill_speed = speed if was_full else max(self.prefill_speed, speed)
+        # prompt makes the engine look slow: only a full step, or tile, may lower the speed.
+        if self._read < min(self._read_budget(self._decoded), TILE):
+            speed = max(self._speed_of(self._read), speed)
+        if self._read >= TILE:
+            # One step that was disturbed must not lead below a tile, from where nothing shows the way back.
+            self.prefill_speed = max(speed, self.prefill_speed / 2)
+            self._speed_below_tile = min(self._speed_below_tile, self.prefill_speed)
+            return
+        self._speed_below_tile = speed
+        if not self._decoded:
+            # Fewer than a tile are never faster, so a tile is no slower.
+            self.prefill_speed = max(self.prefill_speed, speed)
+
+    def _speed_of(self, count: int) -> float:
+        """Tokens per second where so many are read together."""
+        return self.prefill_speed if count >= TILE else self._speed_below_tile
 
     def sampled(self, sequence_id: SequenceId, token: int) -> None:
         """`token` follows; it goes into the next batch if there is credit."""
         sequence = self._sequences[sequence_id]
-        assert sequence.unread == 0
-        sequence.answer.append(token)
+        assert sequence.decoded == sequence.length
+        sequence.append(token)
         sequence.credit -= 1
 
     def unfinished(self) -> list[tuple[SequenceId, int, int]]:

@@ -70,11 +70,9 @@ class Model(Tokenizer, Protocol):
         """Get ready to compile grammars, which takes seconds."""
 
     def compile(self, grammar: str) -> Grammar: ...
-    def decode(self, spans: Sequence[Span]) -> list[int]:
-        """Put `spans` into the context. Returns, for each, the row of its last token."""
-
-    def scores(self, row: int) -> Scores:
-        """Of the token after that row, until the next `decode`. Not to be changed."""
+    def decode(self, spans: Sequence[Span]) -> Sequence[Scores]:
+        """Put `spans` into the context. Returns the scores of the token after each that wants output, in that
+        order: good until the next `decode`, and not to be changed."""
 
     def prepare(self, place: Place) -> int:
         """Make ready a slot; returns how many tokens it really keeps."""
@@ -260,36 +258,38 @@ class StepLoop:
             work = self._works[span.id[0]]
             if work.started is None:
                 work.started = began
-        rows = self._model.decode(spans)
+        outputs = self._model.decode(spans)
         forks = self._scheduler.carried_out(spans)
         for span in spans:
             self._slots.advance(span.slot, self._scheduler.held(span.id))
-        due = self._due(spans, rows, forks)
-        messages: list[FromChild] = [message for each, row in due for message in self._take(each, row)]
+        due = self._due(spans, outputs, forks)
+        messages: list[FromChild] = [message for each, scores in due for message in self._take(each, scores)]
         now = self._clock()
         messages += self._pacing.due(now, self._scheduler.is_paused)
         # Sampling waits for the batch's results, so it belongs to the time of the step.
         self._scheduler.took(now - began)
-        for request_id in {each[0] for each, _ in due} & self._works.keys():
-            self._works[request_id].spoke(now)
-        for work in list(self._works.values()):
-            messages += self._finish_if_over(work, now)
+        for request_id in dict.fromkeys(each[0] for each, _ in due):
+            spoken = self._works.get(request_id)
+            if spoken is not None:
+                spoken.spoke(now)
+                messages += self._finish_if_over(spoken, now)
         return messages + self._progress(now)
 
     def _due(
-        self, spans: Sequence[Span], rows: Sequence[int], forks: Sequence[Fork]
-    ) -> list[tuple[SequenceId, int]]:
-        """Whose next token can be sampled, and from which row."""
-        row_of = {span.id: row for span, row in zip(spans, rows, strict=True) if span.wants_output}
-        due = [(each, row) for each, row in row_of.items() if self._scheduler.is_read(each)]
+        self, spans: Sequence[Span], outputs: Sequence[Scores], forks: Sequence[Fork]
+    ) -> list[tuple[SequenceId, Scores]]:
+        """Whose next token can be sampled, and from which scores."""
+        spoken = [span.id for span in spans if span.wants_output]
+        scores_of = dict(zip(spoken, outputs, strict=True))
+        due = [each for each in scores_of.items() if self._scheduler.is_read(each[0])]
         for fork in forks:
             self._model.copy(fork.source, fork.slot)
             self._slots.advance(fork.slot, self._scheduler.held(fork.id))
             if fork.is_sampled:
-                due.append((fork.id, row_of[fork.leader]))
+                due.append((fork.id, scores_of[fork.leader]))
         return due
 
-    def _take(self, sequence_id: SequenceId, row: int) -> list[FromChild]:
+    def _take(self, sequence_id: SequenceId, scores: Scores) -> list[FromChild]:
         """The next token of one choice, of which is told in time. A grammar that fails on the way is the end
         of its request alone."""
         request_id, number = sequence_id
@@ -298,7 +298,7 @@ class StepLoop:
             return []  # Another choice of it has failed in this step.
         choice = work.choices[number]
         try:
-            sampled = choice.sampler.sample(self._model.scores(row))
+            sampled = choice.sampler.sample(scores)
             piece = choice.take(sampled)
         except PromptRefused as error:
             self.handle(Cancel(request_id))
@@ -315,9 +315,9 @@ class StepLoop:
         self._slots.leave(work.slots.pop(sequence_id), self._scheduler.remove(sequence_id))
 
     def _finish_if_over(self, work: _Work, now: float) -> list[FromChild]:
-        reasons = tuple(choice.reason for choice in work.choices if choice.reason is not None)
-        if len(reasons) < len(work.choices):
+        if work.slots:
             return []
+        reasons = tuple(choice.reason for choice in work.choices if choice.reason is not None)
         del self._works[work.id]
         # Where all was delivered already, nothing is left to do and no time was taken.
         started = now if work.started is None else work.started

@@ -35,6 +35,8 @@ class TextStream:
         """The text that may be shown now that `piece` is there. Not to be called once `stopped`."""
         assert not self.stopped
         text = self._held + self._decoder.decode(piece)
+        if not self.stop:
+            return text
         begin = self._begin_of_stop(text)
         if begin is not None:
             self.stopped = True

@@ -1,6 +1,6 @@
 """Watchdog: whether an engine has to be ended, because it is stuck or takes too much memory.
 
-    Heard(message)           whatever it says
+    Heard(message)           what it says of itself, not of what it generates
     Ticked(work, memory)     once a second  -->  Ask, End, or nothing
 
 Silence alone says little: an engine whose readers are slow waits for them without a word. So one

@@ -7,50 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar, get_args
 
 from federation.backend import Delivered, Resume, TokenLogprob
 from node.engine.wire import (
-    Accepted,
-    Cancel,
-    Credit,
-    Detokenize,
     DetokenizeRequest,
-    Embed,
     EmbedRequest,
     EngineParams,
     FilledSampling,
-    Finished,
     FromChild,
-    Generate,
     GenerateRequest,
-    Load,
-    Loaded,
-    LoadFailed,
-    Loading,
     ModelFacts,
-    Piece,
-    Ping,
-    Pong,
-    Prefilled,
     PromptPart,
-    Ready,
-    Refused,
     ToChild,
-    Tokenize,
     TokenizeRequest,
 )
 from p2p.errors import BadFrame
 
-_AS_THEY_ARE = {int, str, bytes}
+_Message = TypeVar("_Message")
 
-_KINDS: dict[str, type[ToChild | FromChild]] = {
-    kind.__name__: kind
-    for kind in (
-        *(Load, Generate, Embed, Tokenize, Detokenize, Credit, Cancel, Ping),
-        *(Loading, Loaded, Ready, LoadFailed, Accepted, Refused, Prefilled, Piece, Finished, Pong),
-    )
-}
+_AS_THEY_ARE = {int, str, bytes, float, bool, type(None)}
+
+_TO_CHILD: Mapping[Any, type[ToChild]] = {kind.__name__: kind for kind in get_args(ToChild)}
+_FROM_CHILD: Mapping[Any, type[FromChild]] = {kind.__name__: kind for kind in get_args(FromChild)}
 
 
 def to_map(message: ToChild | FromChild) -> dict[str, Any]:
@@ -61,13 +41,19 @@ def to_map(message: ToChild | FromChild) -> dict[str, Any]:
 def _plain(value: Any) -> Any:  # noqa: ANN401 (any field of a message)
     """`value` without classes, and without maps whose keys are no text. Long lists of ids stay as they are:
     `dataclasses.asdict` would copy each of a million."""
-    if is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return list(value.items())
-    if isinstance(value, tuple) and not set(map(type, value)) <= _AS_THEY_ARE:
-        return [_plain(each) for each in value]
-    return value
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is tuple:
+        return value if _AS_THEY_ARE.issuperset(map(type, value)) else [_plain(each) for each in value]
+    if is_dataclass(kind):
+        return {name: _plain(getattr(value, name)) for name in _field_names(kind)}
+    return list(value.items()) if isinstance(value, Mapping) else value
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
 
 
 def to_child(message: Mapping[str, Any]) -> ToChild:
@@ -76,10 +62,7 @@ def to_child(message: Mapping[str, Any]) -> ToChild:
     Raises:
       BadFrame: it is none.
     """
-    parsed = _parse(message)
-    if not isinstance(parsed, ToChild):
-        raise BadFrame(f"{type(parsed).__name__} is not said to an engine")
-    return parsed
+    return _parse(message, _TO_CHILD)
 
 
 def from_child(message: Mapping[str, Any]) -> FromChild:
@@ -88,20 +71,17 @@ def from_child(message: Mapping[str, Any]) -> FromChild:
     Raises:
       BadFrame: it is none.
     """
-    parsed = _parse(message)
-    if not isinstance(parsed, FromChild):
-        raise BadFrame(f"{type(parsed).__name__} is not said by an engine")
-    return parsed
+    return _parse(message, _FROM_CHILD)
 
 
-def _parse(message: Mapping[str, Any]) -> ToChild | FromChild:
+def _parse(message: Mapping[str, Any], kinds: Mapping[Any, type[_Message]]) -> _Message:
     fields = dict(message)
     kind = fields.pop("kind", None)
     try:
         read = _READERS.get(kind)
-        return _KINDS[kind](**(fields if read is None else read(fields)))
+        return kinds[kind](**(fields if read is None else read(fields)))
     except (KeyError, TypeError, ValueError) as error:
-        raise BadFrame(f"not a message of the engine: kind {kind!r}") from error
+        raise BadFrame(f"not a message that this side is sent: kind {kind!r}") from error
 
 
 def _load(fields: dict[str, Any]) -> dict[str, Any]:

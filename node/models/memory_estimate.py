@@ -5,17 +5,20 @@
     compute      what one batch needs on its way through the layers
     process      Python, the libraries, and our tables of the vocabulary
 
+    device       what of the first two goes to GPUs with memory of their own, and their own compute
+
 Measured on two models with 1 to 16 slots, it is 4 to 8 % above what is resident once it is loaded, since
 what a batch needs is touched by the first long prompt only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from node.engine.wire import CacheType, EngineParams
 from node.models.gguf_header import GgufHeader, Number
+from node.models.gpu_layers import layers_that_fit
 
 _PROCESS_SIZE = 60 * 2**20
 """Bytes of an engine with a model of no size: measured."""
@@ -36,42 +39,79 @@ _LAYERS_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes."""
+    """Bytes: of the machine's memory, and of its devices' own."""
 
     weights: int
     cache: int
     compute: int
     process: int
+    device: int = 0
 
     @property
     def total(self) -> int:
+        """Of the machine's memory."""
         return self.weights + self.cache + self.compute + self.process
 
 
-def estimate_memory(header: GgufHeader | None, file_size: int, params: EngineParams) -> MemoryEstimate:
-    """What the engine of `params` will take. `header`: of its file; None: it could not be read.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that can move to a device. Bytes."""
 
-    Without a header it is guessed: a cache as for a model of that size with grouped queries.
+    weights: int
+    cache: int = 0
+    copied: int = 0
+    """Weights that stay where they were, too."""
+
+    @property
+    def size(self) -> int:
+        """That it takes on a device."""
+        return self.weights + self.cache + self.copied
+
+
+def estimate_memory(
+    header: GgufHeader | None, file_size: int, params: EngineParams, free_bytes: Sequence[int] = ()
+) -> MemoryEstimate:
+    """What the engine of `params` will take.
+
+    Args:
+      header: of its file. None: it could not be read, so a cache is guessed as for a model of that size with
+        grouped queries, and none of it is believed to fit a device.
+      free_bytes: of each device with memory of its own.
     """
     if header is None:
         return MemoryEstimate(file_size, file_size // 8, file_size // 16, _PROCESS_SIZE)
     shape = _Shape(header)
     cells = shape.cells(params)
     cache = sum(shape.cache_per_cell(layer, params) for layer in range(shape.layers)) * cells
+    compute = shape.compute_size(cells, params)
+    moved = _moved(movable_parts(header, params), params.gpu_layers, free_bytes, compute)
     return MemoryEstimate(
-        weights=file_size,
-        cache=int(cache) + shape.recurrent_size * params.slots,
-        compute=shape.compute_size(cells, params),
+        weights=file_size - sum(part.weights for part in moved),
+        # What recurrent layers keep moves along. It is little, and counted here nevertheless.
+        cache=int(cache) - sum(part.cache for part in moved) + shape.recurrent_size * params.slots,
+        # Also where all layers have moved: what goes to a device and comes back is kept on both sides.
+        compute=compute,
         process=_PROCESS_SIZE + _TOKEN_SIZE * shape.vocabulary,
+        device=sum(part.size for part in moved) + (compute * len(free_bytes) if moved else 0),
     )
 
 
-def movable_parts(header: GgufHeader, params: EngineParams) -> list[int]:
-    """Bytes of what can move to a GPU, in the order in which it does: what follows the layers, then each
-    layer with its part of the cache, the last one first. Token embeddings stay where they are."""
+def _moved(
+    parts: Sequence[Part], asked: int | None, free_bytes: Sequence[int], compute: int
+) -> Sequence[Part]:
+    if not free_bytes:
+        return ()
+    if asked is None:
+        asked = layers_that_fit([part.size for part in parts], free_bytes, compute)
+    return parts if asked == -1 else parts[:asked]
+
+
+def movable_parts(header: GgufHeader, params: EngineParams) -> list[Part]:
+    """What can move to a GPU, in the order in which it does: what follows the layers, then each layer
+    with its part of the cache, the last one first. Token embeddings stay where they are."""
     shape = _Shape(header)
     cells = shape.cells(params)
-    layers = [int(shape.cache_per_cell(layer, params) * cells) for layer in range(shape.layers)]
+    layers = [0] * shape.layers
     output = embeddings = 0
     has_output = False
     for tensor in header.tensors:
@@ -85,7 +125,9 @@ def movable_parts(header: GgufHeader, params: EngineParams) -> list[int]:
         elif tensor.name == "token_embd.weight":
             embeddings = tensor.size_bytes
     # Without a matrix of its own for the scores, a model uses a copy of its embeddings.
-    return [output if has_output else output + embeddings, *reversed(layers)]
+    head = Part(output, copied=0 if has_output else embeddings)
+    caches = (int(shape.cache_per_cell(layer, params) * cells) for layer in range(shape.layers))
+    return [head, *reversed([Part(*both) for both in zip(layers, caches, strict=True)])]
 
 
 class _Shape:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ import httpx
 import yaml
 
 from node.models.demo_model import find_demo_model
-from tests.bench import build_llama_server, build_stock_server
+from tests.bench import build_llama_server
 from tests.bench.streams import Request
 from tests.real.swarm_processes import LOOK_INTERVAL, NodeProcesses
 
@@ -101,13 +102,12 @@ def llama_server(folder: Path, model: BenchModel) -> Iterator[Side]:
 @contextmanager
 def stock_server(folder: Path, model: BenchModel) -> Iterator[Side]:
     """llama-cpp-python's, which answers one request at a time."""
-    python = build_stock_server.build(build_stock_server.default_build_dir())
     flags = [
         *("--model", model.path, "--model_alias", _NAME, "--use_mlock", False, "--logits_all", False),
         *("--n_threads", THREADS, "--n_threads_batch", THREADS, "--n_ctx", CONTEXT_SIZE),
         *("--n_batch", BATCH_SIZE, "--interrupt_requests", False),
     ]
-    command = [python, "-m", "llama_cpp.server", *flags]
+    command = [sys.executable, "-m", "llama_cpp.server", *flags]
     with _server(command, folder / "stock.log") as url:
         yield Side("llama_cpp.server", url, _NAME, {"logit_bias": {str(end): -100 for end in model.ends}})
 

@@ -1,7 +1,9 @@
 """Inside the engine process: what of a step is Python's, and how soon a cancelled request is out of it.
 
-Sixteen generations in one engine without a node around it; its child notes when llama.cpp computes
-(`timed_child.py`). A step lasts from the end of one `llama_decode` to the end of the next.
+Sixteen generations in one engine without a node around it; its child notes when llama.cpp computes and when
+a cancelled request's slot is free (`timed_child.py`). A step lasts from its beginning, right after messages
+were looked for, to that of the next. A cancellation is compared with the step that it waited for: they
+become longer while answers do.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from node.engine.engine import Engine, EngineConfig
 from node.engine.wire import EngineParams, GenerateRequest, PromptPart
 from tests.bench.engine_sides import CONTEXT_SIZE, SLOTS, THREADS, BenchModel
 from tests.bench.figures import Figure
-from tests.bench.timed_child import Decode, read_decodes
+from tests.bench.timed_child import Decode, read_notes
 
 STEPS = 100
-CANCELLED = 10
+CANCELLED = 20
 STEPS_BETWEEN = 5
 _TIMEOUT = 300.0
 
@@ -31,20 +33,21 @@ def measure_steps(model: BenchModel, folder: Path) -> Iterator[Figure]:
     """A run of steps in which all slots decode, and then cancellations."""
     notes = folder / "decodes"
     cancelled_at = trio.run(_run, model, notes)
-    decodes = read_decodes(notes)
+    decodes, freed_at = read_notes(notes)
     whole = _whole_steps(decodes)
     outside = sum(later.began - earlier.ended for earlier, later in whole)
-    total = sum(later.ended - earlier.ended for earlier, later in whole)
-    step = median(later.ended - earlier.ended for earlier, later in whole)
+    total = sum(later.step_began - earlier.step_began for earlier, later in whole)
+    step = median(later.step_began - earlier.step_began for earlier, later in whole)
     what = f"{model.name}, a step of {SLOTS} streams"
     yield Figure(what, step * 1000, "ms")
     yield Figure(f"{what}: outside of llama_decode", 100 * outside / total, "%", 8)
-    carried = [_carried_after(decodes, at) for at in cancelled_at]
-    freed = [_freed_after(decodes, at) / step for at in cancelled_at]
-    what = f"{model.name}, cancelled until it is out of the engine"
-    yield Figure(f"{what}: steps begun meanwhile, most of {CANCELLED}", max(carried), "", 1)
-    yield Figure(f"{what}: median of {CANCELLED}", median(freed), "steps", 1)
-    yield Figure(f"{what}: longest of {CANCELLED}", max(freed), "steps")
+    freed = [(at, next(each for each in freed_at if each > at)) for at in cancelled_at]
+    took = [(later - earlier) / _step_before(decodes, later) for earlier, later in freed]
+    begun = [sum(earlier < each.step_began < later for each in decodes) for earlier, later in freed]
+    what = f"{model.name}, cancelled until its slot is free"
+    yield Figure(f"{what}: steps begun meanwhile, most of {CANCELLED}", max(begun), "", 1)
+    yield Figure(f"{what}: median of {CANCELLED}", median(took), "steps", 1)
+    yield Figure(f"{what}: longest of {CANCELLED}", max(took), "steps", 1)
 
 
 async def _run(model: BenchModel, notes: Path) -> list[float]:
@@ -89,15 +92,8 @@ def _whole_steps(decodes: Sequence[Decode]) -> list[tuple[Decode, Decode]]:
     return [pair for pair in pairs if all(each.tokens == SLOTS for each in pair)]
 
 
-def _carried_after(decodes: Sequence[Decode], cancelled_at: float) -> int:
-    """Steps begun after that with the cancelled request in them, until a prompt is read in its place."""
-    begun = [decode for decode in decodes if decode.began > cancelled_at]
-    return next(number for number, decode in enumerate(begun) if decode.tokens != SLOTS)
-
-
-def _freed_after(decodes: Sequence[Decode], cancelled_at: float) -> float:
-    """Seconds until the first step without it begins."""
-    return (
-        next(each.began for each in decodes if each.began > cancelled_at and each.tokens != SLOTS)
-        - cancelled_at
+def _step_before(decodes: Sequence[Decode], at: float) -> float:
+    """Seconds of the last step that began before."""
+    return next(
+        later.step_began - earlier.step_began for earlier, later in pairwise(decodes) if later.step_began > at
     )

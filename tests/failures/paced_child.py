@@ -15,6 +15,7 @@ from node.engine import child
 from node.engine.embed_loop import EmbeddingModel
 from node.engine.llama.load import load_model
 from node.engine.llama.text_model import TextModel
+from node.engine.sampling import Scores
 from node.engine.scheduler import Span
 from node.engine.step_loop import Model
 from node.engine.wire import EngineParams
@@ -33,11 +34,11 @@ class PacedModel:
     def __getattr__(self, name: str) -> object:
         return getattr(self._model, name)
 
-    def decode(self, spans: Sequence[Span]) -> list[int]:
+    def decode(self, spans: Sequence[Span]) -> list[Scores]:
         began_at = time.monotonic()
-        rows = self._model.decode(spans)
+        scores = self._model.decode(spans)
         threading.Event().wait(max(0.0, began_at + STEP - time.monotonic()))
-        return rows
+        return scores
 
 
 def load(params: EngineParams, on_loading: Callable[[float], None]) -> Model | EmbeddingModel:

@@ -134,3 +134,24 @@ def test_a_name_that_is_made_up_is_not_remembered(stage: Stage) -> None:
     gated = Gated(stage.worker(stage.WORKER))
     gated.backend.wait(A, ModelName("made up"), 5)
     assert gated.backend._gate._models == {}
+
+
+def test_a_slot_that_the_worker_does_not_have_is_left_alone_for_a_while(stage: Stage) -> None:
+    async def main() -> None:
+        gated = Gated(stage.worker(stage.WORKER, refusal=Refused("busy", "others use it too")))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gated.backend.run)
+            gated.backend.wait(B, stage.MODEL, SLOTS)
+            await trio.sleep(HELD_FOR / 2)
+            for _ in range(SLOTS):
+                with pytest.raises(Refused):
+                    await stage.read(gated.backend.for_front(B), stage.request())
+            gated.backend.wait(B, stage.MODEL, SLOTS)
+            await trio.sleep(1)
+            assert gated.backend.load(stage.MODEL) == Load(SLOTS, SLOTS)
+            assert gated.offered == [B] * SLOTS
+            await trio.sleep(1.1)
+            assert gated.offered == [B] * 2 * SLOTS
+            nursery.cancel_scope.cancel()
+
+    stage.run(main)

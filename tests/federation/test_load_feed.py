@@ -13,7 +13,16 @@ import trio
 import trio.testing
 
 from federation.gated_backend import GatedBackend
-from federation.load_feed import FRAME_SIZE_MAX, PROTOCOL_ID, PUSH_INTERVAL, WaitingTold, encode
+from federation.load_feed import (
+    FRAME_SIZE_MAX,
+    MESSAGES_BURST,
+    MESSAGES_RATE,
+    PROTOCOL_ID,
+    PUSH_INTERVAL,
+    LoadsTold,
+    WaitingTold,
+    encode,
+)
 from federation.load_feed_client import USED_FOR, LoadFeeds
 from federation.load_feed_server import LoadFeedServer
 from ledger.probe import Loads
@@ -265,5 +274,40 @@ def test_another_stream_of_a_front_replaces_the_first(stage: Stage) -> None:
             # The slot is free, and so it is offered.
             values = await second.receive()
             assert values == {"kind": 3, "model": MODEL}
+
+    stage.run(main)
+
+
+def test_a_peer_that_tells_without_end_is_read_at_a_pace(stage: Stage) -> None:
+    async def main() -> None:
+        async def flood(stream: PeerStream) -> None:
+            frames = FrameStream(stream, FRAME_SIZE_MAX)
+            for number in range(100_000):
+                await frames.send(encode(LoadsTold({MODEL: Load(1, number % 2)})))
+
+        async with listening(stage, serves=False) as feed:
+            feed.worker.on_stream(PROTOCOL_ID, flood)
+            feed.feeds.note_use(WORKER)
+            await trio.sleep(10)
+            assert len(feed.heard) <= MESSAGES_BURST + 10 * MESSAGES_RATE
+
+    stage.run(main)
+
+
+def test_a_front_that_tells_without_end_is_read_at_a_pace(stage: Stage) -> None:
+    async def main() -> None:
+        async with listening(stage) as feed, trio.open_nursery() as nursery:
+            told: list[int] = []
+            feed.backend.wait = lambda front, model, wanted: told.append(wanted)  # type: ignore[method-assign]
+
+            async def flood() -> None:
+                frames = FrameStream(await feed.front.open_stream(WORKER, PROTOCOL_ID), FRAME_SIZE_MAX)
+                for number in range(100_000):
+                    await frames.send(encode(WaitingTold(MODEL, number % 2)))
+
+            nursery.start_soon(flood)
+            await trio.sleep(10)
+            assert len(told) <= MESSAGES_BURST + 10 * MESSAGES_RATE
+            nursery.cancel_scope.cancel()
 
     stage.run(main)

@@ -11,9 +11,10 @@ import pytest
 
 from node import doctor
 from node.attached.server_url import ServerUrl
-from node.doctor import Build, Finding
+from node.doctor import Finding
+from node.engine.build import Build, describe_build
 from node.errors import CommandRefused, NoAnswer, NodeError
-from node.examination import describe_build, examine, why_not_listen
+from node.examination import examine, why_not_listen
 from node.flag_types import HostPort
 from node.home import Home, NodeState
 from node.place import found, node_identity
@@ -129,6 +130,13 @@ def test_reachability_tells_addresses_and_connections() -> None:
     assert says(doctor.judge_connections([ME, PHONE], "me"), "warning", "none of the 1", "firewall")
 
 
+def test_what_a_running_node_warns_of_itself_is_passed_on() -> None:
+    full = {**ME, "warnings": ["models take 3.00 GiB"]}
+    [finding] = doctor.judge_models([full, {**PHONE, "warnings": ["another's"]}], "me")
+    assert says(finding, "warning", "models take 3.00 GiB", "unpin")
+    assert doctor.judge_models([{**ME, "warnings": []}], "me") == []
+
+
 def test_known_addresses_are_a_worry_only_if_all_are_silent() -> None:
     assert says(doctor.judge_known_addresses([], []), "ok", "no addresses")
     assert says(doctor.judge_known_addresses(["/ip4/10.0.0.1/tcp/1"], ["x"]), "ok", "1 of 2")
@@ -148,6 +156,7 @@ def test_everything_that_is_not_well_says_what_to_do() -> None:
         doctor.judge_private_file("node.key", "x", mode=0o666, problem=""),
         doctor.judge_reachability([]),
         doctor.judge_connections([ME, PHONE], "me"),
+        *doctor.judge_models([{**ME, "warnings": ["x"]}], "me"),
         doctor.judge_known_addresses([], ["x"]),
     ]
     assert [finding for finding in bad if finding.level == "ok" or not finding.advice] == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -124,15 +126,19 @@ class FakeEngine:
             await hang_if(self._behaviour.hangs_at == "accept")
             if self._behaviour.error_at_accept is not None:
                 raise self._behaviour.error_at_accept
-            async with aclosing(self._events()) as events:
-                yield FakeGeneration(events)
+            generation = FakeGeneration()
+            async with aclosing(self._events(generation)) as generation.events:
+                yield generation
         finally:
             self.slots_busy -= 1
 
-    async def _events(self) -> AsyncGenerator[AnswerEvent]:
+    async def _events(self, generation: FakeGeneration) -> AsyncGenerator[AnswerEvent]:
         yield Chunk(0, (1,), "a")
-        await trio.sleep(TOKEN_TIME)
-        await hang_if(self._behaviour.hangs_at == "events")
+        with generation.reading:
+            await trio.sleep(TOKEN_TIME)
+            await hang_if(self._behaviour.hangs_at == "events")
+        if generation.given_up is not None:
+            raise generation.given_up
         if self._behaviour.error_in_events is not None:
             raise self._behaviour.error_in_events
         yield Chunk(0, (2,), "b")
@@ -141,10 +147,16 @@ class FakeEngine:
 
 @dataclass
 class FakeGeneration:
-    events: AsyncIterator[AnswerEvent]
+    events: AsyncIterator[AnswerEvent] = field(init=False)
     prompt_sha256: bytes = b"sha"
     resumed: tuple[str, ...] = ()
     prompt_tokens: int = 7
+    given_up: Exception | None = None
+    reading: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def give_up(self, error: Exception) -> None:
+        self.given_up = error
+        self.reading.cancel()
 
 
 def sha256_of(stem: str) -> str:
@@ -262,6 +274,15 @@ def test_a_preloaded_model_loads_at_once_and_early_requests_wait_for_it() -> Non
 def test_answers_are_left_in_any_order() -> None:
     async def test(worker: Worker) -> None:
         await check_no_scope_stays_open(worker, completion())
+
+    run(test)
+
+
+def test_a_chat_is_not_gone_on_with_in_its_last_message() -> None:
+    async def test(worker: Worker) -> None:
+        with pytest.raises(Refused, match="token ids") as caught:
+            await ask(worker, replace(chat(), is_begun=True))
+        assert caught.value.reason == "resume_mismatch"
 
     run(test)
 
@@ -538,6 +559,24 @@ def test_a_model_is_removed_once_its_engine_is_gone() -> None:
     run(test, behaviour=behaviour)
 
 
+def test_a_model_whose_removal_was_given_up_is_forgotten_once_its_engine_is_gone() -> None:
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        worker.add_model(definition("new"))
+        await ask(worker, completion("new"))
+        model = weakref.ref(worker._models[ModelName("new")])
+        with trio.move_on_after(STOP_TIME / 2) as scope:
+            await worker.remove_model(ModelName("new"))
+        assert scope.cancelled_caught
+        await trio.sleep(STOP_TIME)
+        assert behaviour.engines.pop("new").state == "failed"
+        gc.collect()
+        assert model() is None, "somebody still counts it"
+
+    run(test, behaviour=behaviour)
+
+
 def test_models_that_come_and_go_leave_no_task_behind() -> None:
     async def test(worker: Worker) -> None:
         await trio.testing.wait_all_tasks_blocked()
@@ -808,7 +847,7 @@ def test_a_monitor_shows_each_model_and_the_memory_they_share() -> None:
             await trio.sleep(5)
             monitor = worker.monitor()
         await trio.sleep(7)
-        assert (monitor["budget_bytes"], monitor["used_bytes"]) == (18, 12)
+        assert (monitor["budget_bytes"], monitor["used_bytes"], monitor["warning"]) == (18, 12, "")
         one, two = monitor["models"]
         assert one == {
             "model": "one",
@@ -939,6 +978,34 @@ def test_a_model_measured_larger_than_all_memory_is_dropped_with_a_word_and_may_
         assert await ask(worker, completion()) == "ab"
 
     run(test, preload=True, behaviour=Behaviour(memory_bytes={"tiny": 10}), settings=roomy_for(1))
+
+
+def test_a_pinned_model_measured_too_large_stays_and_the_monitor_says_that_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test(worker: Worker) -> None:
+        await trio.sleep(LOAD_TIME + 1)
+        assert state_of(worker) == ("loaded", "")
+        assert "tiny takes 3.00 GiB of memory" in caplog.text
+        warning = (
+            "models take 3.00 GiB of memory and may take 2.00 GiB (--memory): pinned or in use, tiny stays"
+        )
+        assert worker.monitor()["warning"].startswith(warning)
+        await worker.unload_model(TINY)
+        assert worker.monitor()["warning"] == ""
+
+    settings = {"memory_bytes": 2 * 2**30, "pinned": frozenset([TINY])}
+    run(test, behaviour=Behaviour(memory_bytes={"tiny": 3 * 2**30}), settings=settings)
+
+
+def test_pinned_models_that_are_too_large_together_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(worker: Worker) -> None:
+        await trio.sleep(LOAD_TIME + 1)
+        assert "pinned or in use, one, two stay, and nothing else has room" in caplog.text
+
+    behaviour = Behaviour(memory_bytes={"one": 10, "two": 12})
+    pinned = frozenset(map(ModelName, ("one", "two")))
+    run(test, definition("one"), definition("two"), behaviour=behaviour, settings=roomy_for(2, pinned=pinned))
 
 
 def test_a_model_that_is_loaded_and_too_large_goes_on_when_it_is_added_once_more() -> None:

@@ -36,6 +36,11 @@ def test_lists_that_announce_more_than_follows_take_no_room() -> None:
     assert memory_of(nested_promises()) < 4 * SIZE
 
 
+def test_what_is_too_short_to_be_walked_through_can_announce_little() -> None:
+    header = b"\xdc" + (64).to_bytes(2, "big")
+    assert 16 * 1024 < memory_of((header * 42).ljust(127, b"\xc0")) < 24 * 1024
+
+
 @pytest.mark.parametrize(
     "item", [b"\x80", b"\x90", b"\x81\xa0\x80", b"\x81\xa0\xc0", b"\xde\x00\x00", b"\xa2\xc4\x80"]
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 from node.engine import child
 from node.engine.llama.load import load_model
 from node.engine.llama.text_model import TextModel
+from node.engine.sampling import Scores
 from node.engine.scheduler import Span
 from node.engine.wire import EngineParams, PromptPart
 
@@ -61,7 +62,7 @@ class FaultyModel:
         self._faults.strike("tokenize")
         return self._model.tokenize(part)
 
-    def decode(self, spans: Sequence[Span]) -> list[int]:
+    def decode(self, spans: Sequence[Span]) -> Sequence[Scores]:
         if any(span.position > 0 for span in spans):
             # Both in the middle: the second chunk of a prompt, or a token after it.
             self._faults.strike("decode" if all(len(span.tokens) == 1 for span in spans) else "prefill")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -180,3 +182,11 @@ def test_the_endpoint_is_the_usual_one_unless_another_program_has_it(monkeypatch
         assert await node.demo._endpoint() == usual
 
     trio.run(main)
+
+
+def test_the_line_to_paste_leaves_the_answer_to_no_chance() -> None:
+    command, url, *_, body = shlex.split(node.demo._curl("http://127.0.0.1:8080"))
+    assert (command, url) == ("curl", "http://127.0.0.1:8080/v1/chat/completions")
+    asked = json.loads(body)
+    assert asked["temperature"] == 0
+    assert asked["messages"] == [{"role": "user", "content": "What is the capital of France?"}]

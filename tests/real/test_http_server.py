@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import struct
@@ -49,6 +50,9 @@ class Status:
 
     def engines(self) -> Mapping[str, Any]:
         return {}
+
+    def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> dict[str, Any]:
+        raise NotImplementedError
 
     async def shut_down(self, model: str) -> bool:
         return False
@@ -353,6 +357,20 @@ def test_a_client_that_stopped_reading_cannot_keep_the_server_alive(how: str) ->
     run(main)
 
 
+def test_a_client_that_reads_late_gets_every_piece_once_and_in_order() -> None:
+    count = 1_000
+    pieces: list[Any] = words(*(f"<{number}>".ljust(10_000, "x") for number in range(count)))
+
+    async def main() -> None:
+        async with server(app_over(StubBackend(script=pieces))) as (address, _), deaf_client(address) as late:
+            answer = bytearray()
+            while b"[DONE]" not in answer[-100:]:
+                answer += await late.receive_some()
+            assert [int(number) for number in re.findall(rb"<(\d+)>", answer)] == list(range(count))
+
+    run(main)
+
+
 def test_a_client_that_stopped_reading_loses_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.serve.WRITE_TIMEOUT", 0.2)
     backend = StubBackend(script=more_than_any_buffer())
@@ -476,6 +494,43 @@ def test_a_host_that_is_not_ours_cannot_be_listened_on(host: str) -> None:
 )
 def test_the_printed_url_can_be_opened(address: ServerAddress, url: str) -> None:
     assert address.url == url
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "reason"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400, "malformed"),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n", 400, "malformed"),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400, "malformed"),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * 17_000, 431, "more than 16384 bytes"),
+        (b"POST /v1/tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: br\r\n\r\n", 501, "chunked"),
+        (
+            (
+                b"POST /v1/tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Transfer-Encoding: chunked\r\n\r\nfar too much\r\n"
+            ),
+            *(400, "malformed"),
+        ),
+    ],
+    ids=["TLS", "header", "no host", "large head", "transfer encoding", "chunk"],
+)
+def test_what_the_protocol_refuses_is_an_error_object_too(
+    request_bytes: bytes, status: int, reason: str
+) -> None:
+    async def main() -> None:
+        async with (
+            server(app_over(StubBackend())) as (address, _),
+            await trio.open_tcp_stream(address.host, address.port) as connection,
+        ):
+            await connection.send_all(request_bytes)
+            head, _, body = b"".join([piece async for piece in connection]).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % status)
+        assert f"content-length: {len(body)}".encode() in head
+        error = json.loads(body)["error"]
+        assert reason in error.pop("message")
+        assert error == {"type": "invalid_request_error", "param": None, "code": None}
+
+    run(main)
 
 
 def test_what_is_not_http_closes_only_its_own_connection(caplog: pytest.LogCaptureFixture) -> None:

@@ -143,6 +143,20 @@ def test_a_ranker_reads_question_and_document_together_and_asks_its_head(tmp_pat
     trio.run(main)
 
 
+def test_a_model_that_says_it_ranks_and_has_no_head_is_refused_with_the_reason(tmp_path: Path) -> None:
+    async def main() -> None:
+        minilm.convert(tmp_path / "headless.gguf", gguf.PoolingType.RANK)
+        async with running_worker(tmp_path, tmp_path / "headless.gguf") as worker:
+            asked = InferenceRequest(
+                "rerank", RequestId("r1"), ModelName("headless"), prompt="Who?", inputs=("me",)
+            )
+            with pytest.raises(Refused, match="no classification head") as caught:
+                await vectors(worker, asked)
+            assert caught.value.reason == "model_failed"
+
+    trio.run(main)
+
+
 def test_a_quantised_context_still_knows_what_was_said(tmp_path: Path) -> None:
     async def main() -> None:
         settings = WorkerSettings(slots=2, cache_type="q8_0")

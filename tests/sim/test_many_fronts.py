@@ -17,6 +17,7 @@ from tests.sim.whole_swarm import WholeNode, WholeSwarm, whole_swarm
 ANSWER = 1.0
 """Seconds that one takes."""
 SLOTS = 4
+SECONDS = 60.0
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Load:
         """One request after the other."""
         while trio.current_time() < self.until:
             answered = await read_answer(front.front, make_request())
+            if trio.current_time() > self.until:
+                return
             self.served[front.number] += 1
             self.waited.setdefault(front.number, []).append(answered.answer.queued.seconds)
             self.refused += answered.answer.attempts - 1
@@ -48,29 +51,37 @@ async def settled(swarm: WholeSwarm) -> None:
     await swarm.until(lambda: all(node.front.models() for node in swarm.nodes), within=30)
 
 
-@pytest.mark.parametrize(("fronts", "wants"), [(2, (40, 4)), (5, (40, 4, 4, 4, 4))])
-def test_fronts_of_one_peer_get_as_much_each_however_much_they_ask_for(
-    fronts: int, wants: tuple[int, ...]
-) -> None:
-    """Each asks for as many at once as it would get alone, and the first for ten times that."""
+def run_fronts(wants: tuple[int, ...], *, use_own_workers: bool) -> Load:
+    """Each front has as many clients as `wants` says, the first one's node the only worker."""
 
     async def main() -> Load:
-        load = Load(until=120.0)
-        async with whole_swarm(MemoryHub(), fronts + 1, seed=1) as swarm:
+        load = Load(until=SECONDS)
+        fronts = len(wants) if use_own_workers else len(wants) + 1
+        async with whole_swarm(MemoryHub(), fronts, seed=1, use_own_workers=use_own_workers) as swarm:
             await settled(swarm)
             load.until += trio.current_time()
             async with trio.open_nursery() as nursery:
-                for front, want in zip(swarm.nodes[1:], wants, strict=True):
+                for front, want in zip(swarm.nodes[-len(wants) :], wants, strict=True):
                     for _ in range(want):
                         nursery.start_soon(load.keep_asking, front)
             assert swarm.nodes[0].stub.most_running <= SLOTS
             assert not any(front.front.leases._held for front in swarm.nodes)
         return load
 
-    load = mock_time.run(main, seed=1)
+    return mock_time.run(main, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("wants", "use_own_workers"),
+    [((40, 4), False), ((40, 4, 4, 4, 4), False), ((40, 4), True), ((4, 40), True)],
+)
+def test_fronts_of_one_peer_get_as_much_each_however_much_they_ask_for(
+    wants: tuple[int, ...], use_own_workers: bool
+) -> None:
+    """One of them asks for ten times what the others do, and where one is the peer's own, it gets no more."""
+    load = run_fronts(wants, use_own_workers=use_own_workers)
     total = load.served.total()
-    # What the slots can do in that time, and the last ones that end after it.
-    assert total >= 0.95 * SLOTS * 120 / ANSWER
-    shares = [load.served[number] / total for number in range(1, fronts + 1)]
-    assert min(shares) >= 0.9 / fronts
+    assert total >= 0.95 * SLOTS * SECONDS / ANSWER
+    assert min(load.served.values()) >= 0.9 * total / len(wants)
+    assert len(load.served) == len(wants)
     assert load.refused <= 0.2 * total

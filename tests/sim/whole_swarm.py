@@ -58,7 +58,15 @@ LOOK_INTERVAL = 0.1
 class WholeNode:
     """One node with a worker that says three words."""
 
-    def __init__(self, number: int, network: MemoryNetwork, membership: SwarmMembership, rng: Random) -> None:
+    def __init__(
+        self,
+        number: int,
+        network: MemoryNetwork,
+        membership: SwarmMembership,
+        rng: Random,
+        *,
+        uses_own_worker: bool = False,
+    ) -> None:
         self.number = number
         self.peer: PeerId = network.me
         self.network = network
@@ -99,7 +107,7 @@ class WholeNode:
         self.front = Front(
             self.peer,
             self.view,
-            local=None,
+            local=self.gated if uses_own_worker else None,
             remote=partial(RemoteBackend, self.swarm, pulse=self.prober),
             feeds=self.feeds,
             rng=rng,
@@ -172,7 +180,9 @@ class WholeSwarm:
 
 
 @asynccontextmanager
-async def whole_swarm(hub: MemoryHub, count: int, seed: int) -> AsyncIterator[WholeSwarm]:
+async def whole_swarm(
+    hub: MemoryHub, count: int, seed: int, *, use_own_workers: bool = False
+) -> AsyncIterator[WholeSwarm]:
     """`count` nodes that start at once and know where the first one is. Their dice fall as `seed` says."""
     async with trio.open_nursery() as nursery:
         networks = [
@@ -183,7 +193,9 @@ async def whole_swarm(hub: MemoryHub, count: int, seed: int) -> AsyncIterator[Wh
         token = founded.token(founded.invite, networks[0].listen_addresses)
         memberships = [founded, *(join_swarm(token, network.me) for network in networks[1:])]
         nodes = [
-            WholeNode(number, network, membership, Random(f"{seed}, {number}"))
+            WholeNode(
+                number, network, membership, Random(f"{seed}, {number}"), uses_own_worker=use_own_workers
+            )
             for number, (network, membership) in enumerate(zip(networks, memberships, strict=True))
         ]
         for node in nodes:

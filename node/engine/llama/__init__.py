@@ -3,6 +3,7 @@
     load.py              a file -> one of the two below
       text_model.py      generates text: sequences in one context
       embedder.py        turns texts into vectors, or ranks them
+        batch.py         the tokens of one llama_decode
         vocabulary.py    text to tokens and back
         library.py       the library itself: what it logs, how it was built
 

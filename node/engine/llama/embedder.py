@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ from llama_cpp import llama_cpp
 from numpy.typing import NDArray
 
 from node.engine.errors import ModelNotLoadable
+from node.engine.llama.batch import Batch
 from node.engine.llama.library import SELF_TEST_TOKENS, ErrorLog, metadata, physical_cores
 from node.engine.llama.vocabulary import Vocabulary
 from node.engine.wire import EngineParams, ModelFacts, PromptPart
+from node.models.gguf_header import BadHeader, read_gguf_header
+from node.models.ranking_head import has_ranking_head
 
 TEXT_SIZE_DEFAULT = 2048
 """Tokens of one text, where the model was trained for more: a batch holds one text at least, whole."""
@@ -32,11 +36,22 @@ def is_embedder(weights: Any) -> bool:  # noqa: ANN401 (a ctypes pointer)
     return pooling.isdecimal() and int(pooling) > llama_cpp.LLAMA_POOLING_TYPE_NONE
 
 
+def _require_head(path: Path) -> None:
+    try:
+        header = read_gguf_header(path)
+    except (BadHeader, OSError):
+        return  # llama.cpp could read it, so nobody is refused for what we cannot see.
+    if not has_ranking_head(header):
+        raise ModelNotLoadable(
+            "its metadata says that it ranks, but it has no classification head (cls.output): convert it anew"
+        )
+
+
 class Embedder:
     """One loaded model.
 
     Raises:
-      ModelNotLoadable: there is no room for its context.
+      ModelNotLoadable: there is no room for its context, or it says that it ranks and cannot.
     """
 
     def __init__(self, params: EngineParams, weights: Any, errors: ErrorLog) -> None:  # noqa: ANN401 (a ctypes pointer)
@@ -49,8 +64,10 @@ class Embedder:
         self.texts_max = TEXTS_MAX
         self._context = self._new_context(params, errors)
         self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(self.batch_max, 0, 1)
+        self._batch = Batch(self.batch_max)
         self._is_ranker = llama_cpp.llama_pooling_type(self._context) == _RANK
+        if self._is_ranker:
+            _require_head(Path(params.path))
         self._width = 1 if self._is_ranker else llama_cpp.llama_model_n_embd(weights)
         self._vocabulary = vocabulary = Vocabulary(weights)
         self.bos, self.adds_bos, self.infill = vocabulary.bos, vocabulary.adds_bos, None
@@ -123,27 +140,18 @@ class Embedder:
           RuntimeError: the context is no longer what we think it is. The process should end.
         """
         assert len(texts) <= self.texts_max
-        row = self._fill(texts)
+        batch = self._batch
+        batch.clear()
+        for number, text in enumerate(texts):
+            batch.add(number, 0, text, outputs=len(text))
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, True)
-        status = llama_cpp.llama_decode(self._context, self._batch)
+        status = llama_cpp.llama_decode(self._context, batch.raw)
         if status != 0:
-            raise RuntimeError(f"llama_decode returned {status} for {row} tokens of {len(texts)} texts")
+            raise RuntimeError(
+                f"llama_decode returned {status} for {len(batch)} tokens of {len(texts)} texts"
+            )
         return [self._vector(number) for number in range(len(texts))]
-
-    def _fill(self, texts: Sequence[Sequence[int]]) -> int:
-        batch, row = self._batch, 0
-        assert sum(map(len, texts)) <= self.batch_max, "a larger batch would abort the process"
-        for number, text in enumerate(texts):
-            for position, token in enumerate(text):
-                batch.token[row] = token
-                batch.pos[row] = position
-                batch.n_seq_id[row] = 1
-                batch.seq_id[row][0] = number
-                batch.logits[row] = 1
-                row += 1
-        batch.n_tokens = row
-        return row
 
     def _vector(self, number: int) -> NDArray[np.float32]:
         pointer = llama_cpp.llama_get_embeddings_seq(self._context, number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ SLOTS_MAX = 256
 _ERROR_LEVEL = 4
 """GGML_LOG_LEVEL_ERROR; `llama_cpp._logger` still counts from before DEBUG became 1."""
 
-_GPU_TYPES = (1, 2)
+_OWN_MEMORY_TYPE = 1
+_GPU_TYPES = (_OWN_MEMORY_TYPE, 2)
 """GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU."""
 
 _VALUE_SIZE_MAX = 256
@@ -101,7 +103,8 @@ def gpu_layers(params: EngineParams) -> int:
     except (BadHeader, OSError):
         return -1  # llama.cpp will say what is wrong with it.
     compute = estimate_memory(header, size_bytes, params).compute
-    return layers_that_fit(movable_parts(header, params), free_bytes, compute)
+    sizes = [part.size for part in movable_parts(header, params)]
+    return layers_that_fit(sizes, free_bytes, compute)
 
 
 def metadata(weights: Any, key: str) -> str:  # noqa: ANN401 (a ctypes pointer)
@@ -119,6 +122,8 @@ class Device:
 
     name: str
     is_gpu: bool
+    has_own_memory: bool
+    """What is there takes none of the machine's."""
     free_bytes: int
     total_bytes: int
 
@@ -144,8 +149,10 @@ def _device(handle: int) -> Device:
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     _ggml.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
     name = _ggml.ggml_backend_dev_description(handle).decode(errors="replace")
-    is_gpu = _ggml.ggml_backend_dev_type(handle) in _GPU_TYPES
-    return Device(name, is_gpu, free.value, total.value)
+    kind = _ggml.ggml_backend_dev_type(handle)
+    # Metal calls its devices GPUs although they share the machine's memory.
+    has_own_memory = kind == _OWN_MEMORY_TYPE and sys.platform != "darwin"
+    return Device(name, kind in _GPU_TYPES, has_own_memory, free.value, total.value)
 
 
 def describe_build() -> dict[str, Any]:
@@ -162,6 +169,7 @@ def describe_build() -> dict[str, Any]:
             for gpu in gpu_devices()
         ],
         "threads": physical_cores(),
+        "device_free_bytes": [gpu.free_bytes for gpu in gpu_devices() if gpu.has_own_memory],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from llama_cpp import llama_cpp
 
 from node.engine.constraint import GrammarState
 from node.engine.errors import ModelNotLoadable
+from node.engine.llama.batch import Batch
 from node.engine.llama.library import SELF_TEST_TOKENS, ErrorLog, physical_cores
 from node.engine.llama.vocabulary import Vocabulary
 from node.engine.sampling import Scores
@@ -50,7 +52,10 @@ class TextModel:
         self._memory = llama_cpp.llama_get_memory(self._context)
         if not self._memory or llama_cpp.llama_model_has_encoder(self._model):
             raise ModelNotLoadable("it is not a model that generates text")
-        self._batch = llama_cpp.llama_batch_init(BATCH_MAX, 0, 1)
+        self._batch = Batch(BATCH_MAX)
+        self._slots = params.slots
+        self._scores_at = 0
+        self._scores: list[Scores] = []
         self._vocabulary = vocabulary = Vocabulary(weights)
         self._grammars = vocabulary.grammars()
         self.bos, self.adds_bos, self.ends = vocabulary.bos, vocabulary.adds_bos, vocabulary.ends
@@ -109,9 +114,11 @@ class TextModel:
         prompt = (token,) * SELF_TEST_TOKENS
         self.decode([Span((0, 0), slot=0, position=0, tokens=prompt, wants_output=True)])
         began = clock()
-        [row] = self.decode([Span((0, 0), slot=0, position=len(prompt), tokens=(token,), wants_output=True)])
+        [scores] = self.decode(
+            [Span((0, 0), slot=0, position=len(prompt), tokens=(token,), wants_output=True)]
+        )
         seconds = clock() - began
-        is_broken = bool(np.isnan(self.scores(row)).any())
+        is_broken = bool(np.isnan(scores).any())
         self.forget(0)
         if is_broken:
             raise ModelNotLoadable("the file is damaged: the model computes no numbers")
@@ -133,36 +140,34 @@ class TextModel:
         """The beginning of `grammar`; see `constraint.py`."""
         return self._grammars.compile(grammar)
 
-    def decode(self, spans: Sequence[Span]) -> list[int]:
-        """Put `spans` into the context. Returns, for each, the row of its last token in this batch.
+    def decode(self, spans: Sequence[Span]) -> list[Scores]:
+        """Put `spans` into the context. Returns the scores after each that wants output, in that order: good
+        until the next call, and not to be changed.
 
         Raises:
           RuntimeError: the context is no longer what we think it is. The process should end.
         """
-        batch, rows = self._batch, []
-        row = 0
+        batch = self._batch
+        batch.clear()
         for span in spans:
-            for offset, token in enumerate(span.tokens):
-                batch.token[row] = token
-                batch.pos[row] = span.position + offset
-                batch.n_seq_id[row] = 1
-                batch.seq_id[row][0] = span.slot
-                batch.logits[row] = 0
-                row += 1
-            batch.logits[row - 1] = span.wants_output
-            rows.append(row - 1)
-        assert row <= BATCH_MAX, "a larger batch would abort the process"
-        batch.n_tokens = row
-        status = llama_cpp.llama_decode(self._context, batch)
+            batch.add(span.slot, span.position, span.tokens, outputs=int(span.wants_output))
+        status = llama_cpp.llama_decode(self._context, batch.raw)
         if status != 0:
-            raise RuntimeError(f"llama_decode returned {status} for {row} tokens of {len(spans)} sequences")
-        return rows
+            raise RuntimeError(
+                f"llama_decode returned {status} for {len(batch)} tokens of {len(spans)} sequences"
+            )
+        return self._outputs()[: sum([span.wants_output for span in spans])]
 
-    def scores(self, row: int) -> Scores:
-        """Of the token after `row` of the latest batch, until the next one. Not to be changed."""
-        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
-        assert pointer, "no output was asked for in that row"
-        return np.ctypeslib.as_array(pointer, shape=(self.facts.vocab_size,))
+    def _outputs(self) -> list[Scores]:
+        """All rows of scores that llama.cpp has room for, those of the latest batch first."""
+        logits = llama_cpp.llama_get_logits(self._context)
+        assert logits, "a context that generates text has room for scores"
+        address = ctypes.addressof(logits.contents)
+        # It stays where it is, and making views takes as long as choosing a token.
+        if address != self._scores_at:
+            self._scores_at = address
+            self._scores = list(np.ctypeslib.as_array(logits, (self._slots, self._vocabulary.size)))
+        return self._scores
 
     def prepare(self, place: Place) -> int:
         """Leave in `place.slot` the beginning it is to keep. Returns how many tokens that is: 0 where the

@@ -19,6 +19,7 @@ from node.chat.grammar import AnswerRules, Asked, answer_grammar, schema_grammar
 from node.chat.grammar_library import check_grammar, lark_of_gbnf
 from node.chat.reasoning import ReasoningMode
 from node.chat.tools import ToolUse, check_tools
+from node.engine.grammar_limits import COMPILING_MAX
 from tests.node.chat.matching import CONTROL, matches
 
 ASKED = Asked.schema({"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]})
@@ -232,6 +233,13 @@ def test_a_schema_that_cannot_be_held_to_is_refused_in_one_line(schema: dict[str
 def test_what_only_fails_at_the_first_token_is_refused_too(schema: dict[str, Any], says: str) -> None:
     with pytest.raises(GrammarRefused, match=says):
         check_grammar(f"start: %json {json.dumps(schema)}")
+
+
+def test_a_grammar_for_whose_compiling_everybody_would_wait_is_refused() -> None:
+    seconds = iter([0.0, COMPILING_MAX, 0.0, 2 * COMPILING_MAX])
+    check_grammar('start: "a"', lambda: next(seconds))
+    with pytest.raises(GrammarRefused, match=r"takes 0.8 s to compile"):
+        check_grammar('start: "a"', lambda: next(seconds))
 
 
 def test_a_tool_that_is_not_strict_goes_without_what_cannot_be_enforced() -> None:

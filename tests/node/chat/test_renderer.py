@@ -14,7 +14,7 @@ import trio.testing
 
 from node.chat import render_wire
 from node.chat.errors import GrammarRefused, RendererUnavailable, TemplateFailed
-from node.chat.renderer import ChatRenderer
+from node.chat.renderer import ChatRenderer, computing_time
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 HELLO = {"messages": [{"role": "user", "content": "hello <&> 'é'"}], "bos_token": "<s>"}
@@ -129,6 +129,54 @@ def test_an_endless_template_is_ended_and_the_next_one_served(monkeypatch: pytes
             await renderer.render(ENDLESS, {})
         assert not psutil.pid_exists(pid)
         assert await renderer.render("fine", {}) == "fine"
+
+    run(test)
+
+
+def test_only_what_the_child_itself_has_computed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where so many others want the machine that the child gets little of it."""
+    monkeypatch.setattr("node.chat.renderer.RENDER_TIMEOUT", 0.1)
+    looks = iter([0.5, 0.5, 0.51, 0.52, 0.61])
+    monkeypatch.setattr("node.chat.renderer.computing_time", lambda _: next(looks))
+
+    async def test(renderer: ChatRenderer) -> None:
+        with pytest.raises(TemplateFailed, match=r"longer than 0\.1 s"):
+            await renderer.render(ENDLESS, {})
+        assert list(looks) == [], "it was ended by the clock"
+
+    run(test)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be stopped there")
+def test_a_good_template_is_rendered_however_late_the_child_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    def look(pid: int) -> float:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            os.kill(pid, signal.SIGCONT)
+        return computing_time(pid)
+
+    async def test(renderer: ChatRenderer) -> None:
+        await renderer.render("warm", {})
+        monkeypatch.setattr("node.chat.renderer.RENDER_TIMEOUT", 0.1)
+        monkeypatch.setattr("node.chat.renderer.computing_time", look)
+        os.kill(pid_of(renderer), signal.SIGSTOP)
+        assert await renderer.render("fine", {}) == "fine"
+        assert looks >= 3
+
+    run(test)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be stopped there")
+def test_nobody_waits_for_ever_for_a_child_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(renderer: ChatRenderer) -> None:
+        await renderer.render("warm", {})
+        monkeypatch.setattr("node.chat.renderer.RENDER_WAIT_MAX", 0.2)
+        os.kill(pid_of(renderer), signal.SIGSTOP)
+        with pytest.raises(TemplateFailed, match=r"not done within 0\.2 s"):
+            await renderer.render("fine", {})
 
     run(test)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import trio
+import trio.testing
 
+from federation.errors import DeadlineExceeded
 from node.engine.generation import Generation
 from node.engine.wire import UNREAD_TOKENS_MAX, Finished, Piece
 from p2p.errors import BadFrame
+from tests.mock_time import run
 
 PIECE = Piece(1, 0, (7,), "x")
 FINISHED = Finished(1, ("stop",), 1, 1, 0, 0.0, 0.0, 0.0)
@@ -37,3 +41,32 @@ def test_an_engine_that_goes_on_after_the_end_breaks_the_protocol() -> None:
     generation.on_message(FINISHED)
     with pytest.raises(BadFrame, match="Piece"):
         generation.on_message(PIECE)
+
+
+def test_one_that_is_given_up_ends_with_the_reason_whatever_its_engine_says() -> None:
+    async def main() -> None:
+        generation = Generation(1, 1, lambda choice, pieces: None)
+        generation.on_message(PIECE)
+        generation.give_up(DeadlineExceeded("over"))
+        generation.on_message(PIECE)
+        with pytest.raises(DeadlineExceeded, match="over"):
+            await anext(generation.events)
+        assert not generation.has_ended, "its engine has to be told"
+
+    run(main)
+
+
+def test_who_waits_for_one_that_is_given_up_waits_no_longer() -> None:
+    async def main() -> None:
+        generation = Generation(1, 1, lambda choice, pieces: None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_read_until_its_time_is_over, generation)
+            await trio.testing.wait_all_tasks_blocked()
+            generation.give_up(DeadlineExceeded("over"))
+
+    run(main)
+
+
+async def _read_until_its_time_is_over(generation: Generation) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await anext(generation.events)

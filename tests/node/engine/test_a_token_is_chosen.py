@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -54,6 +54,7 @@ def test_probabilities_add_up_however_high_the_scores_are() -> None:
         (FilledSampling(top_k=0, top_p=1.0, min_p=0.3), {0, 1}),
         (FilledSampling(top_k=0, top_p=0.0, min_p=0.0), {0}),
         (FilledSampling(top_k=3, top_p=1.0, min_p=0.0, typical_p=0.2), {1}),
+        (FilledSampling(top_k=0, top_p=1.0, min_p=0.0, typical_p=0.7), {0, 1}),
         (FilledSampling(top_k=0, top_p=1.0, min_p=0.0), {0, 1, 2, 3}),
     ],
 )
@@ -86,6 +87,44 @@ def test_a_shortlist_changes_nothing(seed: int, top_p: float, min_p: float, top_
     # Sums of thousands of numbers differ in their last digits, and with them who is the last one.
     assert found ^ set(expected) <= set(expected[-1:]) | (found - set(expected[:-1]))
     assert abs(len(found) - len(expected)) <= 1
+
+
+def plainly_chosen(sampling: FilledSampling, scores: Scores, chance: float) -> int:
+    """The definition, a number at a time."""
+    ids = [int(each) for each in np.lexsort((np.arange(len(scores)), -scores))[: sampling.top_k]]
+    weights = [math.exp(float(scores[token]) - float(scores[ids[0]])) for token in ids]
+    before = 0.0
+    kept: list[tuple[int, float]] = []
+    for token, weight in zip(ids, weights, strict=True):
+        is_enough = sampling.top_p < 1 and before >= sampling.top_p * sum(weights)
+        if kept and (is_enough or weight < sampling.min_p):
+            break
+        before += weight
+        kept.append((token, weight ** (1 / sampling.temperature)))
+    left = chance * sum(weight for _, weight in kept)
+    for token, weight in kept:
+        left -= weight
+        if left < 0:
+            return token
+    raise AssertionError("a draw is less than 1")
+
+
+@settings(deadline=None)  # A busy machine takes half a second for one.
+@given(
+    st.integers(0, 2**32),
+    # Where all are equal nothing but their order tells them apart.
+    st.sampled_from([(1500, 3.0), (4000, 3.0), (700, 0.0)]),
+    st.sampled_from([(0.8, 40, 0.95, 0.05), (1.0, 40, 1.0, 0.0), (0.2, 7, 0.5, 0.0), (3.0, 100, 0.99, 0.01)]),
+)
+def test_what_is_chosen_is_what_the_definition_says(
+    seed: int, size_and_spread: tuple[int, float], sampled: tuple[float, int, float, float]
+) -> None:
+    (size, spread), (temperature, top_k, top_p, min_p) = size_and_spread, sampled
+    scores = np.random.default_rng(seed).normal(0, spread, size).astype(np.float32)
+    sampling = FilledSampling(temperature, top_k, top_p, min_p)
+    for place in range(3):
+        chance = draw(seed, 0, place)
+        assert Rules(sampling).choose(scores, chance) == plainly_chosen(sampling, scores, chance)
 
 
 def test_draws_follow_the_probabilities() -> None:

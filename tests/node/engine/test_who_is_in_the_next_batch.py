@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from node.engine.scheduler import (
     BATCH_MAX,
     REPRODUCIBLE_CHUNK,
+    TILE,
     Fork,
     Reading,
     Scheduler,
@@ -68,10 +69,10 @@ def admit(subject: Scheduler, number: int, prompt: Sequence[int], *, credit: int
 
 def test_a_prompt_is_read_in_order_and_then_decoded() -> None:
     subject = scheduler()
-    admit(subject, 1, range(500))
+    admit(subject, 1, range(464))
     assert step(subject) == [Span((1, 0), 1, 0, range(400), wants_output=False)]
-    assert step(subject) == [Span((1, 0), 1, 400, range(400, 500), wants_output=True)]
-    assert step(subject) == [Span((1, 0), 1, 500, [7], wants_output=True)]
+    assert step(subject) == [Span((1, 0), 1, 400, range(400, 464), wants_output=True)]
+    assert step(subject) == [Span((1, 0), 1, 464, [7], wants_output=True)]
 
 
 def test_a_stream_moves_at_every_step_while_a_long_prompt_is_read() -> None:
@@ -136,10 +137,53 @@ def test_prompts_share_a_step_evenly() -> None:
 
 
 def test_a_slow_machine_reads_less_per_step() -> None:
-    subject = scheduler()
-    admit(subject, 1, range(4000))
-    step(subject, speed=100)
-    assert sizes(step(subject, speed=100)) == {1: 40}
+    subject = scheduler(speed=100)
+    admit(subject, 1, range(100 * TILE))
+    step(subject, speed=60)
+    assert sizes(step(subject, speed=60)) == {1: 24}
+
+
+def test_a_prompt_read_alone_goes_in_whole_tiles_and_what_makes_none_comes_first() -> None:
+    subject = scheduler(speed=250)
+    admit(subject, 1, range(4 * TILE + 28))
+    assert [sizes(step(subject, speed=250))[1] for _ in range(4)] == [TILE + 28, TILE, TILE, TILE]
+
+
+def test_a_machine_that_could_read_half_a_tile_in_a_step_reads_a_whole_one() -> None:
+    subject = scheduler(speed=80)
+    admit(subject, 1, range(10 * TILE))
+    assert sizes(subject.plan()) == {1: TILE}
+    subject = scheduler(speed=78)
+    admit(subject, 1, range(10 * TILE))
+    assert sizes(subject.plan()) == {1: 31}
+
+
+def test_one_disturbed_step_does_not_lead_below_a_tile() -> None:
+    subject = scheduler(speed=250)
+    admit(subject, 1, range(100 * TILE))
+    step(subject, speed=250)
+    step(subject, speed=20)
+    assert sizes(step(subject, speed=250)) == {1: TILE}
+
+
+def test_how_slowly_few_tokens_are_read_beside_others_says_nothing_of_whole_tiles() -> None:
+    subject = scheduler(speed=250)
+    admit(subject, 1, [0], credit=99)
+    for _ in range(40):
+        took(subject, DECODE_SECONDS)
+    admit(subject, 2, range(100 * TILE))
+    for _ in range(9):
+        took(subject, DECODE_SECONDS, speed=50)
+    assert sizes(step(subject, speed=50)) == {1: 1, 2: 5}
+    subject.remove((1, 0))
+    step(subject, speed=250)
+    assert sizes(subject.plan()) == {2: TILE}
+
+
+def test_a_slow_machine_finds_out_that_it_can_read_tiles() -> None:
+    subject = scheduler(speed=30)
+    admit(subject, 1, range(100 * TILE))
+    assert [sizes(step(subject, speed=200))[1] for _ in range(4)] == [12, TILE - 12, TILE, TILE]
 
 
 def test_a_prompt_too_small_to_measure_does_not_make_the_engine_slow() -> None:
@@ -147,13 +191,13 @@ def test_a_prompt_too_small_to_measure_does_not_make_the_engine_slow() -> None:
     admit(subject, 1, range(5))
     subject.carried_out(subject.plan())
     subject.took(0.1)
-    admit(subject, 2, range(4000))
+    admit(subject, 2, range(400))
     assert sizes(subject.plan()) == {2: 400}
 
 
 def test_a_step_never_carries_more_than_the_engine_can_take() -> None:
     subject = scheduler(speed=1e9)
-    admit(subject, 1, range(4000))
+    admit(subject, 1, range(8 * BATCH_MAX))
     assert sizes(subject.plan()) == {1: BATCH_MAX}
 
 

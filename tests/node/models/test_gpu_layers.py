@@ -7,7 +7,7 @@ import pytest
 from node.engine.wire import EngineParams
 from node.models.gguf_header import GgufHeader, Tensor, Value
 from node.models.gpu_layers import layers_that_fit
-from node.models.memory_estimate import movable_parts
+from node.models.memory_estimate import Part, movable_parts
 
 GIB = 2**30
 
@@ -57,10 +57,11 @@ def test_the_last_layer_moves_first_and_takes_its_cache_along() -> None:
     cache = 100 * (4 + 4) * 2
     params = EngineParams("m.gguf", slots=1)
 
-    def parts(tensors: dict[str, int]) -> list[int]:
+    def parts(tensors: dict[str, int]) -> list[Part]:
         return movable_parts(
             GgufHeader(metadata, {}, tuple(Tensor(*item) for item in tensors.items())), params
         )
 
-    assert parts(tensors) == [5 + 1000, 50 + cache, 10 + cache]
-    assert parts({**tensors, "output.weight": 600}) == [5 + 600, 50 + cache, 10 + cache]
+    assert parts(tensors) == [Part(5, copied=1000), Part(50, cache), Part(10, cache)]
+    assert parts({**tensors, "output.weight": 600}) == [Part(5 + 600), Part(50, cache), Part(10, cache)]
+    assert [part.size for part in parts(tensors)] == [1005, 50 + cache, 10 + cache]

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from node.engine.wire import EngineParams
+from node.models.definition import define_model
 from node.models.demo_model import find_demo_model
 from node.models.gguf_header import BadHeader, GgufHeader, Tensor, read_gguf_header
-from node.models.memory_estimate import estimate_memory
+from node.models.memory_estimate import MemoryEstimate, estimate_memory
+from node.served_model import estimate_from_header
 
 MIB = 2**20
 LLAMA = {
@@ -162,3 +165,71 @@ def test_the_demo_model_takes_what_was_measured() -> None:
     estimate = estimate_memory(read_gguf_header(path), path.stat().st_size, EngineParams(str(path), slots=4))
     # 546 MiB were resident after loading, 560 after a prompt of a thousand tokens.
     assert 560 * MIB < estimate.total < 590 * MIB
+
+
+DEVICE_LLAMA: dict[str, Any] = {**LLAMA, "llama.block_count": 4}
+LAYER = 1000 * MIB
+HEAD, EMBEDDINGS = 300 * MIB, 400 * MIB
+CARD = 64 * 2**30
+
+
+def on_card(
+    free: list[int], *, has_output: bool = True, **params: Any
+) -> tuple[MemoryEstimate, MemoryEstimate]:
+    """What four layers of a gigabyte take without a device, and with `free` bytes on some."""
+    tensors = [Tensor("token_embd.weight", EMBEDDINGS)]
+    tensors += [Tensor(f"blk.{layer}.ffn_up.weight", LAYER) for layer in range(4)]
+    tensors += [Tensor("output.weight", HEAD)] if has_output else []
+    size = sum(tensor.size_bytes for tensor in tensors)
+    whole = GgufHeader(DEVICE_LLAMA, {}, tuple(tensors))
+    settings = EngineParams("m.gguf", **{"slots": 1, "context_size": 1024, **params})
+    return estimate_memory(whole, size, settings), estimate_memory(whole, size, settings, free)
+
+
+def test_what_goes_to_a_device_takes_none_of_the_machines_memory() -> None:
+    host, split = on_card([CARD])
+    assert (split.weights, split.cache) == (EMBEDDINGS, 0)
+    assert split.device == HEAD + 4 * LAYER + host.cache + host.compute
+    assert split.total == host.total - (HEAD + 4 * LAYER + host.cache)
+
+
+def test_of_what_does_not_fit_a_device_the_rest_stays() -> None:
+    host, split = on_card([512 * MIB + HEAD + 2 * (LAYER + 20 * MIB) + 100 * MIB])
+    assert split.weights == host.weights - HEAD - 2 * LAYER
+    assert split.cache == host.cache / 2
+    host, split = on_card([400 * MIB])
+    assert split == host
+
+
+def test_a_full_device_leaves_a_second_model_where_it_was() -> None:
+    first = on_card([6 * 2**30])[1]
+    left = 6 * 2**30 - first.device
+    host, second = on_card([left])
+    assert first.total < second.total
+    assert second.device <= left
+    assert second.total > host.total - 2 * LAYER
+
+
+def test_embeddings_that_are_copied_to_a_device_stay_here_too() -> None:
+    host, split = on_card([CARD], has_output=False)
+    assert split.weights == EMBEDDINGS
+    assert split.device == EMBEDDINGS + 4 * LAYER + host.cache + host.compute
+
+
+@pytest.mark.parametrize(("asked", "layers"), [(0, 0), (3, 2), (99, 4), (-1, 4)])
+def test_as_many_layers_move_as_somebody_said_if_there_is_a_device(asked: int, layers: int) -> None:
+    host, split = on_card([2**30], gpu_layers=asked)
+    assert split.weights == host.weights - layers * LAYER - (HEAD if asked else 0)
+    assert on_card([], gpu_layers=asked)[1] == host
+
+
+def test_a_model_is_estimated_with_what_the_devices_have_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    definition = define_model(find_demo_model(), memory_bytes=2**40)
+    params = EngineParams(str(definition.path))
+
+    def estimated(free: list[int]) -> int:
+        monkeypatch.setattr("node.served_model.free_device_bytes", lambda: free)
+        return trio.run(estimate_from_header, definition, params)
+
+    # 94 MiB of weights, of which the embeddings stay, and contexts of 360.
+    assert estimated([]) - estimated([CARD]) > 400 * MIB
