@@ -26,7 +26,7 @@ def test_more_requests_than_slots_are_all_answered_by_both_fronts(nodes: NodePro
         answers = [clients.submit(ask, node) for node in (worker, front) for _ in range(CLIENTS)]
         lines = {model["model"]: model["waiting"] for model in wait_for_a_line(front)}
         waited = [each.result() for each in answers]
-    assert 0 < lines[DEMO_MODEL_NAME] < CLIENTS
+    assert 0 < lines[DEMO_MODEL_NAME] <= CLIENTS
     assert all(tokens == TOKENS for tokens, _ in waited)
     # The worker answers one at a time, so whoever came last waited for all others.
     longest = sorted(wait_ms for _, wait_ms in waited)
