@@ -119,6 +119,9 @@ def test_a_crashed_engine_costs_nobody_an_answer(living_swarm: LivingSwarm) -> N
 def test_no_engine_outlives_a_killed_node(nodes: NodeProcesses) -> None:
     node = nodes.run("start", "alone", "--model", "demo")
     node.wait_until(lambda rows: serves(rows, "alone"))
+    # Afterwards what renders its chats is up too, and not on its way.
+    with OpenAI(base_url=f"{node.api}/v1", api_key="unused", max_retries=0) as client:
+        streamed_chat(client)
     engines = node.engines()
     assert engines
     node.kill()
