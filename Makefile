@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench bench-swarm bench-engine bench-fairness failure-matrix sim fuzz fuzz-api clean
+.PHONY: setup demo test lint bench bench-swarm bench-engine bench-fairness bench-routing failure-matrix sim fuzz fuzz-api clean
 
 setup: $(STAMP)
 
@@ -51,6 +51,11 @@ bench-engine: setup
 # an aim was missed.
 failure-matrix: setup
 	$(BIN)/python tests/failures/run.py
+
+# Simulated, so it is the same on every machine: some minutes. Writes docs/routing.md and its plots, and fails where
+# an aim was missed. SEEDS=20 takes more of them.
+bench-routing: setup
+	$(BIN)/python tests/bench/routing.py
 
 # An hour or so on two cores. Prints a table and writes docs/simulation.md, which `HOURS=50 make sim`, being
 # shorter, leaves alone. Fails where an aim was missed.

@@ -21,6 +21,13 @@ class NodeStatus(Protocol):
     def engines(self) -> Mapping[str, Any]:
         """`{"budget_bytes", "used_bytes", "warning", "models": [...]}`, the JSON of `/backend/monitor`."""
 
+    def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> Mapping[str, Any]:
+        """Where a request for `model` would go now and why, the JSON of `/api/route/explain`.
+
+        Raises:
+          ModelNotFound: nobody has it.
+        """
+
     async def shut_down(self, model: str) -> bool:
         """Take a model of this node out of memory once nothing runs on it; returns whether it was there.
 

@@ -3,10 +3,12 @@
 The path of a request, left to right on the front's node:
 
     api --> Front ---------------------> gate ------> worker of this node
-              |  turns      who goes next  ^             (any `Infers`)
+              |  aliases    what is meant  ^             (any `Infers`)
+              |  turns      who goes next
               |             (room, waiting_room, busy_peers, prospects)
-              |  directory  who has the model
-              |  balancer   pick one
+              |  router     what each would take
+              |             (directory, work, speeds, priors, reports, affinity, circuit, cost; explain)
+              |  balancer   choose one
               |  lease      count it, at once
               |  attempts   what to do when it says no
               |  relay      its events; when it fails, those of the next one, after what was delivered

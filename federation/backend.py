@@ -126,6 +126,8 @@ class Routing:
     """None: the swarm's."""
     only: tuple[str, ...] = ()
     """Nodes that may serve it; none: all may."""
+    only_by_alias: tuple[str, ...] = ()
+    """The same, by the alias that was asked for; both lists hold."""
     prefer: tuple[str, ...] = ()
     """Nodes that are chosen before others."""
     avoid: tuple[str, ...] = ()
@@ -172,6 +174,9 @@ class InferenceRequest:
     """"auto", "none", "required", or "function:NAME": that one."""
     allows_parallel_tool_calls: bool = True
     resume: Resume | None = None
+    is_begun: bool = False
+    """Chat only: the last message is how the answer begins, and only what comes after it is wanted. Where
+    token ids are known, `resume` says more."""
     timeout: float = 600.0
     """Seconds from now until nobody wants the answer any more. A duration, since clocks differ."""
     priority: int = 0

@@ -108,6 +108,7 @@ class Continuation:
             # Servers that tell no ids send a token at a time, almost everywhere.
             self._counted += 1
         if self._keeps_text and self._text_length <= KEPT_TEXT_MAX:
+            self._keeps_text = not (chunk.reasoning or chunk.tool_calls)
             self._text.append(chunk.text)
             self._text_length += len(chunk.text)
 
@@ -127,7 +128,7 @@ class Continuation:
         if not self._request.routing.resumes_by_text:
             return "who served it tells no token ids, and the client did not allow to go on by text"
         if not self._keeps_text:
-            return "by text only one plain completion can be gone on with"
+            return "by text only one plain answer can be gone on with"
         if self._text_length > KEPT_TEXT_MAX:
             return f"more than {KEPT_TEXT_MAX} characters are not kept"
         return ""
@@ -136,13 +137,9 @@ class Continuation:
         """What to ask of somebody else, where there is no obstacle: the rest of the answer."""
         assert not self.obstacle()
         if self._prompt_sha256 == _NO_PROMPT:
-            assert isinstance(self._request.prompt, str)
             limit = self._request.max_tokens
-            return replace(
-                self._request,
-                prompt=self._request.prompt + "".join(self._text),
-                max_tokens=None if limit is None else limit - self._counted,
-            )
+            left = replace(self._request, max_tokens=None if limit is None else limit - self._counted)
+            return _begun_with("".join(self._text), left)
         name = ModelReference.parse(self._request.model).name
         return replace(
             self._request,
@@ -201,10 +198,24 @@ def _may_go_on_by_text(request: InferenceRequest) -> bool:
     """Whether the text of an answer, put after the prompt, is all that the next one need know."""
     return (
         request.routing.resumes_by_text
-        and request.kind == "completion"
+        and request.kind in ("chat", "completion")
         and isinstance(request.prompt, str)
         and request.choices == 1
+        and not request.tools
         and request.constraint is None
         and request.top_logprobs is None
         and not (request.suffix or request.is_echoed)
+    )
+
+
+def _begun_with(text: str, request: InferenceRequest) -> InferenceRequest:
+    """`request` for what comes after `text`."""
+    if request.kind == "completion":
+        assert isinstance(request.prompt, str)
+        return replace(request, prompt=request.prompt + text)
+    *before, last = request.messages
+    if not request.is_begun:
+        before, last = [*before, last], {"role": "assistant", "content": ""}
+    return replace(
+        request, messages=(*before, {**last, "content": f"{last.get('content') or ''}{text}"}), is_begun=True
     )

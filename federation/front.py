@@ -1,16 +1,16 @@
 """The front: the whole swarm as one backend.
 
-    request -> room -> directory -> pick -> lease -> worker or peer -> relay -> client
-                 ^                                        |               |
-                 +-- back to its place in line, busy -----+               |
-                 +-- another peer ------------------------+   refused     |
-                 +-- another peer resumes --------------------------------+   failed, died or fell silent
+    request -> room -> router: survey, choose, lease -> worker or peer -> relay -> client
+                 ^                                           |               |
+                 +-- back to its place in line, busy --------+               |
+                 +-- another peer ---------------------------+   refused     |
+                 +-- another peer resumes -----------------------------------+   failed, died or fell silent
 
 An answer is handed out once its first content is there, or all of it if the client wants it whole
 (`relay.py`). Until then a peer that refuses, fails or dies costs the client nothing but time: the
 next one is asked. After that another one goes on with it (`continuation.py`).
 
-Who finds no slot waits in the room (`room.py`), which says whose turn it is; picking and leasing happen
+Who finds no slot waits in the room (`room.py`), which says whose turn it is; choosing and leasing happen
 without an `await` in between, so one front never overbooks a peer. The lease is released on success,
 error and cancellation alike, which is news for who waits.
 """
@@ -23,22 +23,24 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from dataclasses import replace
 from functools import partial
 from random import Random
+from typing import Any, Protocol
 
 import trio
 
-from federation import directory
+from federation import directory, turns
+from federation.aliases import Aliases, resolve
 from federation.attempts import Attempts
 from federation.backend import (
-    SLOTLESS_KINDS,
     Answer,
+    AnswerEvent,
+    Chunk,
     Done,
     InferenceRequest,
     Infers,
     ModelInfo,
-    RequestKind,
-    slots_of,
+    PolicyName,
 )
-from federation.balancer import Candidate, Policy, least_used, pick
+from federation.balancer import Candidate
 from federation.counts import Counts
 from federation.errors import (
     BadRequest,
@@ -53,16 +55,19 @@ from federation.errors import (
     Stalled,
     refusal_of,
 )
+from federation.explain import explain
 from federation.first_words import FirstWords
 from federation.gated_backend import GatedBackend
 from federation.hedge import Hedge
-from federation.lease import Leases
+from federation.lease import Lease, Leases
 from federation.model_reference import ModelReference
-from federation.prospects import patience
+from federation.prospects import outlook
 from federation.relay import Relay, Source
-from federation.room import Claim, NoPlace
-from federation.turns import Feeds, Turns, View
+from federation.room import Claim, NoPlace, Visit
+from federation.router import Router
+from federation.turns import Feeds, Turns
 from federation.waiting_room import Tenant, Waiting
+from federation.work import Work
 from ledger.probe import Loads
 from ledger.records import Load, ModelName
 from p2p.peer import PeerId
@@ -70,12 +75,21 @@ from p2p.peer import PeerId
 logger = logging.getLogger(__name__)
 
 
-_ANSWER_TOKENS = 256
-"""Guess: tokens of an answer whose length nobody bounds. What it did not take is given back."""
-_CHARACTERS_PER_TOKEN = 4
-"""Of English; it only has to be the same for all who share."""
+_CHOOSY_FOR = 1.0
+"""Seconds after which one that waits for a better place looks again though nothing happened: the peer that it
+waits for may have fallen silent."""
+_FIRST_WORDS_MIN = 0.5
+"""Seconds. What is quicker than that takes its time for other things than the prompt, and is not to be told
+apart by it."""
 _PRIORITY_OF_RESUMED = 2**31
 """Larger than any that a request may have."""
+
+
+class View(turns.View, Protocol):
+    """What a front needs of `ledger.view.SwarmView`."""
+
+    def aliases(self) -> Aliases:
+        """Other names for models."""
 
 
 def _ignore_loads(peer: PeerId, loads: Loads) -> None:
@@ -102,11 +116,11 @@ class Front:
         on_peer_failure: Callable[[PeerId, str], None],
         feeds: Feeds | None = None,
         on_load: Callable[[PeerId, Loads], None] = _ignore_loads,
-        policy: Policy = least_used,
+        policy: PolicyName = "eta",
         hedge: float = 0.0,
     ) -> None:
         """`hedge`: the share of streams, 0 to 1, that may go to one more peer when the first is late."""
-        self.leases = Leases()
+        self._router = Router(me, serves_locally=local is not None, policy=policy)
         self.counts = Counts()
         self._me = me
         self._view = view
@@ -118,22 +132,32 @@ class Front:
         self._rng = rng
         self._on_load = on_load
         self._on_peer_failure = on_peer_failure
-        self._policy = policy
         self._hedge: Hedge | None = None
         if hedge > 0:
             self._hedge = Hedge(FirstWords(hedge), self.counts, _expected_first_words, self.note_failure)
 
-    def models(self) -> Sequence[ModelInfo]:
-        """Every model that some node can be asked for, once each, sorted by name."""
-        return directory.models(self._view.nodes())
+    @property
+    def leases(self) -> Leases:
+        """The slots that our requests hold."""
+        return self._router.leases
 
-    def candidates(self, model: ModelName, kind: RequestKind = "chat") -> Sequence[Candidate]:
-        """Who could serve a request of `kind` for `model` now: what `pick` chooses from."""
-        found = directory.candidates(self._view.nodes(), model, self.leases, self._me, kind)
-        if kind in SLOTLESS_KINDS:
-            # Nobody is too full for it.
-            found = [replace(candidate, leases=0) for candidate in found]
-        return [candidate for candidate in found if self._local or not candidate.is_local]
+    def models(self) -> Sequence[ModelInfo]:
+        """Every model that some node can be asked for, under each of its names once, sorted by name."""
+        return directory.models(self._view.nodes(), self._view.aliases())
+
+    def explain(self, request: InferenceRequest) -> Mapping[str, Any]:
+        """Where `request` would go if it came now, and why: see `explain.py`.
+
+        Raises:
+          ModelNotFound: nobody has its model.
+        """
+        work = self._router.work(resolve(request, self._view.aliases()))
+        line = self.waiting().get(work.model.name)
+        ahead = line.waiting if line else 0
+        survey = self._router.survey(work, self._view.nodes(), trio.current_time(), ahead)
+        if not survey.candidates and not survey.excluded:
+            raise ModelNotFound(f"no node of the swarm has {request.model}")
+        return {"model": request.model, **explain(survey, work.policy or self._router.policy)}
 
     @asynccontextmanager
     async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
@@ -143,7 +167,7 @@ class Front:
         whole, and raises neither Refused nor Failed. `Answer.events` may raise Failed: somebody began
         a stream, could not go on, and neither could anybody else; says why.
         """
-        relay = Relay(self, request)
+        relay = Relay(self, resolve(request, self._view.aliases()))
         try:
             yield await relay.begin()
         finally:
@@ -178,27 +202,27 @@ class Front:
           DeadlineExceeded: its time is over.
         """
         async with AsyncExitStack() as stay:
-            takes_slot = slots_of(attempts.request) > 0
-            entering = self._turns.visit(_claim(attempts), takes_slot=takes_slot)
+            work = replace(self._router.work(attempts.request), is_resumed=attempts.is_onward)
+            entering = self._turns.visit(_claim(attempts, work), takes_slot=work.slots > 0)
             visit = await stay.enter_async_context(entering)
             while True:
                 async with AsyncExitStack() as held:
                     with ExitStack() as way:
+                        take = partial(self._take, attempts, work, visit, held, way)
                         with _timed(attempts.request.trace.waited):
-                            candidate = await visit.place(
-                                partial(self._take, attempts, held, way), _like(attempts)
-                            )
+                            candidate, lease = await visit.place(take, _like(attempts, work))
                         asked_at = trio.current_time()
-                        answer = await self._answer_of(candidate, attempts, held)
+                        answer = await self._answer_of(candidate, lease, attempts, held)
                     if answer is not None:
                         # Left first, and then the room, which passes the slot on.
                         stay.push_async_exit(held.pop_all())
                         answer = replace(answer, queued=visit.queued)
-                        return Source(candidate, answer, stay.pop_all(), visit, asked_at, trio.current_time())
+                        now = trio.current_time()
+                        return Source(candidate, lease, answer, stay.pop_all(), visit, asked_at, now)
                 visit.come_back()
 
     async def _answer_of(
-        self, candidate: Candidate, attempts: Attempts, held: AsyncExitStack
+        self, candidate: Candidate, lease: Lease, attempts: Attempts, held: AsyncExitStack
     ) -> Answer | None:
         """The answer of `candidate`, which `held` ends; None: it does not serve it, as `attempts` knows."""
         attempts.request.trace.attempts += 1
@@ -210,16 +234,19 @@ class Front:
             if not attempts.is_onward:
                 raise
             # It was good enough for who began it.
-            self._note_refusal(candidate, error, attempts)
+            self._note_refusal(candidate, lease, error, attempts)
         except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
-            self._note_refusal(candidate, error, attempts)
+            self._note_refusal(candidate, lease, error, attempts)
         else:
+            self._router.accepted(lease, answer.prompt_tokens, trio.current_time())
             self._note_success(candidate, attempts)
             return answer
         return None
 
-    def _take(self, attempts: Attempts, held: AsyncExitStack, way: ExitStack) -> Candidate | NoPlace:
-        """The peer to ask next, from the view as it is now, with a lease on it that `held` gives up.
+    def _take(
+        self, attempts: Attempts, work: Work, visit: Visit, held: AsyncExitStack, way: ExitStack
+    ) -> tuple[Candidate, Lease] | NoPlace:
+        """The peer to ask next, from the view as it is now, and a lease on it that `held` gives up.
 
         `way` is to be closed when it has answered.
 
@@ -228,32 +255,21 @@ class Front:
           ModelNotFound, ModelUnavailable, Busy: nobody will, for the reasons `attempts` knows.
         """
         # By name alone, which is what loads are reported by: two references may mean the same slots.
-        name, slots = ModelReference.parse(attempts.model).name, slots_of(attempts.request)
-        remaining = attempts.remaining(self.candidates(attempts.model, attempts.request.kind))
-        chosen = pick(self._turns.askable(remaining, name, slots), self._policy, self._rng)
+        name, now = work.model.name, trio.current_time()
+        survey = self._router.survey(work, self._view.nodes(), now, visit.ahead)
+        remaining = attempts.remaining(survey.candidates)
+        if not remaining:
+            hope = outlook(attempts, survey, self._view.nodes(), self.models())
+            return NoPlace(hope.patience, hope.verdict, hope.again_in)
+        able = self._turns.askable(remaining, name, work.slots)
+        chosen = self._router.choose(able, work, self._rng)
+        if chosen is None and any(not each.is_full for each in able):
+            return NoPlace(again_in=_CHOOSY_FOR, is_choosy=True)
         if chosen is None:
-            return self._turns.all_taken(remaining, name) if remaining else self._nobody(attempts)
-        if slots:
-            held.enter_context(self.leases.hold(chosen.peer, name))
-        way.enter_context(self._turns.asking(chosen, name, slots))
-        return chosen
-
-    def _nobody(self, attempts: Attempts) -> NoPlace:
-        """There is nobody to ask, whether they have slots or not.
-
-        Raises: as `_take`, if it is not worth waiting for that to change.
-        """
-        nodes, kind = self._view.nodes(), attempts.request.kind
-        if directory.is_unfit(nodes, attempts.model, kind):
-            raise BadRequest(f"{attempts.model} is not a model for {kind}", param="model")
-        models = [model.name for model in self.models() if model.state != "failed"]
-        verdict = attempts.verdict(directory.obstacles(nodes, attempts.model), models)
-        others = [node for node in nodes if node.peer not in attempts.left_out]
-        # Where an answer has to go on, `relay.py` knows for how long.
-        is_final = attempts.is_exhausted or attempts.is_onward
-        if is_final or not (seconds := patience(others, attempts.model, kind)):
-            raise verdict
-        return NoPlace(seconds, verdict)
+            return self._turns.all_taken(remaining, name)
+        lease = held.enter_context(self._router.lease(chosen, work, now))
+        way.enter_context(self._turns.asking(chosen, name, work.slots))
+        return chosen, lease
 
     def _backend(self, candidate: Candidate) -> Infers:
         if candidate.is_local:
@@ -268,16 +284,20 @@ class Front:
 
         It may be known only now: files are hashed in the background.
         """
-        return candidate.sha256 or directory.file_of(self._view.nodes(), candidate.peer, model)
+        wanted = ModelReference.parse(model)
+        return candidate.sha256 or directory.file_of(self._view.nodes(), candidate.peer, wanted)
 
-    def note_failure(self, candidate: Candidate, error: Failed) -> None:
+    def note_failure(self, candidate: Candidate, lease: Lease, error: Failed) -> None:
         """It had accepted a request, and could not go on."""
+        self._router.failed(lease, error, trio.current_time())
         self.counts.failures[candidate.peer] += 1
         if isinstance(error, Stalled):
             self.counts.stalls[candidate.peer] += 1
         self._note_evidence(candidate, error)
 
-    def _note_refusal(self, candidate: Candidate, error: FederationError, attempts: Attempts) -> None:
+    def _note_refusal(
+        self, candidate: Candidate, lease: Lease, error: FederationError, attempts: Attempts
+    ) -> None:
         # `%r`, because a peer's own words must not look like other lines of the log.
         logger.info("request %s: %s did not serve it: %r", attempts.request.request_id, candidate.peer, error)
         refusal = refusal_of(error)
@@ -288,15 +308,25 @@ class Front:
             self._turns.refused(candidate, name)
         attempts.note(candidate, error)
         if isinstance(error, Failed):
-            self.note_failure(candidate, error)
+            self.note_failure(candidate, lease, error)
         else:
+            self._router.failed(lease, error, trio.current_time())
             self.counts.refusals[candidate.peer] += 1
 
-    def note_done(self, source: Source, done: Done) -> None:
-        """Its answer came to its end."""
-        source.visit.tokens = done.usage.prompt_tokens + done.usage.completion_tokens
-        if done.load is not None:
-            self._note_load(source.candidate, source.visit.ticket.model, done.load)
+    def note_event(self, source: Source, event: AnswerEvent, waited: float) -> None:
+        """It said `event`, for which we waited so many seconds."""
+        now = trio.current_time()
+        match event:
+            case Chunk():
+                # A server that tells no ids, and a vector, count as one token for each chunk.
+                self._router.heard(source.lease, len(event.token_ids) or 1, waited, now)
+            case Done():
+                source.visit.tokens = event.usage.prompt_tokens + event.usage.completion_tokens
+                self._router.ended(source.lease, event, now)
+                if event.load is not None:
+                    self._note_load(source.candidate, source.visit.ticket.model, event.load)
+            case _:
+                self._router.heard(source.lease, 0, waited, now)
 
     def _note_load(self, candidate: Candidate, model: ModelName, load: Load) -> None:
         if not candidate.is_local:
@@ -313,32 +343,27 @@ class Front:
             self._on_peer_failure(candidate.peer, str(error))
 
 
-def _claim(attempts: Attempts) -> Claim:
+def _claim(attempts: Attempts, work: Work) -> Claim:
     request = attempts.request
-    texts = [request.prompt, *request.inputs, *(str(message.get("content")) for message in request.messages)]
-    prompt = sum(len(text) // (_CHARACTERS_PER_TOKEN if isinstance(text, str) else 1) for text in texts)
-    answers = (_ANSWER_TOKENS if request.max_tokens is None else request.max_tokens) * slots_of(request)
     return Claim(
-        ModelReference.parse(request.model).name,
+        work.model.name,
         Tenant(request.routing.tenant),
         # Who reads a stream that broke off has had its turn.
         _PRIORITY_OF_RESUMED if attempts.is_onward else request.priority,
-        prompt + answers,
+        # What it did not take is given back.
+        round(work.prompt_tokens + work.answer_tokens * work.choices),
         attempts.waits_until,
     )
 
 
-def _like(attempts: Attempts) -> Hashable:
+def _like(attempts: Attempts, work: Work) -> Hashable:
     """What decides where a request may go: who agrees in it with one that finds no place finds none."""
-    request = attempts.request
-    where = (request.model, request.kind, request.routing.only, attempts.left_out)
-    return (*where, slots_of(request), attempts.is_onward)
+    return work.model, work.kind, work.only, work.slots, attempts.left_out, attempts.is_onward
 
 
 def _expected_first_words(candidate: Candidate) -> float:
-    """Seconds until its first content. All alike, as long as nobody estimates them."""
-    del candidate
-    return 1.0
+    """Seconds until its first content, more than 0."""
+    return max(candidate.cost.first_token, _FIRST_WORDS_MIN)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from federation.balancer import Candidate
 from federation.counts import Counts
 from federation.errors import Failed, FederationError
 from federation.first_words import FirstWords
+from federation.lease import Lease
 from federation.relay import Source
 
 OpenSource: TypeAlias = Callable[[Attempts], Awaitable[Source]]
@@ -41,7 +42,7 @@ class Hedge:
         first_words: FirstWords,
         counts: Counts,
         expected: Callable[[Candidate], float],
-        on_failure: Callable[[Candidate, Failed], None],
+        on_failure: Callable[[Candidate, Lease, Failed], None],
     ) -> None:
         """`expected`: seconds until a candidate's first content, more than 0. `on_failure` hears of those who
         failed while another one was asked, of whom nobody else hears."""
@@ -81,9 +82,9 @@ class Hedge:
         """So long its first content took, at least."""
         self._first_words.came(candidate.peer, self._expected(candidate), seconds)
 
-    def failed(self, candidate: Candidate, error: Failed) -> None:
+    def failed(self, source: Source, error: Failed) -> None:
         """It failed beside another one."""
-        self._on_failure(candidate, error)
+        self._on_failure(source.candidate, source.lease, error)
 
 
 @dataclass(slots=True)
@@ -170,7 +171,7 @@ class _Race:
                 if runner is not self.winner:
                     losers.push_async_callback(runner.source.held.aclose)
                     if isinstance(runner.failure, Failed):
-                        self.hedge.failed(candidate, runner.failure)
+                        self.hedge.failed(runner.source, runner.failure)
                 if runner.has_begun or (self.winner is not None and runner.failure is None):
                     self.hedge.took(candidate, trio.current_time() - runner.began_at)
 

@@ -26,6 +26,7 @@ from federation.balancer import Candidate
 from federation.chunk_sizing import held_size
 from federation.continuation import Continuation
 from federation.errors import Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable, TimedOut
+from federation.lease import Lease
 from federation.model_reference import ModelReference
 from federation.room import Visit
 from ledger.records import ModelName
@@ -63,6 +64,7 @@ class Source:
     """One peer's part of an answer. `held` ends it, and the lease with it."""
 
     candidate: Candidate
+    lease: Lease
     answer: Answer
     held: AsyncExitStack
     visit: Visit
@@ -80,11 +82,11 @@ class Sources(Protocol):
           BadRequest, ModelNotFound, ModelUnavailable, Busy, TimedOut, DeadlineExceeded: nobody does.
         """
 
-    def note_failure(self, candidate: Candidate, error: Failed) -> None:
-        """It had accepted, and could not go on."""
+    def note_event(self, source: Source, event: AnswerEvent, waited: float) -> None:
+        """It said `event`, for which we waited so many seconds."""
 
-    def note_done(self, source: Source, done: Done) -> None:
-        """Its answer came to its end."""
+    def note_failure(self, candidate: Candidate, lease: Lease, error: Failed) -> None:
+        """It had accepted, and could not go on."""
 
     def file_of(self, candidate: Candidate, model: ModelName) -> str:
         """The sha256 of the file it serves as `model`, in hex; empty: not known, still."""
@@ -150,6 +152,7 @@ class Relay:
     async def _next(self) -> AnswerEvent:
         while True:
             assert self._source is not None
+            asked_at = trio.current_time()
             try:
                 event = await anext(self._source.answer.events)
             except StopAsyncIteration:
@@ -157,10 +160,10 @@ class Relay:
             except Failed as error:
                 seam = await self._go_on(error)
             else:
+                self._sources.note_event(self._source, event, trio.current_time() - asked_at)
                 if isinstance(event, Chunk):
                     self._continuation.note(event)
                 elif isinstance(event, Done):
-                    self._sources.note_done(self._source, event)
                     return self._end(self._continuation.whole(event))
                 return event
             if seam is not None:
@@ -194,8 +197,9 @@ class Relay:
         assert self._source is not None
         failed = self._source.candidate
         self._continuation.identified(self._sources.file_of(failed, self._request.model))
+        # Before its slots are anybody's again.
+        self._sources.note_failure(failed, self._source.lease, error)
         await self.aclose()
-        self._sources.note_failure(failed, error)
         is_kept = not self._is_undelivered or not (self._request.is_streamed or isinstance(error, Misbehaved))
         if is_kept and (end := self._continuation.ended()) is not None:
             return self._end(end)

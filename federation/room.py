@@ -55,10 +55,16 @@ class NoPlace:
     """What to say when they are over; None: that no slot came free in time."""
     again_in: float = math.inf
     """Seconds after which there may be one although nobody brings news."""
+    is_choosy: bool = False
+    """There is one, and waiting for a better one takes less time: another one may like it."""
 
 
 Choose: TypeAlias = Callable[[], Place | NoPlace]
 """Takes a place if there is one. Raises a FederationError where waiting is of no use. Never awaits."""
+
+_CHOOSY_MAX = 8
+"""Of those who would rather wait than take what there is, so many are asked at once. What the next ones would
+wait for is taken by them, so of more most are asked in vain, each for a look at all peers."""
 
 
 @dataclass(eq=False, slots=True)
@@ -115,6 +121,8 @@ class Visit:
         """That it has cost, once that is known."""
         self.admitted_at: float | None = None
         """None: it has no place."""
+        self.ahead = 0
+        """While it chooses: how many wait on whose turn it was before."""
         self.is_served = False
         """It knows of its place: cancelled before that, it never had one."""
         self._room = room
@@ -230,13 +238,17 @@ class Room:
     def _settle_one(self, model: ModelName, no_places: dict[Hashable, NoPlace]) -> bool:
         """Whether somebody waits no more, in which case it may be anybody's turn."""
         now = trio.current_time()
+        ahead = 0
         for ticket in self._core.in_turn(model):
             waiter = self._waiters.get(ticket)
             if waiter is None:
                 continue
+            self._visits[ticket].ahead = ahead
             outcome = no_places.get(waiter.like) or waiter.ask()
             if isinstance(outcome, NoPlace):
-                no_places[waiter.like] = outcome
+                ahead += 1
+                if not outcome.is_choosy or ahead >= _CHOOSY_MAX:
+                    no_places[waiter.like] = outcome
                 waiter.be_patient(outcome, now)
                 continue
             if not isinstance(outcome, FederationError):

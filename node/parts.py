@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 import node
-from federation.balancer import POLICIES
+from federation.backend import InferenceRequest, RequestId
 from federation.errors import ModelNotFound
 from federation.front import Front
 from federation.gated_backend import GatedBackend
@@ -98,6 +98,22 @@ class Parts:
             return {"budget_bytes": 0, "used_bytes": 0, "warning": "", "models": []}
         return self.worker.monitor()
 
+    def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> Mapping[str, Any]:
+        """The content of `/api/route/explain`.
+
+        Raises:
+          ModelNotFound: nobody has it.
+        """
+        # Any ids will do: only their number counts.
+        asked = InferenceRequest(
+            "completion",
+            RequestId("explain"),
+            ModelName(model),
+            prompt=range(prompt_tokens),
+            max_tokens=max_tokens,
+        )
+        return self.front.explain(asked)
+
     async def shut_down(self, model: str) -> bool:
         """Take a model of this node out of memory once nothing runs on it; returns whether it was there.
 
@@ -169,6 +185,8 @@ def wire(
         hardware=hardware,
         addresses=lambda: [address.multiaddr for address in network.listen_addresses],
         models=local.model_records if local is not None else _no_models,
+        labels=config.labels,
+        weight=config.weight,
     )
     if local is not None and gated is not None:
         load_server = LoadFeedServer(gated)
@@ -185,7 +203,7 @@ def wire(
         rng=rng,
         on_load=prober.note_loads,
         on_peer_failure=prober.report_failure,
-        policy=POLICIES[config.policy],
+        policy=config.policy,
         hedge=config.hedge,
     )
     feeds.on_offer = front.note_offer

@@ -70,6 +70,8 @@ def _node_status(
         "queued": sum(load.queued for load in loads.values()),
         "models": [_model_status(model, loaded_fractions.get(model.name)) for model in node.models],
         "hardware": dict(node.hardware),
+        "labels": list(node.labels),
+        "weight": node.weight,
         "warnings": list(node.warnings),
     }
 

@@ -229,6 +229,8 @@ class Worker:
         """
         model = self._find(request.model)
         require_servable(request)
+        if request.is_begun:
+            raise Refused("resume_mismatch", "an engine of ours goes on with a chat after token ids alone")
         deadline = trio.current_time() + request.timeout
         async with AsyncExitStack() as held:
             held.enter_context(self._at_work(model))

@@ -54,6 +54,11 @@ class StubStatus:
     def engines(self) -> Mapping[str, Any]:
         return self.monitored
 
+    def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> dict[str, Any]:
+        if model not in self.loaded:
+            raise ModelNotFound(f"no node of the swarm has {model}")
+        return {"model": model, "prompt_tokens": prompt_tokens, "max_tokens": max_tokens}
+
     async def shut_down(self, model: str) -> bool:
         await trio.lowlevel.checkpoint()
         if model not in self.loaded:

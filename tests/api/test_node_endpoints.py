@@ -139,3 +139,13 @@ def test_the_docs_page_needs_no_internet(bench: Bench) -> None:
     page = bench.call("GET", "/docs").body.decode()
     assert not re.search(r"(src|href)=.?(https?:)?//", page)
     assert "<script" not in page
+
+
+def test_where_a_request_would_go_is_explained(bench: Bench) -> None:
+    bench.status.loaded["tiny"] = True
+    answer = bench.call("GET", "/api/route/explain?model=tiny&prompt_tokens=7&max_tokens=9")
+    assert answer.json() == {"model": "tiny", "prompt_tokens": 7, "max_tokens": 9}
+    assert bench.call("GET", "/api/route/explain?model=tiny").json()["max_tokens"] is None
+    assert bench.call("GET", "/api/route/explain?model=nobody").status == 404
+    assert bench.call("GET", "/api/route/explain").status == 400
+    assert bench.call("GET", "/api/route/explain?model=tiny&prompt_tokens=-1").status == 400

@@ -25,18 +25,23 @@ RECORDED = (sys.executable, str(Path(__file__).with_name("recorded_node.py")))
 QUIET_WITHIN = 5.0
 """Seconds for leases and slots to be given back: a front hears of a peer's load twice a second."""
 
+_RESTORED_WITHIN = 120.0
+"""Seconds for nodes to come up and be seen. Ten, mostly; this only ends what hangs."""
+
 _LOOK_INTERVAL = 0.05
 
 
 class Cast:
     """All nodes of one swarm. Leaving the context ends them."""
 
-    def __init__(self, folder: Path, workers: int, model: str = "demo", links: Sequence[Link] = ()) -> None:
+    def __init__(
+        self, folder: Path, workers: int, *, model: str = "demo", slots: int = 4, links: Sequence[Link] = ()
+    ) -> None:
         """`model`: what all serve. `links`: to the network of each worker; none: all are on loopback."""
         self.workers: dict[str, NodeProcess] = {}
         """By name; one that is dead too, until `restore`."""
         self.records = Records()
-        self._model = ("--slots", "4", "--model", model)
+        self._model = ("--slots", str(slots), "--model", model)
         self._folder = folder
         self._stack = ExitStack()
         self._stack.callback(self.records.close)
@@ -69,17 +74,15 @@ class Cast:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def restore(self) -> None:
-        """Start whoever has died again, and wait until all serve."""
+    def restore(self, enough: int | None = None) -> None:
+        """Start whoever has died again, and wait until `enough` of them serve, or all."""
         for name, worker in self.workers.items():
             if worker.process.poll() is not None:
                 worker.close()
                 self.workers[name] = self._launch("start", name)
-        for name, worker in self.workers.items():
-            worker.wait_until_ready()
-            self.records.follow(name, worker.home / "record.jsonl")
-        for node in (self.front, *self.workers.values()):
-            node.wait_until(self._all_serve)
+        self._wait_for(enough or len(self.workers))
+        for name in self._serving(self.front.rows()):
+            self.records.follow(name, self.workers[name].home / "record.jsonl")
 
     def restart_front(self) -> None:
         """Have a front again, where the first one was."""
@@ -88,7 +91,7 @@ class Cast:
         self.front = self._fronts.run(
             "start", "front", "--no-worker", "--api", api, network=self._front_network
         )
-        self.front.wait_until(self._all_serve)
+        self._wait_for(len(self.workers))
 
     def serving(self, request_id: str) -> NodeProcess | None:
         """Who serves it now; None: nobody has begun, or it is done."""
@@ -112,15 +115,24 @@ class Cast:
 
     def slots_left(self) -> int:
         """Slots that are busy in the engines of those who live, once they had time to be given back."""
-        living = [worker for worker in self.workers.values() if worker.process.poll() is None]
+        living = [each for each in self.workers.values() if each.api and each.process.poll() is None]
         return _settled(
             lambda: sum(
                 engine["slots_busy"] + engine["waiting"] for each in living for engine in engines(each)
             )
         )
 
-    def _all_serve(self, rows: Rows) -> bool:
-        return serves(rows, *self._links) and all(rows[name]["slots_busy"] == 0 for name in self._links)
+    def _wait_for(self, enough: int) -> None:
+        """Return once so many serve, and nobody does anything."""
+
+        def is_so(rows: Rows) -> bool:
+            return len(self._serving(rows)) >= enough and not any(row["slots_busy"] for row in rows.values())
+
+        self.front.wait_until(is_so, within=_RESTORED_WITHIN)
+
+    def _serving(self, rows: Rows) -> list[str]:
+        """Who does. Before one that was started has said ready, its row is of its former life."""
+        return [name for name, worker in self.workers.items() if worker.api and serves(rows, name)]
 
 
 def _program(link: Link | None) -> Program:

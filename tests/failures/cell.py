@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ class Cell:
     """That were left in the front."""
     slots: int = 0
     """That were left in engines."""
+    load: float = 0.0
+    """How many tasks wanted to compute in the last minute: gaps grow with it."""
 
     @property
     def misses_aim(self) -> bool:
@@ -114,6 +117,7 @@ def judge(cell: Cell, cast: Cast, asking: Asking) -> None:
     cell.seams = accounts[0].seams if accounts else []
     cell.gap, cell.silence = reply.longest_gap, silence(reply.said_at, attempts)
     cell.leases, cell.slots = cast.leases_left(), cast.slots_left()
+    cell.load = os.getloadavg()[0]
 
 
 def when(cast: Cast, asking: Asking, question: Question, at: int) -> NodeProcess | None:

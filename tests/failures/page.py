@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from statistics import median
 
 from tests.failures.cell import BLOWS, Cell
 from tests.failures.questions import LENGTH
@@ -15,7 +16,7 @@ Written by `make failure-matrix`, on {{date}}, at `{{commit}}`. It fails where a
     {{machine}}
 
 Nodes are processes of this machine, the model is SmolLM2 135M, answers have {LENGTH} tokens unless
-something else ends them. A front without a worker passes them on from three workers, and one of these is
+something else ends them. A front without a worker passes them on from four workers, and one of these is
 struck in the middle. Each engine takes 30 ms a token at least, as a larger model would: so a client sees
 each token by itself, and a blow falls after that one. Without this an engine tells of tokens forty times a
 second, several at once, and a place would be right to a few tokens only. Where a client does not
@@ -32,6 +33,7 @@ counted.
   time.
 - **leases**, **slots**: left in the front, by `/api/swarm`, and in the engines of who lives, by
   `/backend/monitor`.
+- **load**: how many tasks wanted to compute meanwhile, on the mean. Gaps grow with it.
 """
 
 
@@ -56,20 +58,23 @@ def page(cells: Sequence[Cell], machine: str, date: str, commit: str) -> str:
 
 
 def _summary(cells: Iterable[Cell]) -> Iterator[str]:
-    yield "| what befell whom | answer | cells | errors | wrong | longest gap, s | aim, s | leases | slots |"
-    yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
+    columns = "cells | errors | wrong | median gap, s | longest | aim | leases | slots | load"
+    yield f"| what befell whom | answer | {columns} |"
+    yield f"|---|---|{'---:|' * (columns.count('|') + 1)}"
     for (blow, question), group in groupby(sorted(cells, key=_kind), key=_kind):
         members = list(group)
-        gap = max(cell.silence for cell in members)
+        gaps = [cell.silence for cell in members]
         aim = members[0].silence_max
         numbers = (
             len(members),
             sum(bool(cell.errors) for cell in members),
             sum(bool(cell.faults) for cell in members),
-            f"{gap:.2f}",
+            f"{median(gaps):.2f}",
+            f"{max(gaps):.2f}",
             "" if aim is None else f"{aim:g}",
             sum(cell.leases for cell in members),
             sum(cell.slots for cell in members),
+            f"{sum(cell.load for cell in members) / len(members):.1f}",
         )
         yield f"| {blow} | {question} | {' | '.join(map(str, numbers))} |"
 

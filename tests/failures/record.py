@@ -73,11 +73,14 @@ def account_of(attempts: Sequence[Attempt], choice: int) -> Account:
 
 def silence(said_at: Sequence[float], attempts: Sequence[Attempt]) -> float:
     """The longest time between two of `said_at` in which no engine read a prompt, in seconds."""
-    return max((_silence(begin, end, attempts) for begin, end in pairwise(said_at)), default=0.0)
+    relieved_at = [*(each.began_at for each in attempts[1:]), inf][: len(attempts)]
+    # One that was frozen while it read, and relieved, may speak when it is woken.
+    readers = [each for each, end in zip(attempts, relieved_at, strict=True) if each.spoke_at < end]
+    return max((_silence(begin, end, readers) for begin, end in pairwise(said_at)), default=0.0)
 
 
-def _silence(begin: float, end: float, attempts: Sequence[Attempt]) -> float:
-    read = (min(end, each.spoke_at) - max(begin, each.began_at) for each in attempts if each.spoke_at < inf)
+def _silence(begin: float, end: float, readers: Iterable[Attempt]) -> float:
+    read = (min(end, each.spoke_at) - max(begin, each.began_at) for each in readers)
     return end - begin - sum(max(0.0, seconds) for seconds in read)
 
 

@@ -1,7 +1,7 @@
 """The failure matrix: `make failure-matrix`, about half an hour.
 
     python tests/failures/run.py                    all groups, and docs/failure-matrix.md from them
-    python tests/failures/run.py killed stop        only these, printed
+    python tests/failures/run.py killed-0 stop      only these, printed
     python tests/failures/run.py --keep cells.json  keeps groups there, skips those in it: to go on later
 
 It fails where an aim was missed.
@@ -69,8 +69,7 @@ def _read(path: Path | None) -> dict[str, list[Cell]]:
 
 
 def _machine() -> str:
-    load = round(os.getloadavg()[0], 1)
-    return f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {load}"
+    return f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def _commit() -> str:

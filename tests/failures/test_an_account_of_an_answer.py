@@ -63,6 +63,11 @@ def test_who_died_before_a_word_was_no_reader() -> None:
     assert silence([0, 6], attempts_of(notes)) == 4
 
 
+def test_who_was_woken_when_somebody_else_had_taken_over_was_no_reader() -> None:
+    notes = [accepted(1, "a"), accepted(5, "b"), said(6, "b", 1), said(9, "a", 1), done(10, "b")]
+    assert silence([0, 6, 10], attempts_of(notes)) == 5
+
+
 @pytest.mark.parametrize("got", ["once upon a", "once upon a a time", "once a time", "once upon a time!", ""])
 def test_a_text_with_something_lost_or_repeated_is_told_from_the_right_one(got: str) -> None:
     assert list(difference(got, "once upon a time"))

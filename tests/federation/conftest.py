@@ -19,16 +19,16 @@ from federation.backend import (
     Done,
     InferenceRequest,
     Infers,
+    PolicyName,
     RequestId,
     Timings,
     Usage,
 )
-from federation.balancer import Policy, least_used
 from federation.front import Front
 from federation.gated_backend import GatedBackend
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
-from ledger.records import Capability, Load, ModelName, ModelRecord
+from ledger.records import AliasRecord, Capability, Load, ModelName, ModelRecord
 from ledger.revision import Revision
 from ledger.view import NodeState, NodeView
 from p2p.memory_network import MemoryHub, MemoryNetwork
@@ -202,6 +202,7 @@ class StubView:
     def __init__(self, slots: int) -> None:
         self.revision = Revision()
         self.rows: dict[str, NodeView] = {}
+        self.named: dict[ModelName, AliasRecord] = {}
         self._slots = slots
 
     def show(
@@ -224,6 +225,9 @@ class StubView:
 
     def nodes(self) -> list[NodeView]:
         return list(self.rows.values())
+
+    def aliases(self) -> dict[ModelName, AliasRecord]:
+        return self.named
 
 
 @dataclass
@@ -251,7 +255,7 @@ class Swarm:
 async def make_swarm(
     *names: str,
     local: StubBackend | None = None,
-    policy: Policy = least_used,
+    policy: PolicyName = "eta",
     slots: int = 4,
     seed: int = 0,
     hedge: float = 0.0,

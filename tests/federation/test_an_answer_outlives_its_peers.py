@@ -39,7 +39,7 @@ from federation.errors import BadRequest, PeerGone
 from federation.front import Front
 from federation.infer import Request
 from federation.infer_codec import decode_from_front_untrusted, decode_from_worker_untrusted, encode
-from ledger.records import ModelName, ModelRecord
+from ledger.records import AliasRecord, ModelName, ModelRecord
 from ledger.revision import Revision
 from ledger.view import NodeView
 from node.answer_reader import AnswerReader
@@ -231,6 +231,9 @@ def outcome_of(events: Sequence[AnswerEvent]) -> Outcome:
 
 class View:
     revision = Revision()
+
+    def aliases(self) -> dict[ModelName, AliasRecord]:
+        return {}
 
     def nodes(self) -> list[NodeView]:
         record = ModelRecord(MODEL, "loaded", ("chat",), slots=4, sha256=SHA256)

@@ -28,7 +28,9 @@ def attempts_at_tiny() -> Attempts:
 
 
 def candidate(name: str) -> Candidate:
-    return Candidate(PeerId(name), name, "loaded", slots_total=1, leases=0, reported_busy=0)
+    return Candidate(
+        PeerId(name), name, ModelName("tiny"), "loaded", slots_total=1, leases=0, reported_busy=0
+    )
 
 
 MANY = [candidate(f"peer{number}") for number in range(20)]

@@ -21,6 +21,7 @@ from federation.backend import (
     Resume,
     Routing,
     Timings,
+    ToolCallDelta,
     Usage,
 )
 from federation.continuation import KEPT_TEXT_MAX, KEPT_TOKENS_MAX, Continuation
@@ -109,6 +110,25 @@ def test_by_text_another_server_reads_what_was_delivered_as_its_prompt() -> None
     assert begun.whole(Done(("stop",), Usage(6, 1, 5), Timings())).usage == Usage(4, 3, 4)
 
 
+def test_by_text_a_chat_goes_on_in_its_last_message() -> None:
+    asked = {"role": "user", "content": "count"}
+    request = replace(BY_TEXT, kind="chat", prompt="", messages=(asked,))
+    begun = begun_without_ids(request)
+    onward = begun.onward()
+    said = {"role": "assistant", "content": " two three"}
+    assert onward == replace(request, messages=(asked, said), is_begun=True, max_tokens=7)
+    begun.accepted(onward, answer(NO_PROMPT), "")
+    begun.note(Chunk(0, (), " four"))
+    assert begun.onward().messages == (asked, {"role": "assistant", "content": " two three four"})
+
+
+@pytest.mark.parametrize("more", [{"reasoning": "hm"}, {"tool_calls": (ToolCallDelta(0, "c", "f"),)}])
+def test_by_text_no_thought_and_no_call_is_gone_on_with(more: dict[str, Any]) -> None:
+    begun = begun_without_ids(replace(BY_TEXT, kind="chat", messages=({"role": "user"},)))
+    begun.note(Chunk(0, (), "", **more))
+    assert "plain answer" in begun.obstacle()
+
+
 def test_an_engine_of_ours_that_goes_on_by_text_is_gone_on_with_by_ids() -> None:
     begun = begun_without_ids()
     onward = begun.onward()
@@ -130,7 +150,7 @@ def test_by_text_nothing_more_is_asked_for_than_was_at_first() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"kind": "chat"},
+        {"tools": ({"type": "function"},)},
         {"prompt": (1, 2)},
         {"choices": 2},
         {"constraint": Constraint("json_object")},
@@ -139,8 +159,8 @@ def test_by_text_nothing_more_is_asked_for_than_was_at_first() -> None:
         {"is_echoed": True},
     ],
 )
-def test_by_text_only_one_plain_completion_is_gone_on_with(change: dict[str, Any]) -> None:
-    assert "plain completion" in begun_without_ids(replace(BY_TEXT, **change)).obstacle()
+def test_by_text_only_one_plain_answer_is_gone_on_with(change: dict[str, Any]) -> None:
+    assert "plain answer" in begun_without_ids(replace(BY_TEXT, **change)).obstacle()
 
 
 def test_the_text_that_is_kept_is_bounded() -> None:

@@ -6,12 +6,14 @@ import math
 
 import pytest
 
+from federation.model_reference import ModelReference
 from federation.prospects import RETURN_MAX, patience
 from ledger.records import ModelName, ModelRecord, ModelState
 from ledger.view import NodeState, NodeView
 from p2p.peer import PeerId
 
 MODEL = ModelName("tiny")
+TINY = ModelReference(MODEL)
 
 
 def node(state: NodeState, model: ModelState, *, last_seen: float | None = 1.0) -> NodeView:
@@ -34,11 +36,11 @@ def node(state: NodeState, model: ModelState, *, last_seen: float | None = 1.0) 
     ],
 )
 def test_it_is_worth_waiting_for_what_may_come_back(row: NodeView, seconds: float) -> None:
-    assert patience([row], MODEL, "chat") == seconds
-    assert patience([row], ModelName("other"), "chat") == 0.0
-    assert patience([row], MODEL, "embeddings") == 0.0
+    assert patience([row], TINY, "chat") == seconds
+    assert patience([row], ModelReference(ModelName("other")), "chat") == 0.0
+    assert patience([row], TINY, "embeddings") == 0.0
 
 
 def test_the_best_prospect_counts() -> None:
-    assert patience([node("online", "failed"), node("suspect", "loaded")], MODEL, "chat") == RETURN_MAX
-    assert patience([], MODEL, "chat") == 0.0
+    assert patience([node("online", "failed"), node("suspect", "loaded")], TINY, "chat") == RETURN_MAX
+    assert patience([], TINY, "chat") == 0.0

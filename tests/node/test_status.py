@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from federation.lease import Leases
+from federation.lease import Lease, Leases
+from federation.model_reference import ModelReference
 from federation.waiting_room import Waiting
+from federation.work import Work
 from ledger.records import Load, ModelName, ModelRecord
 from ledger.view import NodeView
 from node.status import swarm_status
@@ -66,13 +68,24 @@ def test_a_row_has_what_the_api_promises() -> None:
         "queued": 2,
         "models": [{"name": "tiny", "state": "loaded", "capabilities": ["chat"]}],
         "hardware": {"cores": 8},
+        "labels": [],
+        "weight": 1.0,
         "warnings": [],
     }
 
 
+def lease(peer: PeerId) -> Lease:
+    return Lease(peer, TINY, Work(ModelReference(TINY)), began_at=0.0, slots=1)
+
+
+def test_labels_and_weight_are_shown() -> None:
+    shown = row(replace(MACBOOK, labels=("gpu", "quiet"), weight=2.0), Leases())
+    assert (shown["labels"], shown["weight"]) == (["gpu", "quiet"], 2.0)
+
+
 def test_our_own_leases_count_before_the_peer_reports_them() -> None:
     leases = Leases()
-    with leases.hold(BOB, TINY):
+    with leases.hold(lease(BOB)):
         assert row(MACBOOK, leases)["slots_busy"] == 1
     assert row(MACBOOK, leases)["slots_busy"] == 0
 
@@ -80,7 +93,7 @@ def test_our_own_leases_count_before_the_peer_reports_them() -> None:
 def test_what_others_run_there_counts_as_well() -> None:
     leases = Leases()
     busy = replace(MACBOOK, loads={TINY: Load(2, 2)})
-    with leases.hold(BOB, TINY):
+    with leases.hold(lease(BOB)):
         assert row(busy, leases)["slots_busy"] == 2
 
 
@@ -91,7 +104,7 @@ def test_a_node_that_reported_nothing_yet_has_the_slots_of_its_record() -> None:
 def test_an_offline_node_is_busy_with_nothing() -> None:
     leases = Leases()
     dead = replace(DESKTOP, state="offline")
-    with leases.hold(ME, TINY):
+    with leases.hold(lease(ME)):
         shown = row(dead, leases)
     assert (shown["slots_total"], shown["slots_busy"], shown["queued"]) == (0, 0, 0)
 

@@ -278,6 +278,15 @@ def test_answers_are_left_in_any_order() -> None:
     run(test)
 
 
+def test_a_chat_is_not_gone_on_with_in_its_last_message() -> None:
+    async def test(worker: Worker) -> None:
+        with pytest.raises(Refused, match="token ids") as caught:
+            await ask(worker, replace(chat(), is_begun=True))
+        assert caught.value.reason == "resume_mismatch"
+
+    run(test)
+
+
 def test_an_answer_says_who_serves_it_and_what_its_prompt_was() -> None:
     async def test(worker: Worker) -> None:
         async with worker.infer(completion()) as answer:

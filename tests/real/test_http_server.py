@@ -51,6 +51,9 @@ class Status:
     def engines(self) -> Mapping[str, Any]:
         return {}
 
+    def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> dict[str, Any]:
+        raise NotImplementedError
+
     async def shut_down(self, model: str) -> bool:
         return False
 
