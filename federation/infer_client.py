@@ -278,6 +278,8 @@ class _Exchange:
     async def _next_frame(self) -> dict[str, Any] | None:
         """The next one, or None at the end. Where nothing comes, the peer is asked for a sign of life: one
         that stands still is given up after `Pace.silence_max`, one that is slow after `SILENCE_MAX`."""
+        if self.frames.has_received:
+            return await self.frames.receive()
         line, began_at = self._line, trio.current_time()
         with trio.move_on_at(min(self._deadline, began_at + line.pace.silence_max - _PROBE_TIME)):
             return await self.frames.receive()

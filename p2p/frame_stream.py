@@ -42,12 +42,24 @@ class FrameStream(trio.abc.AsyncResource):
           trio.ClosedResourceError: we closed it.
         """
         frame = encode_frame(message, self._size_max)
-        async with self._sending:
+        try:
+            # Mostly nobody else is sending, and the stream lets other tasks run anyway.
+            self._sending.acquire_nowait()
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
             if self._is_torn:
                 raise trio.BrokenResourceError("half a frame was sent before")
             self._is_torn = True
             await self.stream.send_all(frame)
             self._is_torn = False
+        finally:
+            self._sending.release()
+
+    @property
+    def has_received(self) -> bool:
+        """The next message is here already: `receive` need not wait for the peer."""
+        return bool(self._decoded)
 
     async def receive(self) -> dict[str, Any] | None:
         """The next message, or None when the peer ended its side. Cancelled: nothing is lost.

@@ -10,8 +10,6 @@ can still be read: an answer that was complete is not lost to a reset behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from operator import index
 from typing import ClassVar, Protocol
 
@@ -69,7 +67,8 @@ class YamuxStream(PeerStream):
         return self._received_end
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        with self._one_sender():
+        self._begin_sending()
+        try:
             await trio.lowlevel.checkpoint()
             unsent = memoryview(data)
             self._check_can_send()
@@ -79,24 +78,35 @@ class YamuxStream(PeerStream):
                 self._send_window -= size
                 self._session.send(frames.encode(DATA, 0, self.stream_id, data=unsent[:size]))
                 unsent = unsent[size:]
+        finally:
+            self._is_sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
-        with self._one_sender():
+        self._begin_sending()
+        try:
             await trio.lowlevel.checkpoint()
             self._check_can_send()
             await self._wait_until_sendable()
+        finally:
+            self._is_sending = False
 
     async def send_eof(self) -> None:
-        with self._one_sender():
+        self._begin_sending()
+        try:
             await trio.lowlevel.checkpoint()
             if self._is_closed:
                 raise trio.ClosedResourceError
             self._send_end()
+        finally:
+            self._is_sending = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if max_bytes is not None and index(max_bytes) < 1:
             raise ValueError("max_bytes must be at least 1")
-        with self._one_receiver():
+        if self._is_receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        self._is_receiving = True
+        try:
             await trio.lowlevel.checkpoint()
             while True:
                 if self._is_closed:
@@ -108,6 +118,8 @@ class YamuxStream(PeerStream):
                 if self._is_broken:
                     raise trio.BrokenResourceError
                 await self._may_receive.park()
+        finally:
+            self._is_receiving = False
 
     async def aclose(self) -> None:
         if not self._is_closed:
@@ -223,22 +235,8 @@ class YamuxStream(PeerStream):
                 await self._may_send.park()
             self._check_can_send()
 
-    @contextmanager
-    def _one_sender(self) -> Iterator[None]:
+    def _begin_sending(self) -> None:
+        """Whoever calls it sets `_is_sending` back: a context manager takes longer than what is in it."""
         if self._is_sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         self._is_sending = True
-        try:
-            yield
-        finally:
-            self._is_sending = False
-
-    @contextmanager
-    def _one_receiver(self) -> Iterator[None]:
-        if self._is_receiving:
-            raise trio.BusyResourceError("another task is receiving from this stream")
-        self._is_receiving = True
-        try:
-            yield
-        finally:
-            self._is_receiving = False
