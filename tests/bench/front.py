@@ -1,4 +1,4 @@
-"""What a front costs, in time and in processor time: `make bench-federation`, three minutes.
+"""What a front costs, in time and in processor time: `make bench-front`, three minutes.
 
 How to call it: `report.py`.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.bench import wire_speed
 from tests.bench.report import report
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "federation.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "front.md"
 
 BENCHES = {
     "delay": wire_speed.measure_delay,
