@@ -41,7 +41,10 @@ class FrameStream(trio.abc.AsyncResource):
           trio.BrokenResourceError: the stream broke, or a cancelled `send` left half a frame on it.
           trio.ClosedResourceError: we closed it.
         """
-        frame = encode_frame(message, self._size_max)
+        await self.send_frame(encode_frame(message, self._size_max))
+
+    async def send_frame(self, frame: bytes) -> None:
+        """Send a message that `encode_frame` made one frame of already; else as `send`."""
         try:
             # Mostly nobody else is sending, and the stream lets other tasks run anyway.
             self._sending.acquire_nowait()

@@ -66,10 +66,14 @@ class YamuxStream(PeerStream):
         """The peer will send no more."""
         return self._received_end
 
+    @property
+    def _must_wait_to_receive(self) -> bool:
+        return not (self._inbox or self._received_end or self._is_broken or self._is_closed)
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         self._begin_sending()
         try:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
             unsent = memoryview(data)
             self._check_can_send()
             while unsent:
@@ -78,6 +82,8 @@ class YamuxStream(PeerStream):
                 self._send_window -= size
                 self._session.send(frames.encode(DATA, 0, self.stream_id, data=unsent[:size]))
                 unsent = unsent[size:]
+            # Others get their turn only now, while this is already on its way.
+            await trio.lowlevel.cancel_shielded_checkpoint()
         finally:
             self._is_sending = False
 
@@ -107,17 +113,20 @@ class YamuxStream(PeerStream):
             raise trio.BusyResourceError("another task is receiving from this stream")
         self._is_receiving = True
         try:
-            await trio.lowlevel.checkpoint()
-            while True:
-                if self._is_closed:
-                    raise trio.ClosedResourceError
-                if self._inbox:
-                    return self._take(max_bytes)
-                if self._received_end:
-                    return b""
-                if self._is_broken:
-                    raise trio.BrokenResourceError
+            if self._must_wait_to_receive:
+                # It lets others run as well, and what wakes it has come a moment ago.
                 await self._may_receive.park()
+            else:
+                await trio.lowlevel.checkpoint()
+            while self._must_wait_to_receive:
+                await self._may_receive.park()
+            if self._is_closed:
+                raise trio.ClosedResourceError
+            if self._inbox:
+                return self._take(max_bytes)
+            if self._received_end:
+                return b""
+            raise trio.BrokenResourceError
         finally:
             self._is_receiving = False
 
