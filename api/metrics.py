@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from api.node_status import NodeStatus
-from federation.backend import InferenceRequest, Usage
+from federation.backend import SLOTLESS_KINDS, InferenceRequest, Usage
 
 _WAIT_BUCKETS = (0.001, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 """Seconds: from a free slot and a cached prompt on a GPU to a long one on a laptop, or a cold model."""
@@ -101,7 +101,10 @@ class Metrics:
             if pair not in known:
                 return
             self._series.add(pair)
-        self._queue.labels(*pair).observe(trace.queue)
+        if request.kind not in SLOTLESS_KINDS:
+            self._queue.labels(*pair).observe(trace.queue)
+        if request.kind not in ("chat", "completion"):
+            return
         if (waited := trace.time_to_first_token()) is not None:
             self._first_token.labels(*pair).observe(waited)
         if (gap := trace.time_per_token(request.choices)) is not None:

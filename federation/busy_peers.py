@@ -38,11 +38,14 @@ class BusyPeers:
     def __init__(self) -> None:
         self._refusals: dict[tuple[PeerId, ModelName], _Refusal] = {}
 
-    def refused(self, peer: PeerId, model: ModelName, load: Load | None, now: float) -> None:
-        """`peer` has no slot; `load` is what the view shows of it, which may be older than its word."""
+    def refused(self, peer: PeerId, model: ModelName, slots: int, load: Load | None, now: float) -> None:
+        """`peer` has fewer than `slots`; `load` is what the view shows, which may be older than its word."""
         self._forget(now)
         # As long as the peer remembers us, and will offer us what frees.
-        self._refusals[peer, model] = _Refusal(now + REMEMBERED_FOR, load)
+        refusal = self._refusals[peer, model] = _Refusal(now + REMEMBERED_FOR, load)
+        if load is not None:
+            # Who needs fewer may still get them.
+            refusal.free = min(max(load.slots_total - load.slots_busy, 0), slots - 1)
 
     def seen(self, peer: PeerId, model: ModelName, load: Load | None, now: float) -> None:
         """The view shows `load` now."""

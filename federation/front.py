@@ -301,11 +301,10 @@ class Front:
         # `%r`, because a peer's own words must not look like other lines of the log.
         logger.info("request %s: %s did not serve it: %r", attempts.request.request_id, candidate.peer, error)
         refusal = refusal_of(error)
-        name = ModelReference.parse(attempts.model).name
         if refusal.load is not None:
-            self._note_load(candidate, name, refusal.load)
+            self._note_load(candidate, lease.model, refusal.load)
         if refusal.reason == "busy":
-            self._turns.refused(candidate, name)
+            self._turns.refused(candidate, lease.model, lease.slots)
         attempts.note(candidate, error)
         if isinstance(error, Failed):
             self.note_failure(candidate, lease, error)

@@ -101,7 +101,10 @@ class _Runner:
         try:
             while not self.has_begun:
                 event = await anext(self.source.answer.events)
-                if not isinstance(event, Progress):
+                if isinstance(event, Progress):
+                    # The relay will not hear of it, and must not take this for silence.
+                    self.source.lease.heard_at = trio.current_time()
+                else:
                     self.read.append(event)
         except StopAsyncIteration:
             self.failure = Failed("the answer ended before it began")

@@ -120,9 +120,10 @@ class Turns:
                 del self._coming[peer, model]
             self._tell(peer, model)
 
-    def refused(self, candidate: Candidate, model: ModelName) -> None:
-        """`candidate` has no slot."""
-        self._busy.refused(candidate.peer, model, self._loads(model)[candidate.peer], trio.current_time())
+    def refused(self, candidate: Candidate, model: ModelName, slots: int) -> None:
+        """`candidate` has fewer than `slots`."""
+        load = self._loads(model)[candidate.peer]
+        self._busy.refused(candidate.peer, model, slots, load, trio.current_time())
 
     def _loads(self, model: ModelName) -> defaultdict[PeerId, Load | None]:
         """How busy each peer is with `model`, as far as we know."""

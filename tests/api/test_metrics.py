@@ -51,6 +51,14 @@ def test_an_answer_is_timed_by_model_and_peer(new_bench: Callable[..., Bench], s
     assert value(bench, "localai_node_queue_seconds_count", **of) == 1
 
 
+def test_only_generated_tokens_are_timed(bench: Bench) -> None:
+    bench.call("POST", "/v1/tokenize", {"model": "stub", "content": "Hi"})
+    bench.call("POST", "/v1/embeddings", {"model": "stub", "input": "Hi"})
+    of = {"model": "stub", "peer": SERVED_BY}
+    assert value(bench, "localai_node_queue_seconds_count", **of) == 1
+    assert value(bench, "localai_node_time_to_first_token_seconds_count", **of) is None
+
+
 def test_an_answer_that_broke_off_has_a_first_token_and_no_pace(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench(script=[words("a")[0], RuntimeError("odd")])
     bench.chat(stream=True)

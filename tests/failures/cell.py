@@ -68,6 +68,8 @@ class Cell:
     """That were left in the front."""
     slots: int = 0
     """That were left in engines."""
+    commit: str = ""
+    """Of the code it ran."""
     load: float = 0.0
     """How many tasks wanted to compute in the last minute: gaps grow with it."""
 

@@ -11,7 +11,7 @@ from tests.failures.questions import LENGTH
 
 _INTRODUCTION = f"""# The failure matrix
 
-Written by `make failure-matrix`, on {{date}}, at `{{commit}}`. It fails where an aim was missed.
+Written by `make failure-matrix`, on {{date}}, at {{commits}}. It fails where an aim was missed.
 
     {{machine}}
 
@@ -42,11 +42,12 @@ went on, where that is not the same (a busy machine tells of several at once); `
 """
 
 
-def page(cells: Sequence[Cell], machine: str, date: str, commit: str) -> str:
+def page(cells: Sequence[Cell], machine: str, date: str) -> str:
     """The whole page."""
+    commits = " and ".join(sorted({f"`{cell.commit}`" for cell in cells}))
     return "\n".join(
         [
-            _INTRODUCTION.format(machine=machine, date=date, commit=commit),
+            _INTRODUCTION.format(machine=machine, date=date, commits=commits),
             "## All of it\n",
             *_summary(cells),
             "\n## Every token position\n",

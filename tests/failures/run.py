@@ -46,7 +46,7 @@ def main() -> int:
                 facts = {each: [asdict(cell) for cell in cells] for each, cells in kept.items()}
                 arguments.keep.write_text(json.dumps(facts))
     cells = [cell for name in chosen for cell in kept[name]]
-    text = page(cells, _machine(), f"{datetime.now(UTC):%d %B %Y}", _commit())
+    text = page(cells, _machine(), f"{datetime.now(UTC):%d %B %Y}")
     print(text)
     if chosen == list(GROUPS):
         PAGE.write_text(text, encoding="utf-8")
@@ -58,6 +58,7 @@ def _run(name: str) -> list[Cell]:
     with tempfile.TemporaryDirectory() as folder:
         for cell in GROUPS[name](Path(folder)):
             print(f"{name}: {cell}", file=sys.stderr, flush=True)
+            cell.commit = _commit()
             cells.append(cell)
     return cells
 

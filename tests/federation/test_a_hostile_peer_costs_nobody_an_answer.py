@@ -208,3 +208,17 @@ def test_who_is_asked_to_go_on_cannot_spoil_an_answer(script: Script, stage: Sta
             assert asked[0] > 0
 
     stage.run(main)
+
+
+def test_who_misbehaves_is_counted_and_asked_ever_more_rarely(stage: Stage) -> None:
+    async def main() -> None:
+        script = says(ACCEPTED, Chunk(1, (1,), "for another choice"))
+        async with stage.swarm("honest") as swarm, a_hostile_peer(swarm, script) as asked:
+            for _ in range(120):
+                assert (await stage.read(swarm.front, stage.request())).text == "one two three"
+                await trio.sleep(1)
+            # Three times until its circuit opens, then after 1, 2, 4 ... seconds, a minute at most.
+            assert 3 <= asked[0] <= 12
+            assert swarm.front.counts.failures[HOSTILE] == asked[0]
+
+    stage.run(main)

@@ -14,7 +14,7 @@ PEER, OTHER, MODEL = PeerId("a"), PeerId("b"), ModelName("tiny")
 
 def refused(load: Load | None = None) -> BusyPeers:
     busy = BusyPeers()
-    busy.refused(PEER, MODEL, load, 0.0)
+    busy.refused(PEER, MODEL, 1, load, 0.0)
     return busy
 
 
@@ -79,7 +79,7 @@ def test_what_is_free_is_used_up_after_what_is_offered() -> None:
 def test_who_refuses_again_has_nothing_for_us() -> None:
     busy = refused()
     busy.offered(PEER, MODEL, 0.0)
-    busy.refused(PEER, MODEL, None, 5.0)
+    busy.refused(PEER, MODEL, 1, None, 5.0)
     assert not busy.may_ask(PEER, MODEL, 1, REMEMBERED_FOR)
     assert busy.may_ask(PEER, MODEL, 1, 5.0 + REMEMBERED_FOR)
 
@@ -87,7 +87,18 @@ def test_who_refuses_again_has_nothing_for_us() -> None:
 def test_what_is_remembered_is_bounded_and_forgotten_in_time() -> None:
     busy = BusyPeers()
     for number in range(5000):
-        busy.refused(PeerId(str(number)), MODEL, None, 0.0)
+        busy.refused(PeerId(str(number)), MODEL, 1, None, 0.0)
     assert len(busy._refusals) == 1024
-    busy.refused(PEER, MODEL, None, REMEMBERED_FOR)
+    busy.refused(PEER, MODEL, 1, None, REMEMBERED_FOR)
     assert len(busy._refusals) == 1
+
+
+def test_who_was_refused_several_slots_may_leave_some_for_those_that_need_one() -> None:
+    busy = BusyPeers()
+    busy.refused(PEER, MODEL, 4, Load(4, 1), 0.0)
+    assert busy.may_ask(PEER, MODEL, 3, 0.0)
+    assert not busy.may_ask(PEER, MODEL, 4, 0.0)
+    # It was shown as free before it refused two of them: so one at most.
+    busy.refused(PEER, MODEL, 2, Load(4, 0), 0.0)
+    assert busy.may_ask(PEER, MODEL, 1, 0.0)
+    assert not busy.may_ask(PEER, MODEL, 2, 0.0)

@@ -240,3 +240,30 @@ def test_what_takes_no_slot_waits_for_none(stage: Stage) -> None:
             nursery.cancel_scope.cancel()
 
     stage.run(main)
+
+
+def test_a_request_waits_for_a_fast_peer_until_the_line_for_it_is_longer_than_the_slow_one_takes(
+    stage: Stage,
+) -> None:
+    async def main() -> None:
+        async with stage.swarm("fast", "slow", slots=1) as swarm:
+            for name, gap in (("fast", 0.1), ("slow", 1.0)):
+                swarm.workers[name].gap = gap
+                swarm.view.report(name, Load(1, 0, decode_speed=1 / gap))
+            served: list[str] = []
+
+            async def ask() -> None:
+                answered = await stage.read(swarm.front, stage.request(max_tokens=3, ignore_eos=True))
+                served.append(answered.answer.served_by)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                nursery.start_soon(ask)
+            assert served == ["fast", "fast"]
+            served.clear()
+            async with trio.open_nursery() as nursery:
+                for _ in range(12):
+                    nursery.start_soon(ask)
+            assert 1 <= served.count("slow") < served.count("fast")
+
+    stage.run(main)

@@ -150,7 +150,7 @@ def test_a_slot_that_the_worker_does_not_have_is_left_alone_for_a_while(stage: S
             await trio.sleep(1)
             assert gated.backend.load(stage.MODEL) == Load(SLOTS, SLOTS)
             assert gated.offered == [B] * SLOTS
-            await trio.sleep(1)
+            await trio.sleep(1.1)
             assert gated.offered == [B] * 2 * SLOTS
             nursery.cancel_scope.cancel()
 
