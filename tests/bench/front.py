@@ -1,4 +1,4 @@
-"""What a front costs, in time and in processor time: `make bench-front`, three minutes.
+"""What a front costs, in time and in processor time: `make bench-front`, four minutes.
 
 How to call it: `report.py`.
 """

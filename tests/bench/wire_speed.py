@@ -84,7 +84,7 @@ def measure_ceiling(folder: Path) -> Iterator[Figure]:
         each = median(measured.per_token_us(role) for measured in through)
         yield Figure(f"{what}: processor time per token, {role}", each, "us")
     front = median(measured.per_token_us("front") for measured in through)
-    yield Figure(f"{what}: of a front that has a core to itself", 1e6 / front, "tokens/s")
+    yield Figure(f"{what}: what a front would do with a core to itself", 1e6 / front, "tokens/s")
 
 
 def measure_real(folder: Path) -> Iterator[Figure]:
