@@ -11,7 +11,7 @@ Whatever goes wrong on the wire is a `PeerGone`, a `Misbehaved` or a `DeadlineEx
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -276,11 +276,14 @@ class _Exchange:
     async def _next_frame(self) -> dict[str, Any] | None:
         """The next one, or None at the end. Where nothing comes, the peer is asked for a sign of life: one
         that stands still is given up after `Pace.silence_max`, one that is slow after `SILENCE_MAX`."""
-        if self.frames.has_received:
-            return await self.frames.receive()
         line, began_at = self._line, trio.current_time()
-        with trio.move_on_at(min(self._deadline, began_at + line.pace.silence_max - _PROBE_TIME)):
-            return await self.frames.receive()
+        if began_at >= self._deadline:
+            # A peer that always has something more must not go on for ever.
+            raise _silence(line.peer, began_at, self._deadline)
+        with suppress(trio.TooSlowError):
+            return await self.frames.receive_until(
+                min(self._deadline, began_at + line.pace.silence_max - _PROBE_TIME)
+            )
         asked_at = line.pulse.ask(line.peer)
         # From now on, and not from when silence began: it may have been we who stood still.
         with trio.move_on_at(min(self._deadline, trio.current_time() + _PROBE_TIME)):

@@ -10,12 +10,14 @@ can still be read: an answer that was complete is not lost to a reset behind it.
 
 from __future__ import annotations
 
+import math
 from operator import index
 from typing import ClassVar, Protocol
 
 import trio
 
 from p2p import yamux_frames as frames
+from p2p.alarm import Alarm
 from p2p.errors import BadFrame
 from p2p.network import PeerStream
 from p2p.peer import PeerId
@@ -27,6 +29,8 @@ _DATA_SIZE_MAX = 32 * 1024 - 64
 
 class Session(Protocol):
     """What a stream needs of the session that carries it."""
+
+    alarm: Alarm
 
     @property
     def has_room(self) -> bool: ...
@@ -60,15 +64,12 @@ class YamuxStream(PeerStream):
         self._is_receiving = False
         self._may_send = trio.lowlevel.ParkingLot()
         self._may_receive = trio.lowlevel.ParkingLot()
+        self._wake_receiver = self._may_receive.unpark_all
 
     @property
     def has_ended(self) -> bool:
         """The peer will send no more."""
         return self._received_end
-
-    @property
-    def _must_wait_to_receive(self) -> bool:
-        return not (self._inbox or self._received_end or self._is_broken or self._is_closed)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         self._begin_sending()
@@ -109,17 +110,21 @@ class YamuxStream(PeerStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if max_bytes is not None and index(max_bytes) < 1:
             raise ValueError("max_bytes must be at least 1")
+        return await self._receive(max_bytes, math.inf)
+
+    async def receive_until(self, deadline: float, max_bytes: int) -> bytes | bytearray:
+        return await self._receive(max_bytes, deadline)
+
+    async def _receive(self, max_bytes: int | None, deadline: float) -> bytes | bytearray:
         if self._is_receiving:
             raise trio.BusyResourceError("another task is receiving from this stream")
         self._is_receiving = True
         try:
-            if self._must_wait_to_receive:
-                # It lets others run as well, and what wakes it has come a moment ago.
-                await self._may_receive.park()
+            if self._must_wait_to_receive():
+                # That lets others run as well, and whatever ends it has come a moment ago.
+                await self._wait_to_receive(deadline)
             else:
                 await trio.lowlevel.checkpoint()
-            while self._must_wait_to_receive:
-                await self._may_receive.park()
             if self._is_closed:
                 raise trio.ClosedResourceError
             if self._inbox:
@@ -129,6 +134,20 @@ class YamuxStream(PeerStream):
             raise trio.BrokenResourceError
         finally:
             self._is_receiving = False
+
+    def _must_wait_to_receive(self) -> bool:
+        return not (self._inbox or self._received_end or self._is_broken or self._is_closed)
+
+    async def _wait_to_receive(self, deadline: float) -> None:
+        if deadline < math.inf:
+            self._session.alarm.set(self._wake_receiver, deadline)
+        try:
+            while self._must_wait_to_receive():
+                await self._may_receive.park()
+                if self._must_wait_to_receive() and trio.current_time() >= deadline:
+                    raise trio.TooSlowError
+        finally:
+            self._session.alarm.clear(self._wake_receiver)
 
     async def aclose(self) -> None:
         if not self._is_closed:
