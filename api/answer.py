@@ -160,6 +160,11 @@ class StreamResponse(InferenceResponse):
                     await self._start(send, [])
                     await send(_body(sse.comment("waiting"), is_last=False))
 
+    def _late(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """`headers` as comments, where the head went out before they were known."""
+        lines = [b"%s: %s" % header for header in headers] if self._is_started else []
+        return b"".join(sse.comment(line.decode()) for line in lines)
+
     async def _start(self, send: Send, headers: Sequence[tuple[bytes, bytes]]) -> None:
         if not self._is_started:
             self._is_started = True
@@ -179,8 +184,9 @@ class StreamResponse(InferenceResponse):
                 continue
             if not is_opened:
                 is_opened = True
-                await self._start(send, self._routing_headers(answer))
-                body = self._stream_shape.opening() + body
+                headers = self._routing_headers(answer)
+                body = self._late(headers) + self._stream_shape.opening() + body
+                await self._start(send, headers)
             if isinstance(event, Done):
                 report.done = event
                 end = [_body(body, is_last=True)]

@@ -22,5 +22,6 @@ The path of a request, left to right on the front's node:
                    load_feed_client  load_feed    load_feed_server
 
 Everything that serves requests looks the same from above: `backend.py` is the port, with
-`request_limits.py`. Embeddings, ranks and token ids take the same path as text.
+`request_limits.py`, and with `trace.py`, which tells how a request went. Embeddings, ranks and
+token ids take the same path as text.
 """

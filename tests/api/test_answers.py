@@ -141,7 +141,12 @@ def test_a_long_prefill_keeps_the_connection_warm(new_bench: Callable[..., Bench
 
 def test_a_stream_that_waits_for_long_begins_with_comments(new_bench: Callable[..., Bench]) -> None:
     reply = new_bench(accept_after=25.0).chat(stream=True)
-    assert reply.body.startswith(b": waiting\n\n: waiting\n\ndata: ")
+    waiting, said, events = reply.body.partition(f": x-localai-peer: {SERVED_BY}\n\n".encode())
+    assert waiting == b": waiting\n\n: waiting\n\n"
+    assert said
+    assert events.startswith(b": x-localai-attempts: 1\n\n")
+    assert b": server-timing: queue;dur=" in events.partition(b"data: ")[0]
+    assert b"server-timing" not in events.partition(b"data: ")[2]
     assert reply.events()[-1] == "[DONE]"
     assert "x-localai-peer" not in reply.headers
 

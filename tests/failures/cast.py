@@ -154,11 +154,16 @@ def crash_engines(worker: NodeProcess) -> None:
 def let_engines_recover(worker: NodeProcess) -> None:
     """Have those that crashed finish an answer: three crashes with none between them are a failed model."""
     worker.wait_until(lambda rows: serves(rows, worker.name))
-    asked = {"model": DEMO_MODEL_NAME, "prompt": "Hi", "max_tokens": 1}
+    [model] = [engine["model"] for engine in engines(worker)]
+    # The demo model does not embed, and what the others here do is nothing else.
+    path = "completions" if model == DEMO_MODEL_NAME else "embeddings"
+    asked = {"model": model} | (
+        {"prompt": "Hi", "max_tokens": 1} if path == "completions" else {"input": "Hi"}
+    )
     served_by = ""
     while served_by != worker.peer_id:
         answer = httpx.post(
-            f"{worker.api}/v1/completions", json=asked, headers={"x-localai-only": worker.name}, timeout=30
+            f"{worker.api}/v1/{path}", json=asked, headers={"x-localai-only": worker.name}, timeout=30
         )
         served_by = answer.headers["x-localai-peer"]
 

@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from federation.backend import Chunk, Done, RequestId, Timings, Usage
-from federation.errors import Failed, ModelUnavailable, PeerGone, Refused
+from federation.errors import Failed, ModelUnavailable, PeerGone, Refused, TimedOut
 from federation.trace import Phases, Trace
-from ledger.records import ModelName
+from ledger.records import AliasRecord, Load, ModelName
 from p2p.peer import PeerId
 
 if TYPE_CHECKING:
@@ -141,6 +141,77 @@ def test_an_answer_that_goes_on_elsewhere_is_traced_as_one(stage: Stage) -> None
             trace = request.trace
             assert (trace.peer, trace.attempts, trace.resumes) == (other.peer, 2, 1)
             assert trace.phases(trio.current_time()).decode >= 1.9
+
+    stage.run(main)
+
+
+def test_waiting_for_a_slot_is_told_from_looking_for_who_has_one(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", slots=1) as s, trio.open_nursery() as nursery:
+            s.workers["a"].gap = 1.0
+            requests = [stage.request() for _ in range(2)]
+            for request in requests:
+                nursery.start_soon(stage.read, s.front, request)
+                await trio.sleep(0.5)
+            await trio.sleep(10)
+            for request, waited in zip(requests, (0, 2.5), strict=True):
+                phases = request.trace.phases(trio.current_time())
+                assert phases.queue == pytest.approx(waited, abs=0.1)
+                assert phases.route == pytest.approx(0, abs=0.1)
+                assert phases.total == pytest.approx(3 + waited, abs=0.1)
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_who_waits_in_vain_has_waited(stage: Stage, leaves: bool) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", slots=1) as s:
+            s.workers["a"].hangs_at = 1
+            async with s.front.infer(stage.request()):
+                request = stage.request(timeout=99.0 if leaves else 4.0)
+                if leaves:
+                    with trio.move_on_after(4.0):
+                        await stage.read(s.front, request)
+                else:
+                    with pytest.raises(TimedOut):
+                        await stage.read(s.front, request)
+                await trio.sleep(20)
+                trace = request.trace
+                assert (trace.peer, trace.attempts) == (None, 0)
+                phases = trace.phases(trio.current_time())
+                assert [phases.queue, phases.total] == pytest.approx([4, 4])
+
+    stage.run(main)
+
+
+def test_who_was_late_is_part_of_the_way_to_the_faster_one(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b", hedge=1.0) as s:
+            s.view.report("b", Load(4, 3))
+            for worker in s.workers.values():
+                worker.gap = 0.1
+            for _ in range(20):
+                assert (await stage.read(s.front, stage.request())).answer.served_by == "a"
+            s.workers["a"].gap = 5.0
+            request = stage.request()
+            await stage.read(s.front, request)
+            phases = request.trace.phases(trio.current_time())
+            assert (request.trace.peer, request.trace.attempts) == ("b", 2)
+            assert 0 < phases.route < 0.3
+            assert phases.prefill == pytest.approx(0.1, abs=0.05)
+            assert phases.decode == pytest.approx(0.2, abs=0.05)
+
+    stage.run(main)
+
+
+def test_an_alias_is_traced_as_the_model_that_it_stands_for(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a") as s:
+            s.view.named[ModelName("gpt-4")] = AliasRecord(ModelName("gpt-4"), TINY)
+            request = stage.request(model="gpt-4")
+            await stage.read(s.front, request)
+            assert (request.model, request.trace.model) == ("gpt-4", "tiny")
 
     stage.run(main)
 
