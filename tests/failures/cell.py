@@ -96,7 +96,7 @@ def run_cell(cast: Cast, blow_name: str, question_name: str, at: int, blow: Blow
     if len(struck) < blow.times:
         cell.errors.append(f"the answer was over after {len(struck)} blows")
     judge(cell, cast, asking)
-    cell.silence_max = blow.silence_max if question.body.get("stream") else None
+    cell.silence_max = blow.silence_max if blow.times and question.body.get("stream") else None
     return cell
 
 

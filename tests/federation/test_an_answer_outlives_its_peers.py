@@ -19,7 +19,7 @@ import msgpack
 import numpy as np
 import trio
 import trio.testing
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from federation.backend import (
@@ -280,14 +280,31 @@ requests = st.builds(
 )
 """An answer may be longer than a frame with its probabilities, so chunks are cut too."""
 
-deaths_of_peers = st.lists(st.integers(1, 40), max_size=6).filter(
-    lambda deaths: sum(after < 20 for after in deaths) <= 2
+WORDLESS_MAX = 3 * (8 + 1)
+"""Events that may come before a client is told anything: each of three choices may hold back eight tokens,
+of `🚀🚀`, or seven, of `<think>`, and end."""
+
+deaths_of_peers = st.lists(st.integers(1, 2 * WORDLESS_MAX), max_size=6).filter(
+    lambda deaths: sum(after <= WORDLESS_MAX for after in deaths) <= 2
 )
 """The third peer that dies before anything was delivered is the last that is asked."""
 
 
 @settings(max_examples=50, deadline=None, phases=set(Phase) - {Phase.explain})
 @given(requests, deaths_of_peers)
+@example(
+    InferenceRequest(
+        "chat",
+        RequestId("request"),
+        MODEL,
+        prompt=PROMPT,
+        sampling=Sampling(temperature=1.0, seed=0),
+        max_tokens=30,
+        choices=3,
+        is_streamed=True,
+    ),
+    [1, 1, WORDLESS_MAX + 1],
+)
 def test_wherever_it_is_cut_it_is_the_same_answer(request: InferenceRequest, deaths: list[int]) -> None:
     whole, cut = served(request, []), served(request, deaths)
     assert cut.choices == whole.choices

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -24,15 +25,18 @@ from p2p.framing import encode_frame
 
 TEXT = st.text("ab🙂", max_size=8) | st.just("x" * (CHUNK_LENGTH_MAX - 4)) | st.just("y" * 3000)
 NAME = st.sampled_from(["", "", "f"])
-LOGPROB = st.builds(TokenLogprob, st.just(b"t"), st.just(-0.5), st.just(((b"t", -0.5),) * 20) | st.just(()))
-TOKENS = st.lists(st.integers(0, 9), max_size=CHUNK_TOKENS_MAX + 20).map(tuple)
+TOKENS = st.integers(0, CHUNK_TOKENS_MAX + 20).map(lambda count: tuple(range(count)))
+"""By their number alone: what matters is that none is lost, and in which order they are."""
+TOPS = st.lists(st.sampled_from([(), ((b"t", -0.5),) * 20]), min_size=1, max_size=4)
+"""The likeliest tokens of each place, over and over."""
 CALL = st.builds(ToolCallDelta, st.integers(0, 1), NAME, NAME, TEXT)
 
 
 @st.composite
 def chunks(draw: st.DrawFn) -> Chunk:
     ids = draw(TOKENS)
-    logprobs = draw(st.just(()) | st.lists(LOGPROB, min_size=len(ids), max_size=len(ids)).map(tuple))
+    tops = cycle(draw(TOPS)) if draw(st.booleans()) else ()
+    logprobs = tuple(TokenLogprob(b"%d" % id_, -0.5, top) for id_, top in zip(ids, tops, strict=False))
     return Chunk(
         choice=draw(st.integers(0, 1)),
         token_ids=ids,
