@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench bench-swarm bench-engine bench-fairness bench-routing failure-matrix sim fuzz fuzz-api clean
+.PHONY: setup demo test lint bench bench-swarm bench-engine bench-fairness bench-front bench-routing failure-matrix sim fuzz fuzz-api clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,10 @@ bench-swarm: setup
 # On a virtual clock: the same figures everywhere. Prints a table and writes docs/fairness.md.
 bench-fairness: setup
 	$(BIN)/python tests/bench/fairness.py
+
+# A front and three peers on loopback. Prints a table and writes docs/front.md. Fails where an aim was missed.
+bench-front: setup
+	$(BIN)/python tests/bench/front.py
 
 # Against llama.cpp's own server, which is built from the same source first, once: ten minutes. Prints a table and
 # writes docs/engine.md. Fails where an aim was missed.

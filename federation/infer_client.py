@@ -11,7 +11,7 @@ Whatever goes wrong on the wire is a `PeerGone`, a `Misbehaved` or a `DeadlineEx
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -136,9 +136,7 @@ class RemoteBackend:
         finally:
             await self._leave(exchange)
 
-    async def _begin(
-        self, asked: dict[str, Any], order: AnswerOrder, deadline: float
-    ) -> tuple[_Exchange, Accepted]:
+    async def _begin(self, asked: bytes, order: AnswerOrder, deadline: float) -> tuple[_Exchange, Accepted]:
         """An accepted request, on a kept stream if there is one that still works."""
         if (kept := self._take_kept()) is not None:
             exchange = _Exchange(self._line, kept, order, deadline)
@@ -165,7 +163,7 @@ class RemoteBackend:
                 return await self._streams.open_stream(self._peer, PROTOCOL_ID)
         raise _silence(self._peer, began_at, deadline)
 
-    async def _ask(self, exchange: _Exchange, asked: dict[str, Any]) -> Accepted:
+    async def _ask(self, exchange: _Exchange, asked: bytes) -> Accepted:
         try:
             return await exchange.ask(asked)
         except BaseException:
@@ -205,7 +203,7 @@ class _Exchange:
         self._parts_size = 0
         self.was_heard = False
 
-    async def ask(self, asked: dict[str, Any]) -> Accepted:
+    async def ask(self, asked: bytes) -> Accepted:
         """Send the request and wait for the verdict."""
         await self._send(asked)
         while True:
@@ -233,7 +231,7 @@ class _Exchange:
                     for part in self._whole(chunk):
                         yield part
                     if count := self.order.grant():
-                        await self._send(encode(Credit(count)))
+                        await self._send(encode_frame(encode(Credit(count)), FRAME_SIZE_MAX))
                 case Progress() as progress:
                     yield progress
                 case Done() as done:
@@ -258,9 +256,9 @@ class _Exchange:
         parts, self._parts, self._parts_size = self._parts, [], 0
         return parts
 
-    async def _send(self, values: dict[str, Any]) -> None:
+    async def _send(self, frame: bytes) -> None:
         with _wire_errors(self._peer), _time_limit(self._peer, self._deadline):
-            await self.frames.send(values)
+            await self.frames.send_frame(frame)
 
     async def _receive(self) -> WorkerMessage:
         # Spelled out: `_wire_errors` takes longer than the rest of it, and there is one for each token.
@@ -279,8 +277,13 @@ class _Exchange:
         """The next one, or None at the end. Where nothing comes, the peer is asked for a sign of life: one
         that stands still is given up after `Pace.silence_max`, one that is slow after `SILENCE_MAX`."""
         line, began_at = self._line, trio.current_time()
-        with trio.move_on_at(min(self._deadline, began_at + line.pace.silence_max - _PROBE_TIME)):
-            return await self.frames.receive()
+        if began_at >= self._deadline:
+            # A peer that always has something more must not go on for ever.
+            raise _silence(line.peer, began_at, self._deadline)
+        with suppress(trio.TooSlowError):
+            return await self.frames.receive_until(
+                min(self._deadline, began_at + line.pace.silence_max - _PROBE_TIME)
+            )
         asked_at = line.pulse.ask(line.peer)
         # From now on, and not from when silence began: it may have been we who stood still.
         with trio.move_on_at(min(self._deadline, trio.current_time() + _PROBE_TIME)):
@@ -336,8 +339,8 @@ def _said_of(peer: PeerId, error: Exception) -> FederationError:
             return _StreamEnded(f"the stream to {peer} ended before the answer did")
 
 
-def _encoded(request: InferenceRequest) -> dict[str, Any]:
-    """`request` as a map that the peer will take.
+def _encoded(request: InferenceRequest) -> bytes:
+    """`request` as a frame that the peer will take.
 
     Raises:
       BadRequest: it would not. Found here, the fault stays with the request and not with the peer.
@@ -345,13 +348,12 @@ def _encoded(request: InferenceRequest) -> dict[str, Any]:
     asked = encode(Request(request))
     try:
         decode_from_front_untrusted(asked)
-        encode_frame(asked, FRAME_SIZE_MAX)
+        return encode_frame(asked, FRAME_SIZE_MAX)
     except (BadFrame, FrameTooLarge) as error:
         raise BadRequest(f"the request cannot travel: {error}") from error
     except (ValueError, TypeError, OverflowError) as error:
         # What msgpack raises for half a surrogate pair, an unknown type, a number over 64 bits.
         raise BadRequest("the request has a value that cannot travel") from error
-    return asked
 
 
 def _error_of(refusal: Refusal) -> FederationError:
