@@ -21,12 +21,7 @@ from typing import Any
 
 import trio
 
-from federation.backend import (
-    SLOTLESS_KINDS,
-    Answer,
-    InferenceRequest,
-    ModelInfo,
-)
+from federation.backend import SLOTLESS_KINDS, Answer, InferenceRequest, ModelInfo
 from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Refused
 from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord
@@ -129,6 +124,7 @@ class Worker:
             for model in self._models.values():
                 nursery.start_soon(self._run, model)
             nursery.start_soon(self._residents.run)
+            nursery.start_soon(self._renderer.get_ready)
             task_status.started()
             await trio.sleep_forever()
 
@@ -362,6 +358,8 @@ class Worker:
             logger.warning("there is no room for %s yet: it is loaded when asked for", model.definition.name)
 
     def _note_change(self, model: ServedModel) -> None:
+        if model.can_chat:
+            self._renderer.expect_chats()
         self._residents.note(model)
         # Looked up each time: who listens may come after the models.
         self.on_change()

@@ -177,6 +177,12 @@ class FakeHasher:
 
 
 class HangingRenderer:
+    def __init__(self) -> None:
+        self.expected_at: set[float] = set()
+
+    def expect_chats(self) -> None:
+        self.expected_at.add(trio.current_time())
+
     async def render(self, template: str, values: Mapping[str, Any]) -> str:
         await trio.sleep_forever()
         raise AssertionError
@@ -488,6 +494,28 @@ def test_wherever_it_hangs_nothing_is_left(hangs_at: str, how: str, monkeypatch:
         await worker.drain()
 
     run(test, behaviour=behaviour)
+
+
+@pytest.mark.parametrize(
+    ("changes", "can_chat"),
+    [
+        ({"chat_template": "{{ messages }}"}, True),
+        ({"chat_template": None}, False),
+        ({"chat_template": "{{ messages }}", "capabilities": ("embeddings",)}, False),
+    ],
+)
+def test_the_renderer_expects_chats_as_soon_as_a_model_is_loaded_that_can_chat(
+    changes: dict[str, Any], can_chat: bool
+) -> None:
+    async def test(worker: Worker) -> None:
+        renderer = HangingRenderer()
+        worker._renderer = renderer  # type: ignore[assignment]  # it has what the worker uses
+        start = trio.current_time()
+        await trio.sleep(60)
+        assert state_of(worker) == ("loaded", "")
+        assert renderer.expected_at == ({start + LOAD_TIME} if can_chat else set())
+
+    run(test, behaviour=Behaviour(facts=replace(FACTS, **changes)), preload=True)
 
 
 def test_the_deadline_does_not_cancel_what_the_reader_does_besides() -> None:
