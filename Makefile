@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench bench-swarm bench-engine sim fuzz fuzz-api clean
+.PHONY: setup demo test lint bench bench-swarm bench-engine bench-fairness bench-front bench-routing failure-matrix sim fuzz fuzz-api clean
 
 setup: $(STAMP)
 
@@ -38,10 +38,28 @@ bench: setup
 bench-swarm: setup
 	$(BIN)/python tests/bench/swarm_liveness.py
 
+# On a virtual clock: the same figures everywhere. Prints a table and writes docs/fairness.md.
+bench-fairness: setup
+	$(BIN)/python tests/bench/fairness.py
+
+# A front and three peers on loopback. Prints a table and writes docs/front.md. Fails where an aim was missed.
+bench-front: setup
+	$(BIN)/python tests/bench/front.py
+
 # Against llama.cpp's own server, which is built from the same source first, once: ten minutes. Prints a table and
 # writes docs/engine.md. Fails where an aim was missed.
 bench-engine: setup
 	$(BIN)/python tests/bench/engine.py
+
+# Half an hour. Strikes serving nodes down at every place of an answer, and writes docs/failure-matrix.md. Fails where
+# an aim was missed.
+failure-matrix: setup
+	$(BIN)/python tests/failures/run.py
+
+# Simulated, so it is the same on every machine: some minutes. Writes docs/routing.md and its plots, and fails where
+# an aim was missed. SEEDS=20 takes more of them.
+bench-routing: setup
+	$(BIN)/python tests/bench/routing.py
 
 # An hour or so on two cores. Prints a table and writes docs/simulation.md, which `HOURS=50 make sim`, being
 # shorter, leaves alone. Fails where an aim was missed.

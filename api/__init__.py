@@ -1,6 +1,6 @@
 """OpenAI over HTTP, for any `Backend`; knows nothing of peers, libp2p or llama.cpp.
 
-    request -> Boundary     request id, what every error looks like, counters
+    request -> Boundary     request id, what every error looks like; at the end what is logged and counted
             -> Gate         keys; without keys: only this machine's own programs; body bounds
             -> FastAPI      checks the parameters, finds the endpoint
             -> InferenceResponse -> Backend     for as long as the client is there

@@ -90,6 +90,12 @@ def check_content_type(headers: Mapping[str, str]) -> None:
         )
 
 
+def offered_key(headers: Mapping[str, str]) -> str:
+    """The key that these headers show, right or not; empty: none."""
+    cookie = cookie_parser(headers.get("cookie", "")).get("token", "")
+    return next(filter(None, [*_explicit_keys(headers), cookie]), "")
+
+
 def _explicit_keys(headers: Mapping[str, str]) -> list[str]:
     """Keys that somebody meant to send: a browser adds none of these by itself."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")

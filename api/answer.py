@@ -5,14 +5,14 @@ it waits or in the middle of the answer, streamed or not, ends the backend's `wi
 block, and that frees the slot wherever it is.
 
 Of a stream the head is sent with the first token, so that everything that can go wrong before it
-has a status of its own. Only a backend that reports progress for long starts the stream
-earlier, because clients and proxies give up on a silent connection. The end is sent when
+has a status of its own. Only after a long wait it goes out without one, and without saying who
+answers, because clients and proxies give up on a silent connection. The end is sent when
 the slot is free again: a client that does not read it holds up nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
 from typing import TypeAlias
@@ -23,11 +23,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api import sse
 from api.collected import CollectedAnswer
-from api.metrics import Metrics
+from api.request_report import RequestReport, decisive
 from api.shapes import AnswerShape, StreamShape
-from federation.backend import Answer, AnswerEvent, Chunk, Done, Progress
+from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceRequest, Progress, Resumed
 from federation.errors import FederationError, Misbehaved
-from ledger.records import ModelName
 
 _SILENCE_MAX = 10.0
 """Seconds without a byte until a comment is sent; the shortest read timeouts in the wild are 30."""
@@ -52,21 +51,24 @@ class InferenceResponse(Response):
     """
 
     def __init__(
-        self, open_answer: OpenAnswer, model: ModelName, shape: AnswerShape, metrics: Metrics
+        self, open_answer: OpenAnswer, requests: Sequence[InferenceRequest], shape: AnswerShape
     ) -> None:
+        """`requests` are what `open_answer` has served, as one answer."""
         self.background = None
         """FastAPI looks at this; nothing runs after an answer."""
         self._open_answer = open_answer
-        self._model = model
+        self._requests = requests
         self._shape = shape
-        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        report: RequestReport = scope["state"]["report"]
+        report.requests = self._requests
         result = _Result()
         async with trio.open_nursery() as nursery:
             # In a task of its own: whenever an event wakes it, a task passes through all its callers, and of
             # those this one has two dozen.
-            nursery.start_soon(self._answer, send, result, nursery.cancel_scope)
+            nursery.start_soon(self._answer, report, send, result, nursery.cancel_scope)
+            nursery.start_soon(self._bridge_silence, send)
             await _hang_up(receive)
             nursery.cancel_scope.cancel()
         if result.failure is not None:
@@ -76,20 +78,24 @@ class InferenceResponse(Response):
         for message in result.end:
             await send(message)
 
-    async def _answer(self, send: Send, result: _Result, waiting: trio.CancelScope) -> None:
+    async def _bridge_silence(self, send: Send) -> None:
+        """Only in streams can something be said before there is an answer."""
+
+    async def _answer(
+        self, report: RequestReport, send: Send, result: _Result, waiting: trio.CancelScope
+    ) -> None:
         """Deliver all but the end, which goes into `result`."""
-        asked_at = trio.current_time()
         try:
             async with self._open_answer() as answer:
-                result.end = await self._deliver(answer, asked_at, send)
-            if not result.end:
+                result.end = await self._deliver(answer, report, send)
+            if report.done is None:
                 raise Misbehaved("the answer stopped before its end")
         except FederationError as error:
             result.failure = error  # Carried out by hand: the nursery would wrap it in a group.
         waiting.cancel()
 
-    async def _deliver(self, answer: Answer, asked_at: float, send: Send) -> list[Message]:
-        """Send nothing until the slot is free: all is returned. Nothing: the answer has no end."""
+    async def _deliver(self, answer: Answer, report: RequestReport, send: Send) -> list[Message]:
+        """Send nothing until the slot is free: all is returned. `report` gets the end."""
         end: list[Message] = []
         collected = CollectedAnswer()
         async for event in answer.events:
@@ -97,45 +103,92 @@ class InferenceResponse(Response):
                 case Chunk():
                     collected.add(event)
                 case Done():
-                    self._metrics.finished(self._model, event.usage)
+                    report.done = event
                     body = await _joined(self._shape.whole(collected, event))
                     headers = [
                         (b"content-type", b"application/json"),
                         (b"content-length", b"%d" % len(body)),
-                        *_routing_headers(answer, asdict(event.timings)),
+                        *self._routing_headers(answer),
                     ]
                     end = [_head(headers), _body(body, is_last=True)]
         return end
+
+    def _routing_headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
+        """Who answered, after how many attempts, how it waited for a slot (how many were to go before it when
+        it came), and what took how long until now, as the front saw it.
+
+        `Server-Timing` is in milliseconds. What has not begun yet, as decode where the head of a stream is
+        sent, is not in it.
+        """
+        now = trio.current_time()
+        trace = decisive([request.trace for request in self._requests], now)
+        phases = asdict(trace.phases(now))
+        if trace.done is None:
+            del phases["decode"]
+        durations = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in phases.items())
+        return [
+            (b"x-localai-peer", answer.served_by.encode()),
+            (b"x-localai-attempts", b"%d" % answer.attempts),
+            (b"x-localai-queue-position", b"%d" % answer.queued.position),
+            (b"x-localai-queue-ms", b"%.1f" % (answer.queued.seconds * 1000)),
+            (b"server-timing", durations.encode()),
+        ]
 
 
 class StreamResponse(InferenceResponse):
     """The same, piece by piece as it comes."""
 
     def __init__(
-        self, open_answer: OpenAnswer, model: ModelName, shape: StreamShape, metrics: Metrics
+        self, open_answer: OpenAnswer, requests: Sequence[InferenceRequest], shape: StreamShape
     ) -> None:
-        super().__init__(open_answer, model, shape, metrics)
+        super().__init__(open_answer, requests, shape)
         self._stream_shape = shape
+        self._is_started = False
+        """The head was sent."""
+        self._is_answered = trio.Event()
+        self._sending = trio.Lock()
+        """Held by who bridges the silence until then."""
 
-    async def _deliver(self, answer: Answer, asked_at: float, send: Send) -> list[Message]:
-        """Send all but the end, which is returned: it goes out when the slot is free."""
+    async def _bridge_silence(self, send: Send) -> None:
+        """Until somebody answers: a slot or a model may take longer than clients wait for a sign of life."""
+        while True:
+            with trio.move_on_after(_SILENCE_MAX):
+                await self._is_answered.wait()
+                return
+            async with self._sending:
+                if not self._is_answered.is_set():
+                    await self._start(send, [])
+                    await send(_body(sse.comment("waiting"), is_last=False))
+
+    def _late(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """`headers` as comments, where the head went out before they were known."""
+        lines = [b"%s: %s" % header for header in headers] if self._is_started else []
+        return b"".join(sse.comment(line.decode()) for line in lines)
+
+    async def _start(self, send: Send, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        if not self._is_started:
+            self._is_started = True
+            await send(_head([*sse.HEADERS, *headers]))
+
+    async def _deliver(self, answer: Answer, report: RequestReport, send: Send) -> list[Message]:
+        """Send all but the end, which is returned, to go out when the slot is free; `report` gets it too."""
         end: list[Message] = []
-        has_text = is_started = False
-        last_sent_at = trio.current_time()
+        self._is_answered.set()
+        async with self._sending:
+            last_sent_at = trio.current_time()
+        is_opened = False
         async for event in answer.events:
             now = trio.current_time()
-            if not has_text and isinstance(event, Chunk):
-                has_text = True
-                self._metrics.first_token(self._model, now - asked_at)
             body = self._words(event, silence=now - last_sent_at)
             if not body:
                 continue
-            if not is_started:
-                is_started = True
-                await send(_head([*sse.HEADERS, *_routing_headers(answer, {"wait": now - asked_at})]))
-                body = self._stream_shape.opening() + body
+            if not is_opened:
+                is_opened = True
+                headers = self._routing_headers(answer)
+                body = self._late(headers) + self._stream_shape.opening() + body
+                await self._start(send, headers)
             if isinstance(event, Done):
-                self._metrics.finished(self._model, event.usage)
+                report.done = event
                 end = [_body(body, is_last=True)]
             else:
                 await send(_body(body, is_last=False))
@@ -150,6 +203,8 @@ class StreamResponse(InferenceResponse):
             case Progress():
                 is_due = silence >= _SILENCE_MAX
                 return sse.comment(f"prefill {event.prefilled}/{event.total}") if is_due else b""
+            case Resumed(peer, tokens):
+                return sse.comment(f"resumed on {peer} after {tokens} tokens")
             case Done():
                 return self._stream_shape.closing(event)
 
@@ -175,17 +230,3 @@ async def _hang_up(receive: Receive) -> None:
     """Wait until the client does."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _routing_headers(answer: Answer, timing: Mapping[str, float]) -> list[tuple[bytes, bytes]]:
-    """Who answered, after how many attempts, and what took how long (`timing` in seconds).
-
-    Before a stream ends, only the wait for its first word, as seen from here, is known. A
-    whole answer carries what the worker measured.
-    """
-    durations = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in timing.items())
-    return [
-        (b"x-localai-peer", answer.served_by.encode()),
-        (b"x-localai-attempts", b"%d" % answer.attempts),
-        (b"server-timing", durations.encode()),
-    ]

@@ -30,7 +30,7 @@ def create_app(backend: Backend, settings: ApiSettings, status: NodeStatus) -> F
 
     Start no tasks, open nothing: the app lives as long as somebody serves it.
     """
-    metrics = Metrics(status.refused_entries)
+    metrics = Metrics(status)
     app = FastAPI(
         title="localai-node",
         version=settings.version,
@@ -46,8 +46,8 @@ def create_app(backend: Backend, settings: ApiSettings, status: NodeStatus) -> F
             RequestValidationError: _leave_to_boundary,
         },
     )
-    app.include_router(inference_routes(backend, metrics, settings.version))
-    app.include_router(question_routes(backend, metrics))
+    app.include_router(inference_routes(backend, settings.version))
+    app.include_router(question_routes(backend))
     app.include_router(model_routes(backend))
     app.include_router(backend_routes(status))
     app.include_router(node_routes(status, metrics, settings.version))

@@ -20,6 +20,7 @@ from api import sse
 from api.error_table import http_error_of
 from api.errors import HttpError
 from api.metrics import Metrics
+from api.request_report import RequestReport
 
 logger = logging.getLogger(__name__)
 
@@ -47,23 +48,28 @@ class Boundary:
             await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(_request_id(Headers(scope=scope)), receive, send)
-        scope.setdefault("state", {})["request_id"] = exchange.request_id
-        with self._metrics.in_flight.track_inprogress():
-            try:
-                await self._app(scope, exchange.receive, exchange.send)
-            except Exception as error:  # noqa: BLE001 (the one place where a request's errors end)
-                await exchange.fail(error)
-        route = scope.get("route")
-        self._metrics.requests.labels(getattr(route, "path", "other"), exchange.status).inc()
+        report = RequestReport(_request_id(Headers(scope=scope)))
+        scope.setdefault("state", {}).update(request_id=report.request_id, report=report)
+        exchange = _Exchange(report, receive, send)
+        try:
+            with self._metrics.in_flight.track_inprogress():
+                try:
+                    await self._app(scope, exchange.receive, exchange.send)
+                except Exception as error:  # noqa: BLE001 (the one place where a request's errors end)
+                    await exchange.fail(error)
+                else:
+                    report.status = "ok" if exchange.is_complete else "cancelled"
+        finally:
+            report.publish(scope, self._metrics)
 
 
 class _Exchange:
     """One request and its answer, as far as they have come."""
 
-    def __init__(self, request_id: str, receive: Receive, send: Send) -> None:
-        self.request_id = request_id
-        self.status = 499  # As nginx says: the client was gone before there was an answer.
+    def __init__(self, report: RequestReport, receive: Receive, send: Send) -> None:
+        self.is_complete = False
+        self._report = report
+        self._hung_up = False
         self._receive = receive
         self._send = send
         self._received_all = False
@@ -73,28 +79,32 @@ class _Exchange:
     async def receive(self) -> Message:
         message = await self._receive()
         self._received_all = not message.get("more_body", False)
+        self._hung_up = message["type"] == "http.disconnect"
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._started = True
-            self.status = message["status"]
-            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+            self._report.http_status = message["status"]
+            headers = [*message.get("headers", ()), (b"x-request-id", self._report.request_id.encode())]
             self._is_stream = sse.CONTENT_TYPE in headers
             message = {**message, "headers": headers}
+        elif not message.get("more_body", False):
+            self.is_complete = True
         await self._send(message)
 
     async def fail(self, error: Exception) -> None:
         """End the answer with `error`, in whatever way is still possible."""
         http_error = http_error_of(error)
         if http_error is None:
-            logger.error("request %s failed unexpectedly", self.request_id, exc_info=error)
+            logger.error("request %s failed unexpectedly", self._report.request_id, exc_info=error)
             http_error = HttpError(
                 500,
-                f"an internal error; the log of this node has more under {self.request_id}",
+                f"an internal error; the log of this node has more under {self._report.request_id}",
                 type="server_error",
                 code="internal_error",
             )
+        self._report.status = "cancelled" if self._hung_up else http_error.code or http_error.type
         if not self._started:
             await self._refuse(http_error)
         elif self._is_stream:

@@ -6,6 +6,7 @@ worded for people. What is in no table is our own fault: a 500 that tells nothin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from federation.errors import (
     ModelNotFound,
     ModelUnavailable,
     Refused,
+    TimedOut,
 )
 
 
@@ -35,7 +37,7 @@ class Row:
     type: str
     code: str | None = None
     retry_after: int | None = None
-    """Seconds."""
+    """Seconds, where the error itself knows none."""
 
 
 ROWS: Mapping[type[FederationError], Row] = {
@@ -44,6 +46,7 @@ ROWS: Mapping[type[FederationError], Row] = {
     ModelNotFound: Row(404, "invalid_request_error", "model_not_found"),
     # A slot frees when somebody's answer ends, which is a matter of seconds.
     Busy: Row(429, "rate_limit_error", "busy", retry_after=2),
+    TimedOut: Row(503, "server_error", "no_slot_in_time", retry_after=2),
     # A model loads in about this time; one that failed to load does so again no sooner.
     ModelUnavailable: Row(503, "server_error", "model_unavailable", retry_after=10),
     DeadlineExceeded: Row(504, "server_error", "deadline_exceeded"),
@@ -52,6 +55,9 @@ ROWS: Mapping[type[FederationError], Row] = {
     Refused: Row(503, "server_error", "refused", retry_after=2),
 }
 """A subclass without a row is answered like its parent."""
+
+_RETRY_AFTER_MAX = 3600
+"""Seconds: what is known of a queue says nothing about later."""
 
 _CODES: Mapping[int, str] = {408: "request_timeout", 413: "body_too_large"}
 
@@ -81,5 +87,11 @@ def _of_federation(error: FederationError) -> HttpError:
         type=row.type,
         param="model" if isinstance(error, ModelNotFound) else getattr(error, "param", None),
         code=row.code,
-        retry_after=row.retry_after,
+        retry_after=_retry_after(error, row),
     )
+
+
+def _retry_after(error: FederationError, row: Row) -> int | None:
+    """Whole seconds, which is all that the header can say; rounded up, so that it is not too early."""
+    known = error.retry_after if isinstance(error, Busy | TimedOut) else None
+    return row.retry_after if known is None else min(max(1, math.ceil(known)), _RETRY_AFTER_MAX)

@@ -15,13 +15,13 @@ from api.chat_body import ChatBody
 from api.chat_shape import ChatShape
 from api.completion_body import CompletionBody
 from api.completion_shape import CompletionShape
-from api.metrics import Metrics
 from api.openapi import CHAT_RESPONSES, COMPLETION_RESPONSES
+from api.routing_headers import with_routing
 from api.several import infer_several
 from federation.backend import Backend, InferenceRequest, RequestId
 
 
-def inference_routes(backend: Backend, metrics: Metrics, version: str) -> APIRouter:
+def inference_routes(backend: Backend, version: str) -> APIRouter:
     """The endpoints that generate text with `backend`."""
     router = APIRouter(tags=["inference"])
 
@@ -44,19 +44,21 @@ def inference_routes(backend: Backend, metrics: Metrics, version: str) -> APIRou
             partial(backend.infer, first) if len(requests) == 1 else partial(infer_several, backend, requests)
         )
         response = StreamResponse if first.is_streamed else InferenceResponse
-        return response(partial(blaming, open_answer, body.own_names()), first.model, wording, metrics)
+        return response(partial(blaming, open_answer, body.own_names()), requests, wording)
 
     @router.post("/v1/chat/completions", responses=CHAT_RESPONSES)
     async def chat_completions(body: ChatBody, request: Request) -> Response:
         """The next turn of a conversation; with `stream`, token by token as server-sent events."""
         # The id that `Boundary` gave to this request.
         request_id = RequestId(request.state.request_id)
-        return respond(body, [body.inference_request(request_id)], request_id, ChatShape)
+        asked = with_routing(body.inference_request(request_id), request.headers)
+        return respond(body, [asked], request_id, ChatShape)
 
     @router.post("/v1/completions", responses=COMPLETION_RESPONSES)
     async def completions(body: CompletionBody, request: Request) -> Response:
         """What follows a prompt, without a chat template; with `stream`, token by token."""
         request_id = RequestId(request.state.request_id)
-        return respond(body, body.inference_requests(request_id), request_id, CompletionShape)
+        asked = [with_routing(each, request.headers) for each in body.inference_requests(request_id)]
+        return respond(body, asked, request_id, CompletionShape)
 
     return router

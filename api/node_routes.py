@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from api.errors import HttpError
 from api.metrics import Metrics
 from api.node_status import NodeStatus
 from api.openapi import ERROR_RESPONSES
+
+_TOKENS_MAX = 2**24
+"""More than any context has."""
 
 
 def node_routes(status: NodeStatus, metrics: Metrics, version: str) -> APIRouter:
@@ -45,5 +48,14 @@ def node_routes(status: NodeStatus, metrics: Metrics, version: str) -> APIRouter
     async def swarm() -> dict[str, Any]:
         """This node's view of the swarm: itself and every peer."""
         return dict(status.swarm())
+
+    @router.get("/api/route/explain")
+    async def explain_route(
+        model: str,
+        prompt_tokens: Annotated[int, Query(ge=0, le=_TOKENS_MAX)] = 100,
+        max_tokens: Annotated[int | None, Query(ge=1, le=_TOKENS_MAX)] = None,
+    ) -> dict[str, Any]:
+        """Where a request for `model` would go now: what each node would take for it, and who cannot."""
+        return dict(status.explain_route(model, prompt_tokens, max_tokens))
 
     return router

@@ -1,8 +1,8 @@
 """Shell: the app on a TCP port, with hypercorn's HTTP on trio.
 
 hypercorn speaks HTTP on one connection; accepting, counting and stopping is done here,
-because hypercorn's own server neither bounds connections nor can be stopped while a
-client has stopped reading (it shields its writes from cancellation).
+because hypercorn's own server neither bounds connections (`connections.py`) nor can be stopped
+while a client has stopped reading (it shields its writes from cancellation).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
+from api.connections import Connections
 from api.errors import AddressInUse, ListenFailed
 from api.http1 import HEAD_SIZE_MAX, Http1Server
 
@@ -72,9 +73,10 @@ async def serve(
     listener = await _listen(host, port)
     listen_host, listen_port = listener.socket.getsockname()[:2]
     context = WorkerContext(max_requests=None)
-    new_server = partial(Http1Server, wrap_app(app, 0, "asgi"), _config(), context)
+    bounded = Connections(CONNECTIONS_MAX)
+    new_server = partial(Http1Server, wrap_app(bounded.watching(app), 0, "asgi"), _config(), context)
     async with trio.open_nursery() as connections:
-        handle = _Connections(new_server).handle
+        handle = _Speaker(new_server, bounded).handle
         accept = partial(trio.serve_listeners, handle, [listener], handler_nursery=connections)
         async with trio.open_nursery() as accepting:
             accepting.start_soon(accept)
@@ -117,17 +119,25 @@ def _config() -> Config:
 
 
 @dataclass(slots=True)
-class _Connections:
-    """The connections of one server: speaks HTTP on each until it ends."""
+class _Speaker:
+    """Speaks HTTP on each connection until it ends."""
 
     new_server: Callable[[ConnectionState, _ClientStream], Http1Server]
-    count: int = 0
+    connections: Connections
 
     async def handle(self, stream: trio.SocketStream) -> None:
-        if self.count >= CONNECTIONS_MAX:
-            logger.warning("closed a new HTTP connection, because %s are open", self.count)
-            return
-        self.count += 1
+        try:
+            host, port = stream.socket.getpeername()[:2]
+        except OSError:
+            return  # It has hung up already.
+        scope = trio.CancelScope()
+        with self.connections.hold((host, port), scope.cancel) as has_room, scope:
+            if not has_room:
+                logger.warning("closed a new HTTP connection, because %s answer", len(self.connections))
+                return
+            await self._speak(stream)
+
+    async def _speak(self, stream: trio.SocketStream) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 client = _ClientStream(stream)
@@ -136,8 +146,6 @@ class _Connections:
                 nursery.cancel_scope.cancel()
         except Exception:  # One connection's trouble, whatever it is, must not end the others.
             logger.exception("an HTTP connection failed")
-        finally:
-            self.count -= 1
 
 
 async def _close_when_cancelled(client: trio.socket.SocketType) -> None:

@@ -1,8 +1,7 @@
 """Several prompts of one completions request, as one answer.
 
-Each prompt is a request of its own and may be served by another peer. All are asked at once;
-one that finds every slot taken waits until another one ends, so a list may be longer than the
-swarm has slots. Only a list of which nothing gets a slot is refused.
+Each prompt is a request of its own and may be served by another peer. All are asked at once, and wait
+for slots where all requests do, so a list may be longer than the swarm has slots.
 
     prompt 0, choices 0..n-1  ->  choices 0..n-1
     prompt 1, choices 0..n-1  ->  choices n..2n-1        and so on
@@ -14,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 import trio
@@ -27,13 +26,11 @@ from federation.backend import (
     InferenceRequest,
     Infers,
     Progress,
+    Resumed,
     Timings,
     Usage,
 )
-from federation.errors import Busy, DeadlineExceeded, FederationError, Misbehaved
-
-_RETRY_AFTER = 1.0
-"""Seconds until another try where none of ours runs any more, and others took the slots it had."""
+from federation.errors import FederationError, Misbehaved
 
 _News: TypeAlias = tuple[int, Answer | AnswerEvent | FederationError]
 """Of the request with that number."""
@@ -48,10 +45,9 @@ async def infer_several(backend: Infers, requests: Sequence[InferenceRequest]) -
     """
     failure: FederationError | None = None
     news, reports = trio.open_memory_channel[_News](0)
-    batch = _Batch(backend, news)
     async with reports, trio.open_nursery() as nursery:
         for number, request in enumerate(requests):
-            nursery.start_soon(batch.serve, number, request)
+            nursery.start_soon(_serve, backend, number, request, news)
         try:
             first = await _first_accepted(reports)
             events = _together(reports, len(requests), requests[0].choices)
@@ -64,58 +60,22 @@ async def infer_several(backend: Infers, requests: Sequence[InferenceRequest]) -
         raise failure
 
 
-@dataclass(slots=True)
-class _Batch:
-    """The requests of one list, as far as they have come."""
-
-    backend: Infers
-    news: trio.MemorySendChannel[_News]
-    started_at: float = field(default_factory=trio.current_time)
-    _has_begun: bool = False
-    """One of them was accepted."""
-    _working: int = 0
-    """Requests that are served, or about to be."""
-    _ended: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
-
-    async def serve(self, number: int, request: InferenceRequest) -> None:
-        """Report all that comes of one request, its end when its slot is free again."""
-        try:
-            while (done := await self._attempt(number, request)) is None:
-                if self._working:
-                    await self._ended.park()
+async def _serve(
+    backend: Infers, number: int, request: InferenceRequest, news: trio.MemorySendChannel[_News]
+) -> None:
+    """Report all that comes of one request, its end when its slot is free again."""
+    end: Done | FederationError = Misbehaved("the answer stopped before its end")
+    try:
+        async with backend.infer(request) as answer:
+            await news.send((number, answer))
+            async for event in answer.events:
+                if isinstance(event, Done):
+                    end = event
                 else:
-                    await trio.sleep(_RETRY_AFTER)
-        except FederationError as error:
-            await self.news.send((number, error))
-        else:
-            await self.news.send((number, done))
-
-    async def _attempt(self, number: int, request: InferenceRequest) -> Done | None:
-        """The end of the answer, or None if it must wait for a slot."""
-        left = request.timeout - (trio.current_time() - self.started_at)
-        if left <= 0:
-            raise DeadlineExceeded("the request's time is over")
-        done: Done | None = None
-        self._working += 1
-        try:
-            async with self.backend.infer(replace(request, timeout=left)) as answer:
-                self._has_begun = True
-                await self.news.send((number, answer))
-                async for event in answer.events:
-                    if isinstance(event, Done):
-                        done = event
-                    else:
-                        await self.news.send((number, event))
-        except Busy:
-            if self._working == 1 and not self._has_begun:
-                raise
-            return None
-        finally:
-            self._working -= 1
-        self._ended.unpark()
-        if done is None:
-            raise Misbehaved("the answer stopped before its end")
-        return done
+                    await news.send((number, event))
+    except FederationError as error:
+        end = error
+    await news.send((number, end))
 
 
 async def _first_accepted(reports: trio.MemoryReceiveChannel[_News]) -> Answer:
@@ -142,7 +102,7 @@ async def _together(
                 ends[number] = said
             case Chunk() | Done():
                 raise Misbehaved("the answer has other choices than were asked for")
-            case Progress():
+            case Progress() | Resumed():
                 yield said
     yield _end_of_all([ends[number] for number in range(count)])
 

@@ -9,7 +9,10 @@ An answer is opened in a `with` block: leaving the block, however it is left, is
 cancellation, and the slot behind it is free again within one decode step.
 
     async with backend.infer(request) as answer:    # raises before anything was accepted
-        async for event in answer.events: ...       # Chunk*, Progress*, then exactly one Done
+        async for event in answer.events: ...       # Chunk*, Progress*, Resumed*, then exactly one Done
+
+No cancel scope and no nursery stays open in the task that entered: so an answer may be entered and left in
+the middle of another one's events, in any order, and from another task. Going on elsewhere needs that.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType, Protocol, TypeAlias
 
+from federation.trace import Trace
 from ledger.records import Capability, Load, ModelName, ModelState
 from p2p.peer import PeerId
 
@@ -109,6 +113,31 @@ class Resume:
     the byte. Else they are read like a prompt."""
 
 
+PolicyName: TypeAlias = Literal["eta", "least_used", "random"]
+"""How a peer is chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """How a client wants its request routed: the business of the front that it came to, so it does not
+    travel. Nodes are named by their name or by one of their labels."""
+
+    policy: PolicyName | None = None
+    """None: the swarm's."""
+    only: tuple[str, ...] = ()
+    """Nodes that may serve it; none: all may."""
+    only_by_alias: tuple[str, ...] = ()
+    """The same, by the alias that was asked for; both lists hold."""
+    prefer: tuple[str, ...] = ()
+    """Nodes that are chosen before others."""
+    avoid: tuple[str, ...] = ()
+    """Nodes that are chosen where there is no other."""
+    tenant: str = ""
+    """Who asks, for fair shares: the same for all requests that showed one API key."""
+    resumes_by_text: bool = False
+    """Where no token ids are known, another server may go on after the text that was delivered."""
+
+
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
     """One request as it travels: nothing in it is specific to HTTP or to one peer."""
@@ -145,13 +174,26 @@ class InferenceRequest:
     """"auto", "none", "required", or "function:NAME": that one."""
     allows_parallel_tool_calls: bool = True
     resume: Resume | None = None
+    is_begun: bool = False
+    """Chat only: the last message is how the answer begins, and only what comes after it is wanted. Where
+    token ids are known, `resume` says more."""
     timeout: float = 600.0
     """Seconds from now until nobody wants the answer any more. A duration, since clocks differ."""
     priority: int = 0
     """Larger goes first where requests wait."""
+    routing: Routing = field(default_factory=Routing)
     is_streamed: bool = True
     """The client sees text as it comes. If not, nothing is delivered before the end, so a failure in the
     middle costs it only time. A front's own business: it does not travel to peers."""
+    trace: Trace = field(default_factory=Trace, compare=False, repr=False)
+    """Where whoever serves it writes how that goes. It does not travel."""
+
+
+def slots_of(request: InferenceRequest) -> int:
+    """How many slots it takes: choices are sequences of their own."""
+    if request.kind in SLOTLESS_KINDS:
+        return 0
+    return request.choices if request.kind in ("chat", "completion") else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +248,7 @@ class Chunk:
 
     choice: int
     token_ids: tuple[int, ...]
-    """Of the text and all else in it, though some of it may come later; none where a server of another
-    program generates it, which tells none."""
+    """Of the text and all else in it; none where a server of another program generates it: it tells none."""
     text: str
     """May be empty: a character or a possible stop string is still incomplete."""
     reasoning: str = ""
@@ -220,6 +261,9 @@ class Chunk:
     finish_reason: FinishReason | None = None
     """With the last chunk of a choice that was generated: why it ended, as `Done` says again. Whoever goes on
     with the others elsewhere passes it on (`Delivered`). A worker that is older says None."""
+    is_cut: bool = False
+    """It was too large for one frame, and its next part follows at once: nothing goes wrong in between. Only
+    with the last part is all there that its ids are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +285,25 @@ class Done:
     load: Load | None = None
 
 
-AnswerEvent: TypeAlias = Chunk | Progress | Done
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Who served the answer could not go on with it, and another one does: what follows comes from there."""
+
+    served_by: PeerId
+    tokens: int
+    """Delivered until then, of all choices; 0 where nobody counted them."""
+
+
+AnswerEvent: TypeAlias = Chunk | Progress | Resumed | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """How a request waited for a slot."""
+
+    position: int = 0
+    """How many were to go before it when it came."""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +311,7 @@ class Answer:
     """An accepted request: who serves it, and what comes out."""
 
     served_by: PeerId
+    """Until an event says otherwise (`Resumed`)."""
     prompt_sha256: bytes
     """Of the prompt's token ids, 4 bytes little-endian each: what resuming elsewhere is checked against.
     Zeros where no text is generated, and where a server of another program does it: then nobody can."""
@@ -259,6 +322,7 @@ class Answer:
     DeadlineExceeded."""
     attempts: int = 1
     """How many peers were asked until one accepted."""
+    queued: Queued = Queued()
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +342,8 @@ class Infers(Protocol):
     """Anything that can serve a request: what a front asks of a worker, here or on a peer."""
 
     def infer(self, request: InferenceRequest) -> AbstractAsyncContextManager[Answer]:
-        """Serve `request`. Entering returns once it is accepted; leaving early cancels it.
+        """Serve `request`. Entering returns once it is accepted; leaving early cancels it. In between, no
+        cancel scope and no nursery is open in the caller's task.
 
         Raises, on entering:
           BadRequest: it is wrong wherever it goes.

@@ -43,6 +43,8 @@ def encode_chunk(chunk: Chunk) -> dict[str, Any]:
         said["vector"] = chunk.vector
     if chunk.finish_reason:
         said["finish_reason"] = chunk.finish_reason
+    if chunk.is_cut:
+        said["is_cut"] = True
     return said
 
 
@@ -62,6 +64,7 @@ def decode_chunk_untrusted(fields: Fields) -> Chunk:
         logprobs=_logprobs(fields) if "logprobs" in fields else (),
         vector=_vector(fields) if "vector" in fields else b"",
         finish_reason=optional_finish_reason(fields),
+        is_cut="is_cut" in fields and fields.flag("is_cut"),
     )
 
 

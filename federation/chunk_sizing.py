@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 from federation.backend import Chunk, TokenLogprob, ToolCallDelta
 
@@ -46,6 +47,7 @@ def merged(first: Chunk, second: Chunk) -> Chunk | None:
         logprobs=first.logprobs + second.logprobs,
         vector=first.vector + second.vector,
         finish_reason=second.finish_reason,
+        is_cut=second.is_cut,
     )
     return both if _fits(both) else None
 
@@ -53,14 +55,30 @@ def merged(first: Chunk, second: Chunk) -> Chunk | None:
 def pieces(chunk: Chunk) -> Iterator[Chunk]:
     """`chunk` as chunks that fit one frame each: mostly itself.
 
-    Ids come first, because what they stand for may always come later; the end comes last.
+    Ids come first, the end comes last, and all but the last say that they are cut.
     """
     if _fits(chunk):
         yield chunk
         return
-    yield from _cut_up(chunk)
-    if chunk.finish_reason is not None:
-        yield Chunk(chunk.choice, (), "", finish_reason=chunk.finish_reason)
+    end = [Chunk(chunk.choice, (), "", finish_reason=chunk.finish_reason)] if chunk.finish_reason else []
+    # Where there are no ids, none can be taken for those of what is still to come.
+    is_cut = bool(chunk.token_ids) or chunk.is_cut
+    before: Chunk | None = None
+    for part in chain(_cut_up(chunk), end):
+        if before is not None:
+            yield replace(before, is_cut=is_cut)
+        before = part
+    assert before is not None, "what does not fit has content"
+    yield replace(before, is_cut=chunk.is_cut)
+
+
+def held_size(chunk: Chunk) -> int:
+    """What it takes to hold `chunk`, in tokens and characters, itself as one more."""
+    arguments = sum(1 + len(call.arguments) for call in chunk.tool_calls)
+    # A probability takes as much memory as four tokens do, and eight bytes of a vector less than one.
+    likelihoods = sum(4 * (1 + len(each.top)) for each in chunk.logprobs)
+    texts = len(chunk.text) + len(chunk.reasoning) + arguments
+    return 1 + len(chunk.token_ids) + texts + likelihoods + len(chunk.vector) // 8
 
 
 def _cut_up(chunk: Chunk) -> Iterator[Chunk]:

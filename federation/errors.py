@@ -5,10 +5,12 @@ FederationError
 |  +- ContextTooLong     prompt and answer do not fit the model's context
 +- ModelNotFound      nobody alive serves that model
 +- ModelUnavailable   somebody has it and it cannot run now (failed to load, still loading): says why
-+- Busy               every slot that could serve it is taken: try again later
++- Busy               every slot that could serve it is taken, and too many wait for one: try again later
++- TimedOut           it waited for a slot as long as it may: try again later
 +- Refused            one peer said no before it accepted: try another one
 +- Failed             one peer accepted and then could not go on: resume elsewhere
-|  +- PeerGone           its connection broke or it fell silent: evidence that the peer itself is dead
+|  +- PeerGone           its connection broke: evidence that the peer itself is dead
+|  |  +- Stalled            the connection stands, and nothing comes
 |  +- Misbehaved         it broke the protocol
 +- DeadlineExceeded   the request's own time is over
 
@@ -60,7 +62,22 @@ class ModelUnavailable(FederationError):
 
 
 class Busy(FederationError):
-    """Every slot that could serve the request is taken."""
+    """Every slot that could serve the request is taken, and there is no room to wait for one.
+
+    `retry_after`: seconds until there is, as things go; None: not known.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TimedOut(FederationError):
+    """The request waited for a slot as long as it may. `retry_after` as in `Busy`."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Refused(FederationError):
@@ -83,6 +100,10 @@ class PeerGone(Failed):
     """
 
 
+class Stalled(PeerGone):
+    """Nothing came from the peer for longer than it takes at its slowest, and it answers no probe either."""
+
+
 class Misbehaved(Failed):
     """One peer broke the infer protocol."""
 
@@ -102,7 +123,7 @@ def refusal_of(error: FederationError) -> Refused:
             return Refused("bad_request", str(error))
         case ModelNotFound():
             return Refused("no_such_model", str(error))
-        case Busy() | DeadlineExceeded():
+        case Busy() | TimedOut() | DeadlineExceeded():
             # A request runs out of time before it was accepted because it waited for a slot.
             return Refused("busy", str(error))
         case _:

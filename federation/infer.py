@@ -60,6 +60,10 @@ NAME_LENGTH_MAX = 256
 TOKENS_MAX = 2**24
 """Tokens in one request or answer: sixteen times the longest context there is."""
 
+ANSWER_LENGTH_MAX = 2**24
+"""Characters of one answer, all its choices together: a context of a million tokens is four million. A peer
+that sends more sends without end, and a client that waits for all of it would wait until its time is over."""
+
 TOKEN_ID_MAX = 2**31 - 1
 """llama.cpp's token ids are 32-bit and signed."""
 
@@ -121,17 +125,23 @@ class AnswerOrder:
     choices: int = 1
     is_generated: bool = True
     """Each choice ends for a reason of its own."""
+    tokens_max: int = TOKENS_MAX
+    """Of all choices together."""
     credit: int = CREDIT_MAX
     is_accepted: bool = False
     is_over: bool = False
     _unacknowledged: int = 0
+    _tokens: int = 0
+    _length: int = 0
 
     @classmethod
     def of(cls, request: InferenceRequest) -> AnswerOrder:
         """Of what answers `request`."""
         match request.kind:
             case "chat" | "completion":
-                return cls(request.choices)
+                if request.max_tokens is None:
+                    return cls(request.choices)
+                return cls(request.choices, tokens_max=request.max_tokens * request.choices)
             case "embeddings" | "rerank":
                 return cls(len(request.inputs), is_generated=False)
             case "tokenize" | "detokenize":
@@ -156,6 +166,7 @@ class AnswerOrder:
                 raise BadFrame(f"a chunk of choice {choice}, and {self.choices} were asked for")
             case Chunk() if self.is_accepted:
                 self._spend()
+                self._measure(message)
             case Done(reasons) if self.is_generated and len(reasons) != self.choices:
                 raise BadFrame(f"{len(reasons)} choices have ended, and {self.choices} were asked for")
             case Done() | Failure() if self.is_accepted:
@@ -179,3 +190,12 @@ class AnswerOrder:
         if self.credit == 0:
             raise BadFrame("a chunk without credit")
         self.credit -= 1
+
+    def _measure(self, chunk: Chunk) -> None:
+        self._tokens += len(chunk.token_ids)
+        if self._tokens > self.tokens_max:
+            raise BadFrame(f"more than the {self.tokens_max} tokens that were asked for")
+        self._length += len(chunk.text) + len(chunk.reasoning)
+        self._length += sum(len(call.arguments) for call in chunk.tool_calls)
+        if self._length > ANSWER_LENGTH_MAX:
+            raise BadFrame("an answer without end")

@@ -10,13 +10,15 @@ Whatever goes wrong on the wire is a `PeerGone`, a `Misbehaved` or a `DeadlineEx
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import trio
 
 from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceRequest, Progress
+from federation.chunk_sizing import held_size
 from federation.errors import (
     BadRequest,
     ContextTooLong,
@@ -26,6 +28,7 @@ from federation.errors import (
     Misbehaved,
     PeerGone,
     Refused,
+    Stalled,
 )
 from federation.infer import (
     FRAME_SIZE_MAX,
@@ -40,10 +43,11 @@ from federation.infer import (
     WorkerMessage,
 )
 from federation.infer_codec import decode_from_front_untrusted, decode_from_worker_untrusted, encode
+from federation.pace import Pace
 from p2p.errors import BadFrame, FrameTooLarge, ProtocolNotSpoken, Unreachable
 from p2p.frame_stream import FrameStream
 from p2p.framing import encode_frame
-from p2p.network import Streams
+from p2p.network import PeerStream, Streams
 from p2p.peer import PeerId
 
 _KEPT_MAX = 4
@@ -52,8 +56,48 @@ _KEPT_MAX = 4
 _KEPT_FOR = 60.0
 """Seconds. People answer each other within a minute; after that a negotiation does not matter."""
 
+_PARTS_SIZE_MAX = 2**24
+"""Of a chunk that was cut, as `held_size` counts it: a prompt that is echoed is as long as a frame,
+4 MiB, and the token ids of a text are up to so many."""
+
 _RESET_MAX = 1.0
 """Seconds a reset may take. It waits for nobody, so this only bounds a broken connection's surprises."""
+
+
+_PROBE_TIME = 1.0
+"""Seconds of its silence that a peer gets to give a sign of life: as long as the whole of a probe takes, with
+its tries through others. A machine that works is late by less."""
+
+
+class Pulse(Protocol):
+    """Who lives, as somebody knows who asks them all the time (`ledger/prober.py`)."""
+
+    def ask(self, peer: PeerId) -> float:
+        """Have `peer` give a sign of life. Returns the time, of this one's own clock."""
+
+    def has_heard(self, peer: PeerId, since: float) -> bool:
+        """Whether it gave one since then. True where that cannot be known."""
+
+
+class _NobodyKnows:
+    """A pulse where nobody asks."""
+
+    def ask(self, peer: PeerId) -> float:
+        del peer
+        return 0.0
+
+    def has_heard(self, peer: PeerId, since: float) -> bool:
+        del peer, since
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What all exchanges with one peer share."""
+
+    peer: PeerId
+    pace: Pace
+    pulse: Pulse
 
 
 class _StreamEnded(PeerGone):
@@ -63,9 +107,11 @@ class _StreamEnded(PeerGone):
 class RemoteBackend:
     """The worker of `peer`. Keep one per peer: it holds the streams kept for the next request."""
 
-    def __init__(self, streams: Streams, peer: PeerId) -> None:
+    def __init__(self, streams: Streams, peer: PeerId, pulse: Pulse | None = None) -> None:
+        """`pulse` tells a slow peer from one that stands still; without it, none is given up early."""
         self._streams = streams
         self._peer = peer
+        self._line = _Line(peer, Pace(), pulse or _NobodyKnows())
         self._kept: list[tuple[float, FrameStream]] = []
 
     @asynccontextmanager
@@ -73,7 +119,7 @@ class RemoteBackend:
         """Have the peer serve `request`; see `Infers`. Leaving early resets the stream.
 
         Raises:
-          PeerGone: no connection, it broke, or nothing came for `SILENCE_MAX`; on entering or in `events`.
+          PeerGone: no connection, or it broke; Stalled: nothing came; on entering or in `events`.
           Misbehaved: the peer broke the protocol; likewise.
         """
         asked = _encoded(request)
@@ -90,23 +136,34 @@ class RemoteBackend:
         finally:
             await self._leave(exchange)
 
-    async def _begin(
-        self, asked: dict[str, Any], order: AnswerOrder, deadline: float
-    ) -> tuple[_Exchange, Accepted]:
+    async def _begin(self, asked: bytes, order: AnswerOrder, deadline: float) -> tuple[_Exchange, Accepted]:
         """An accepted request, on a kept stream if there is one that still works."""
         if (kept := self._take_kept()) is not None:
-            exchange = _Exchange(self._peer, kept, order, deadline)
+            exchange = _Exchange(self._line, kept, order, deadline)
             try:
                 return exchange, await self._ask(exchange, asked)
             except _StreamEnded:
                 if exchange.was_heard:
                     raise
-        with _wire_errors(self._peer, deadline):
-            stream = await self._streams.open_stream(self._peer, PROTOCOL_ID)
-        exchange = _Exchange(self._peer, FrameStream(stream, FRAME_SIZE_MAX), order, deadline)
+        with _wire_errors(self._peer):
+            stream = await self._open_stream(deadline)
+        exchange = _Exchange(self._line, FrameStream(stream, FRAME_SIZE_MAX), order, deadline)
         return exchange, await self._ask(exchange, asked)
 
-    async def _ask(self, exchange: _Exchange, asked: dict[str, Any]) -> Accepted:
+    async def _open_stream(self, deadline: float) -> PeerStream:
+        """A new stream. As of a word that does not come, a peer that stands still is given up early."""
+        line, began_at = self._line, trio.current_time()
+        with trio.move_on_at(min(deadline, began_at + line.pace.silence_max - _PROBE_TIME)):
+            return await self._streams.open_stream(self._peer, PROTOCOL_ID)
+        asked_at = line.pulse.ask(line.peer)
+        await trio.sleep_until(min(deadline, trio.current_time() + _PROBE_TIME))
+        if line.pulse.has_heard(line.peer, asked_at):
+            # Once more: nothing was asked of it yet.
+            with _time_limit(self._peer, deadline):
+                return await self._streams.open_stream(self._peer, PROTOCOL_ID)
+        raise _silence(self._peer, began_at, deadline)
+
+    async def _ask(self, exchange: _Exchange, asked: bytes) -> Accepted:
         try:
             return await exchange.ask(asked)
         except BaseException:
@@ -136,14 +193,17 @@ class RemoteBackend:
 class _Exchange:
     """One request and its answer on one stream."""
 
-    def __init__(self, peer: PeerId, frames: FrameStream, order: AnswerOrder, deadline: float) -> None:
+    def __init__(self, line: _Line, frames: FrameStream, order: AnswerOrder, deadline: float) -> None:
         self.frames = frames
         self.order = order
-        self._peer = peer
+        self._line = line
+        self._peer = line.peer
         self._deadline = deadline
+        self._parts: list[Chunk] = []
+        self._parts_size = 0
         self.was_heard = False
 
-    async def ask(self, asked: dict[str, Any]) -> Accepted:
+    async def ask(self, asked: bytes) -> Accepted:
         """Send the request and wait for the verdict."""
         await self._send(asked)
         while True:
@@ -158,12 +218,20 @@ class _Exchange:
 
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
         """What `Answer.events` promises."""
+        waited, has_begun = 0.0, False
         while True:
-            match await self._receive():
+            began_at = trio.current_time()
+            said = await self._receive()
+            waited += trio.current_time() - began_at
+            match said:
                 case Chunk() as chunk:
-                    yield chunk
+                    if has_begun:
+                        self._line.pace.waited(waited)
+                    waited, has_begun = 0.0, True
+                    for part in self._whole(chunk):
+                        yield part
                     if count := self.order.grant():
-                        await self._send(encode(Credit(count)))
+                        await self._send(encode_frame(encode(Credit(count)), FRAME_SIZE_MAX))
                 case Progress() as progress:
                     yield progress
                 case Done() as done:
@@ -174,43 +242,105 @@ class _Exchange:
                 case Failure(message):
                     raise Failed(message)
 
-    async def _send(self, values: dict[str, Any]) -> None:
-        with _wire_errors(self._peer, self._deadline):
-            await self.frames.send(values)
+    def _whole(self, chunk: Chunk) -> Sequence[Chunk]:
+        """`chunk` with the parts before it, once it is the last of them: should the peer die in between, who
+        counts ids has all that they are of, or nothing."""
+        if not chunk.is_cut and not self._parts:
+            return (chunk,)
+        self._parts.append(chunk)
+        self._parts_size += held_size(chunk)
+        if self._parts_size > _PARTS_SIZE_MAX:
+            raise Misbehaved(f"{self._peer} sends parts of a chunk without end")
+        if chunk.is_cut:
+            return ()
+        parts, self._parts, self._parts_size = self._parts, [], 0
+        return parts
+
+    async def _send(self, frame: bytes) -> None:
+        with _wire_errors(self._peer), _time_limit(self._peer, self._deadline):
+            await self.frames.send_frame(frame)
 
     async def _receive(self) -> WorkerMessage:
-        with _wire_errors(self._peer, self._deadline):
-            values = await self.frames.receive()
+        # Spelled out: `_wire_errors` takes longer than the rest of it, and there is one for each token.
+        try:
+            values = await self._next_frame()
             if values is None:
                 raise trio.BrokenResourceError("ended by the peer")
             message = decode_from_worker_untrusted(values)
             self.order.check(message)
+        except _WIRE_ERRORS as error:
+            raise _said_of(self._peer, error) from error
         self.was_heard = True
         return message
 
+    async def _next_frame(self) -> dict[str, Any] | None:
+        """The next one, or None at the end. Where nothing comes, the peer is asked for a sign of life: one
+        that stands still is given up after `Pace.silence_max`, one that is slow after `SILENCE_MAX`."""
+        line, began_at = self._line, trio.current_time()
+        if began_at >= self._deadline:
+            # A peer that always has something more must not go on for ever.
+            raise _silence(line.peer, began_at, self._deadline)
+        with suppress(trio.TooSlowError):
+            return await self.frames.receive_until(
+                min(self._deadline, began_at + line.pace.silence_max - _PROBE_TIME)
+            )
+        asked_at = line.pulse.ask(line.peer)
+        # From now on, and not from when silence began: it may have been we who stood still.
+        with trio.move_on_at(min(self._deadline, trio.current_time() + _PROBE_TIME)):
+            return await self.frames.receive()
+        if line.pulse.has_heard(line.peer, asked_at):
+            with trio.move_on_at(min(self._deadline, began_at + SILENCE_MAX)):
+                return await self.frames.receive()
+        raise _silence(line.peer, began_at, self._deadline)
+
+
+def _silence(peer: PeerId, began_at: float, deadline: float) -> FederationError:
+    """What it is that nothing came since `began_at`."""
+    now = trio.current_time()
+    if now >= deadline:
+        return DeadlineExceeded("the request's time is over")
+    return Stalled(f"nothing came from {peer} for {now - began_at:.1f} seconds")
+
 
 @contextmanager
-def _wire_errors(peer: PeerId, deadline: float) -> Iterator[None]:
-    """Bounds one step on the wire, and turns what goes wrong in it into our errors."""
+def _time_limit(peer: PeerId, deadline: float) -> Iterator[None]:
+    """Bounds one step on the wire."""
     try:
         with trio.fail_at(min(deadline, trio.current_time() + SILENCE_MAX)):
             yield
     except trio.TooSlowError:
         if trio.current_time() >= deadline:
             raise DeadlineExceeded("the request's time is over") from None
-        raise PeerGone(f"nothing came from {peer} for {SILENCE_MAX:g} seconds") from None
-    except trio.BrokenResourceError as error:
-        raise _StreamEnded(f"the stream to {peer} ended before the answer did") from error
-    except ProtocolNotSpoken as error:
-        raise Refused("no_such_model", f"{peer} takes no requests") from error
-    except Unreachable as error:
-        raise PeerGone(f"{peer} cannot be reached: {error}") from error
-    except BadFrame as error:
-        raise Misbehaved(f"{peer} broke the protocol: {error}") from error
+        raise Stalled(f"{peer} took nothing for {SILENCE_MAX:g} seconds") from None
 
 
-def _encoded(request: InferenceRequest) -> dict[str, Any]:
-    """`request` as a map that the peer will take.
+_WIRE_ERRORS = (trio.BrokenResourceError, ProtocolNotSpoken, Unreachable, BadFrame)
+
+
+@contextmanager
+def _wire_errors(peer: PeerId) -> Iterator[None]:
+    """Turns what goes wrong on the wire into our errors."""
+    try:
+        yield
+    except _WIRE_ERRORS as error:
+        raise _said_of(peer, error) from error
+
+
+def _said_of(peer: PeerId, error: Exception) -> FederationError:
+    """What `error` on the way to `peer` is to a front."""
+    match error:
+        case ProtocolNotSpoken():
+            return Refused("no_such_model", f"{peer} takes no requests")
+        case Unreachable():
+            return PeerGone(f"{peer} cannot be reached: {error}")
+        case BadFrame():
+            return Misbehaved(f"{peer} broke the protocol: {error}")
+        case _:
+            return _StreamEnded(f"the stream to {peer} ended before the answer did")
+
+
+def _encoded(request: InferenceRequest) -> bytes:
+    """`request` as a frame that the peer will take.
 
     Raises:
       BadRequest: it would not. Found here, the fault stays with the request and not with the peer.
@@ -218,13 +348,12 @@ def _encoded(request: InferenceRequest) -> dict[str, Any]:
     asked = encode(Request(request))
     try:
         decode_from_front_untrusted(asked)
-        encode_frame(asked, FRAME_SIZE_MAX)
+        return encode_frame(asked, FRAME_SIZE_MAX)
     except (BadFrame, FrameTooLarge) as error:
         raise BadRequest(f"the request cannot travel: {error}") from error
     except (ValueError, TypeError, OverflowError) as error:
         # What msgpack raises for half a surrogate pair, an unknown type, a number over 64 bits.
         raise BadRequest("the request has a value that cannot travel") from error
-    return asked
 
 
 def _error_of(refusal: Refusal) -> FederationError:

@@ -31,6 +31,11 @@ class ModelReference:
         match = _WITH_HASH.fullmatch(text)
         return cls(ModelName(match["name"]), match["sha256"]) if match else cls(ModelName(text))
 
+    @property
+    def text(self) -> ModelName:
+        """What `parse` reads."""
+        return ModelName(f"{self.name}@sha256:{self.sha256}") if self.sha256 else self.name
+
     def is_met_by(self, name: ModelName, sha256: str) -> bool:
         """Whether a model called `name`, whose file has `sha256` (empty: not known yet), is meant."""
         return name == self.name and self.sha256 in ("", sha256)

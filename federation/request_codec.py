@@ -66,6 +66,7 @@ _LATER: Mapping[str, Any] = {
     "inputs": [],
     "adds_special": False,
     "resume": None,
+    "is_begun": False,
 }
 """Fields that the first version did not have, with what their absence means."""
 
@@ -116,6 +117,7 @@ def decode_request_untrusted(fields: Fields) -> InferenceRequest:
         tool_choice=later.text("tool_choice", NAME_LENGTH_MAX),
         allows_parallel_tool_calls=later.flag("allows_parallel_tool_calls"),
         resume=_resume(later.fields("resume")) if "resume" in later else None,
+        is_begun=later.flag("is_begun"),
         timeout=fields.number("timeout", 0, TIMEOUT_MAX),
         priority=fields.whole("priority", -COUNT_MAX, COUNT_MAX),
     )
@@ -140,6 +142,7 @@ def _later(request: InferenceRequest) -> dict[str, Any]:
             "choices": [_delivered_map(each) for each in resume.choices],
             "is_replayed": resume.is_replayed,
         },
+        "is_begun": request.is_begun,
     }
 
 

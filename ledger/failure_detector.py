@@ -27,6 +27,7 @@ from ledger.claims_exchange import ClaimsExchange
 from ledger.liveness_config import LivenessConfig
 from ledger.liveness_events import (
     ByeSaid,
+    DoubtRaised,
     Effect,
     Event,
     FailureReported,
@@ -115,8 +116,8 @@ class FailureDetector:
                 self._on_link_lost(peer, now)
             case ByeSaid(peer):
                 self.beliefs.said_bye(peer, now)
-            case FailureReported(peer):
-                self._accuse(peer, now)
+            case FailureReported(peer) | DoubtRaised(peer):
+                self._look_after(peer, now, has_failed=isinstance(event, FailureReported))
             case PeersKnown(peers):
                 self._on_peers_known(peers, now)
             case MessageReceived(sender, message):
@@ -279,12 +280,13 @@ class FailureDetector:
         # The asker's complaint goes along as it is: the target takes it back without our believing it.
         self._probing.send_ping(request.target, sequence, max(request.held_against or UNKNOWN, health.claim))
 
-    def _accuse(self, peer: PeerId, now: float) -> None:
-        """There is evidence against `peer`: suspect it, and ask. After a pause of our own, only ask."""
+    def _look_after(self, peer: PeerId, now: float, *, has_failed: bool) -> None:
+        """Ask `peer`. Where there is evidence against it, suspect it; but not after a pause of our own."""
         if self.beliefs.is_alive(peer):
-            if self._probing.may_blame(now):
+            if has_failed and self._probing.may_blame(now):
                 self.beliefs.suspect(peer, now)
-            self._probing.ask(peer, now)
+            if has_failed or not self._probing.is_asking(peer):
+                self._probing.ask(peer, now)
 
     def _push_news(self, heard_from: PeerId | None, now: float) -> None:
         """Tell a few peers at once what this event taught us, and each whom it accuses.

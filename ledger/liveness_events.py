@@ -42,6 +42,13 @@ class FailureReported:
 
 
 @dataclass(frozen=True, slots=True)
+class DoubtRaised:
+    """Something was expected of `peer` and did not come. No evidence: it may be slow."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class PeersKnown:
     """The ledger knows exactly these peers."""
 
@@ -62,7 +69,14 @@ class TimerFired:
 
 
 Event: TypeAlias = (
-    LinkOpened | LinkLost | ByeSaid | FailureReported | PeersKnown | MessageReceived | TimerFired
+    LinkOpened
+    | LinkLost
+    | ByeSaid
+    | FailureReported
+    | DoubtRaised
+    | PeersKnown
+    | MessageReceived
+    | TimerFired
 )
 
 

@@ -224,7 +224,7 @@ def from_frame_untrusted(frame: Mapping[str, Any]) -> tuple[Message, dict[ModelN
             message = Claims(_rumours(fields, "claims", CLAIMS_MAX), rumours)
         case kind:
             raise BadFrame(f"a probe frame of kind {kind}")
-    return message, _loads(fields)
+    return message, loads_untrusted(fields.fields("loads")) if "loads" in fields else None
 
 
 def _claim_field(key: str, claim: Claim | None) -> dict[str, Any]:
@@ -235,12 +235,17 @@ def _rows(rumours: tuple[Rumour, ...]) -> list[list[Any]]:
     return [[each.peer, each.claim.incarnation, each.claim.status.value] for each in rumours]
 
 
-def _loads_field(loads: Loads) -> dict[str, Any]:
+def loads_map(loads: Loads) -> dict[str, Any]:
+    """`loads` as a map, of the busiest as many as fit. `load_feed.py` says them in the same way."""
     sayable = [item for item in loads.items() if _is_sayable(item[0])]
     busiest = heapq.nlargest(
         MODELS_MAX, sayable, key=lambda item: (item[1].slots_busy, item[1].queued, item[0])
     )
-    return {"loads": {name: _load_row(load) for name, load in busiest}}
+    return {name: _load_row(load) for name, load in busiest}
+
+
+def _loads_field(loads: Loads) -> dict[str, Any]:
+    return {"loads": loads_map(loads)}
 
 
 def _load_row(load: Load) -> list[int | float | bool]:
@@ -284,12 +289,23 @@ def _rumours(fields: Fields, name: str, count_max: int) -> tuple[Rumour, ...]:
     return tuple(Rumour(_peer(row, "peer"), _claim(row)) for row in rows)
 
 
-def _loads(fields: Fields) -> dict[ModelName, Load] | None:
-    if "loads" not in fields:
-        return None
-    loads = fields.fields("loads")
+def loads_untrusted(loads: Fields) -> dict[ModelName, Load]:
+    """What `loads_map` made.
+
+    Raises:
+      BadFrame: it is something else.
+    """
     rows = {name: loads.row(name, _LOAD, _LOAD_LATER) for name in loads.names(MODELS_MAX)}
     return {_model_name(name): _load(row) for name, row in rows.items()}
+
+
+def model_name_untrusted(fields: Fields, name: str) -> ModelName:
+    """A model's name as loads have it.
+
+    Raises:
+      BadFrame: there is none, or a longer one than any that is told of.
+    """
+    return _model_name(fields.text(name, MODEL_NAME_BYTES_MAX))
 
 
 def _model_name(name: str) -> ModelName:

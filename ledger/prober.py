@@ -25,6 +25,7 @@ from ledger.failure_detector import FailureDetector
 from ledger.ledger import Ledger
 from ledger.liveness_events import (
     ByeSaid,
+    DoubtRaised,
     Event,
     FailureReported,
     LinkLost,
@@ -95,8 +96,13 @@ class Prober:
         return self._detector.beliefs.peers.get(peer) or PeerHealth()
 
     def loads(self, peer: PeerId) -> Loads:
-        """How busy `peer` said it is, in its last probe or answer; empty while we cannot hear it."""
+        """How busy `peer` said it is, wherever it said so last; empty while we cannot hear it."""
         return self._loads.get(peer, {})
+
+    def note_loads(self, peer: PeerId, loads: Loads) -> None:
+        """`peer` has just said, elsewhere than in a probe, how busy it is with some of its models."""
+        if peer in self._links:
+            self._note_loads(peer, {**self.loads(peer), **loads})
 
     def is_doubtful(self, peer: PeerId) -> bool:
         """Whether `peer` is suspect, or believed offline."""
@@ -106,6 +112,19 @@ class Prober:
         """Say that `peer` could not be reached: it is suspect from now on, and asked at once."""
         logger.debug("%s could not be reached: %s", peer, reason)
         self._handle(FailureReported(peer))
+
+    def ask(self, peer: PeerId) -> float:
+        """Ask `peer` now whether it lives. Returns the time, of `now`, for `has_heard`."""
+        self._handle(DoubtRaised(peer))
+        return self.now()
+
+    def has_heard(self, peer: PeerId, since: float) -> bool:
+        """Whether `peer` said anything on its probe stream since then. Where there is none: whether it is
+        believed to live."""
+        health = self.health(peer)
+        if not health.is_linked:
+            return health.status is Status.ALIVE
+        return health.heard_at is not None and health.heard_at >= since
 
     async def run(self) -> None:
         """Watch until cancelled, or until the swarm ends."""
@@ -190,10 +209,14 @@ class Prober:
     async def _read(self, peer: PeerId, frames: FrameStream) -> None:
         while (frame := await frames.receive()) is not None:
             message, loads = from_frame_untrusted(frame)
-            if loads is not None and loads != self._loads.get(peer):
-                self._loads[peer] = loads
-                self.revision.rise()
+            if loads is not None:
+                self._note_loads(peer, loads)
             self._handle(MessageReceived(peer, message))
+
+    def _note_loads(self, peer: PeerId, loads: Loads) -> None:
+        if loads != self._loads.get(peer):
+            self._loads[peer] = loads
+            self.revision.rise()
 
     async def _write(self, link: _Link, frames: FrameStream) -> None:
         async for message in link.to_send:

@@ -86,6 +86,13 @@ class RecordFields:
             raise BadRecord(f"{name} is not a count")
         return value
 
+    def number(self, name: str, default: float) -> float:
+        """A number with a fraction, neither infinite nor none."""
+        value = self._unread.pop(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise BadRecord(f"{name} is not a number")
+        return float(value)
+
     def mapping(self, name: str) -> dict[str, Any]:
         """A map of what JSON can say too; empty if it is not there."""
         value = self._unread.pop(name, {})

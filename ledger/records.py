@@ -43,6 +43,10 @@ class NodeRecord:
     """Multiaddrs it can be dialled at, without `/p2p/`."""
     hardware: Mapping[str, Any] = field(default_factory=dict)
     """For people and coarse placement: cpu, cores, memory_bytes, gpu."""
+    labels: tuple[str, ...] = ()
+    """What else requests may call it by."""
+    weight: float = 1.0
+    """How much its owner wants it to be used: 2 is as if it was twice as fast."""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -116,6 +120,11 @@ OwnRecord: TypeAlias = NodeRecord | ModelRecord | LeaveRecord
 SwarmRecord: TypeAlias = AliasRecord | PlacementRecord
 Record: TypeAlias = OwnRecord | SwarmRecord
 
+LABELS_MAX = 16
+"""Of one node. A person gives two or three, and each is looked at for every candidate."""
+WEIGHT_MIN, WEIGHT_MAX = 0.01, 100.0
+"""Beyond that a node is used always or never, and there are better ways to say so."""
+
 NODE_KEY = "node"
 LEAVE_KEY = "leave"
 _MODEL_PREFIX = "model/"
@@ -156,6 +165,11 @@ def encode_record(record: Record) -> dict[str, Any]:
                 "addresses": list(record.addresses),
                 "hardware": dict(record.hardware),
             }
+            # Most nodes have none, and older nodes' records no such field.
+            if record.labels:
+                said["labels"] = list(record.labels)
+            if record.weight != 1.0:
+                said["weight"] = record.weight
         case ModelRecord():
             said = {
                 "state": record.state,
@@ -197,6 +211,8 @@ def _decode_node_record(_: ModelName, fields: RecordFields) -> NodeRecord:
         presence=fields.word("presence", _PRESENCES, default="here"),
         addresses=fields.texts("addresses"),
         hardware=fields.mapping("hardware"),
+        labels=fields.texts("labels")[:LABELS_MAX],
+        weight=min(max(fields.number("weight", default=1.0), WEIGHT_MIN), WEIGHT_MAX),
         extra=fields.unread(),
     )
 

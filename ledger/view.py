@@ -20,7 +20,7 @@ from ledger.beliefs import PeerHealth
 from ledger.ledger import Ledger
 from ledger.probe import Loads
 from ledger.prober import LoadSource
-from ledger.records import Load, ModelName, ModelRecord, NodeRecord, NodeRole
+from ledger.records import AliasRecord, Load, ModelName, ModelRecord, NodeRecord, NodeRole
 from ledger.revision import Revision
 from ledger.rumour import Status
 from p2p.peer import PeerId
@@ -65,6 +65,10 @@ class NodeView:
     loads: Mapping[ModelName, Load] = field(default_factory=dict)
     """As it said last; empty while it is offline."""
     hardware: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    """What else requests may call it by: its owner's words."""
+    weight: float = 1.0
+    """How much its owner wants it to be used: 2 is as if it was twice as fast."""
     warnings: tuple[str, ...] = ()
     """For a person."""
 
@@ -81,6 +85,8 @@ class SwarmView:
         self._nodes: list[NodeView] = []
         self._seen: tuple[int, int, Loads] | None = None
         self._fresh_until = 0.0
+        self._aliases: Mapping[ModelName, AliasRecord] = {}
+        self._aliases_seen: int | None = None
 
     def nodes(self) -> list[NodeView]:
         """Every node that has a place in the swarm, ourselves included, sorted by name."""
@@ -91,6 +97,13 @@ class SwarmView:
             self._seen = seen
             self._fresh_until = now + _FRESH_FOR
         return list(self._nodes)
+
+    def aliases(self) -> Mapping[ModelName, AliasRecord]:
+        """Other names for models, by the name."""
+        if self._aliases_seen != self.revision.number:
+            self._aliases = {record.alias: record for record in self._ledger.alias_records()}
+            self._aliases_seen = self.revision.number
+        return self._aliases
 
     async def run(self) -> None:
         """Follow the ledger and the prober until cancelled."""
@@ -145,6 +158,8 @@ class SwarmView:
             models=models,
             loads=loads,
             hardware=record.hardware,
+            labels=record.labels,
+            weight=record.weight,
             warnings=warnings,
         )
 

@@ -42,12 +42,12 @@ class AnswerReader:
             case Chunk(choice, text=text):
                 yield from self._read_chunk(event, self._parsers[choice].feed(text))
             case Done():
-                # Those that ended elsewhere, where nobody heard of it.
-                for choice in sorted(self._open):
-                    rest = self._finish(choice)
-                    if any(rest):
-                        yield _with(Chunk(choice, (), ""), rest)
-                yield replace(event, finish_reasons=tuple(map(_reason, event.finish_reasons, self._parsers)))
+                # Those that ended elsewhere, where nobody heard of it; with the end, as in `_read_chunk`.
+                endings = [(choice, self._finish(choice)) for choice in sorted(self._open)]
+                reasons = tuple(map(_reason, event.finish_reasons, self._parsers))
+                for choice, rest in endings:
+                    yield _with(Chunk(choice, (), "", finish_reason=reasons[choice]), rest)
+                yield replace(event, finish_reasons=reasons)
             case _:
                 yield event
 

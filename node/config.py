@@ -34,6 +34,7 @@ from node.flag_types import (
     HostPort,
     HostPortType,
     KeepAliveType,
+    LabelType,
     MultiaddrType,
     NameType,
     ServerUrlType,
@@ -43,6 +44,7 @@ from node.home import Home
 from node.listening import PORT_DEFAULT
 
 if TYPE_CHECKING:
+    from federation.backend import PolicyName
     from node.engine.wire import CacheType
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -54,6 +56,11 @@ LISTEN_DEFAULT = f"/ip4/0.0.0.0/tcp/{PORT_DEFAULT}"
 API_DEFAULT = "127.0.0.1:8080"
 SLOTS_DEFAULT = 4
 """A household's worth of simultaneous questions; each slot takes memory for a context of its own."""
+POLICIES = ("eta", "least_used", "random")
+WEIGHTS = (0.01, 100.0)
+LABELS_MAX = 16
+"""As `federation/backend.py` and `ledger/records.py` have them, which take too long to import for a command
+that only asks a node."""
 _SLOTS_MAX = 256
 """llama.cpp refuses more sequences in one context."""
 _BACKEND_SLOTS_MAX = 4096
@@ -89,9 +96,15 @@ class NodeConfig:
     """Answers each of them gives at once; None: what it says, else what is usual for it."""
     backend_key: str = field(default="", repr=False)
     mdns: bool = True
+    hedge: float = 0.0
+    """The share of streams, 0 to 1, that may go to one more peer when the first is late."""
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     allow_unauthenticated: bool = False
-    policy: str = "least_used"
+    policy: PolicyName = "eta"
+    labels: tuple[str, ...] = ()
+    """What else requests may call this node by."""
+    weight: float = 1.0
+    """2: used as if it was twice as fast."""
     exit_with_stdin: bool = False
     """End when stdin ends: how a parent process owns a node even if it is killed."""
 
@@ -209,6 +222,12 @@ _RUN_SETTINGS = (
     ),
     api_option,
     listen_option,
+    _setting(
+        "--hedge",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        help="Share of streams, as 0.05, that one more node may get if the first is late; the faster stays.",
+    ),
     _setting("--mdns/--no-mdns", default=True, help="Find members of this swarm on the local network."),
     api_key_option,
     _setting(
@@ -216,10 +235,24 @@ _RUN_SETTINGS = (
     ),
     _setting(
         "--policy",
-        type=click.Choice(["least_used", "random"]),
-        default="least_used",
+        type=click.Choice(POLICIES),
+        default="eta",
         show_default=True,
-        help="How a peer is chosen.",
+        help="How a peer is chosen: who would be done first (eta), by its share of slots, or at random.",
+    ),
+    _setting(
+        "--label",
+        multiple=True,
+        type=LabelType(),
+        metavar="NAME",
+        help="What else requests may call this node by: gpu, quiet. Repeatable.",
+    ),
+    _setting(
+        "--weight",
+        type=click.FloatRange(*WEIGHTS),
+        default=1.0,
+        show_default=True,
+        help="How much this node is to be used: 2 is as if it was twice as fast.",
     ),
     _setting(
         "--log-level",
@@ -311,6 +344,8 @@ def run_options(*, worker: bool) -> Callable[[Command], Command]:
 
 def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
     """The configuration in the parsed `options` of a command with `run_options`."""
+    if len(options["label"]) > LABELS_MAX:
+        raise click.UsageError(f"a node has {LABELS_MAX} labels at most")
     return NodeConfig(
         home=home,
         name=options["name"],
@@ -328,8 +363,11 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         backend_slots=options.get("backend_slots"),
         backend_key=options.get("backend_key") or "",
         mdns=options["mdns"],
+        hedge=options["hedge"],
         api_keys=tuple(options["api_key"]),
         allow_unauthenticated=options["allow_unauthenticated"],
         policy=options["policy"],
+        labels=tuple(options["label"]),
+        weight=options["weight"],
         exit_with_stdin=options["exit_with_stdin"],
     )

@@ -83,6 +83,18 @@ class NameType(click.ParamType[str]):
         return name
 
 
+class LabelType(click.ParamType[str]):
+    """What a request's header may name, with commas between several."""
+
+    name = "label"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        label = str(value).strip()
+        if not label or not label.isprintable() or "," in label or len(label) > _NAME_LENGTH_MAX:
+            self.fail(f"a label is 1 to {_NAME_LENGTH_MAX} printable characters without a comma", param, ctx)
+        return label
+
+
 class ApiKeyType(click.ParamType[str]):
     """What can stand in a header. An empty one, from a variable that is not set, would lock everybody out."""
 

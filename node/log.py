@@ -12,6 +12,7 @@ import sys
 from typing import Any, Literal, TypeAlias
 
 import structlog
+from structlog.typing import EventDict
 
 LogFormat: TypeAlias = Literal["text", "json"]
 
@@ -22,22 +23,32 @@ announcements = logging.getLogger("localai_node.announcements")
 _NOISY = ("filelock", "libp2p", "hypercorn", "httpx", "httpcore", "zeroconf", "multiaddr", "noise", "asyncio")
 
 
+def _quote_odd_text(_logger: Any, _method: str, said: EventDict) -> EventDict:  # noqa: ANN401 (structlog's)
+    """What peers and clients called something must not look like other lines, or move a terminal's cursor."""
+    for name, value in said.items():
+        if name != "event" and isinstance(value, str) and not value.isprintable():
+            said[name] = repr(value)[1:-1]
+    return said
+
+
 def setup_logging(level: str, log_format: LogFormat) -> None:
     """Send everything from `level` up to stderr. Called once, by the command that runs a node."""
     for_programs = log_format == "json"
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if for_programs else "%H:%M:%S", utc=for_programs),
+        structlog.stdlib.ExtraAdder(),
+        _quote_odd_text,
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if for_programs
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, sort_keys=False)
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,

@@ -3,8 +3,8 @@
     network -> swarm -> replicator -> ledger <- publisher <- local -> worker -> engines
                  |          prober -> view                     ^  +-> attached servers
                  |                      |                      |
-                 +--- infer server -----|----------------------+
-                 |                      v                      |
+                 +--- infer server -----|----- gate -----------+
+                 |      load feeds      v                      |
                  +------------------- front -------------------+
 
 `Parts` is also what the HTTP side asks about the node (`api/node_status.py`).
@@ -23,12 +23,14 @@ from typing import Any
 import psutil
 
 import node
-from federation.balancer import POLICIES
+from federation.backend import InferenceRequest, RequestId
 from federation.errors import ModelNotFound
 from federation.front import Front
+from federation.gated_backend import GatedBackend
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
-from federation.model_reference import ModelReference
+from federation.load_feed_client import LoadFeeds
+from federation.load_feed_server import LoadFeedServer
 from ledger.ledger import Ledger
 from ledger.probe import PROTOCOL_ID as PROBE_PROTOCOL
 from ledger.prober import Prober
@@ -71,7 +73,10 @@ class Parts:
     """Our own engines."""
     local: LocalBackend | None
     """All that runs models for this node: the worker, and the servers attached to it."""
+    gated: GatedBackend | None
+    """The same, shared among fronts."""
     publisher: Publisher
+    feeds: LoadFeeds
     front: Front
 
     def swarm(self) -> Mapping[str, Any]:
@@ -83,6 +88,7 @@ class Parts:
             self.view.nodes(),
             self.front.leases,
             loaded_fractions=worker.loaded_fractions() if worker is not None else {},
+            waiting=self.front.waiting(),
             warning=worker.warning if worker is not None else "",
         )
 
@@ -91,6 +97,22 @@ class Parts:
         if self.worker is None:
             return {"budget_bytes": 0, "used_bytes": 0, "warning": "", "models": []}
         return self.worker.monitor()
+
+    def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> Mapping[str, Any]:
+        """The content of `/api/route/explain`.
+
+        Raises:
+          ModelNotFound: nobody has it.
+        """
+        # Any ids will do: only their number counts.
+        asked = InferenceRequest(
+            "completion",
+            RequestId("explain"),
+            ModelName(model),
+            prompt=range(prompt_tokens),
+            max_tokens=max_tokens,
+        )
+        return self.front.explain(asked)
 
     async def shut_down(self, model: str) -> bool:
         """Take a model of this node out of memory once nothing runs on it; returns whether it was there.
@@ -109,6 +131,10 @@ class Parts:
     def refused_entries(self) -> Mapping[str, int]:
         """How many ledger entries that peers sent did not enter, by reason."""
         return {str(reason): count for reason, count in self.ledger.refusals.items()}
+
+    def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
+        """What the front counted of each peer, by what it counted and peer id."""
+        return self.front.counts.by_name()
 
     def readiness(self) -> str | None:
         """Why nothing can be served now, or None."""
@@ -147,7 +173,8 @@ def wire(
     catalog = Catalog(config.home.models, memory_bytes=psutil.virtual_memory().total)
     worker = _worker(config, catalog, network.me) if config.worker else None
     local = _local(config, worker, network.me)
-    loads = local.load if local is not None else _no_loads
+    gated = GatedBackend(local, local.load) if local is not None else None
+    loads = gated.loads if gated is not None else _no_loads
     prober = Prober(swarm, ledger, loads, rng)
     view = SwarmView(ledger, prober, loads)
     publisher = Publisher(
@@ -158,19 +185,28 @@ def wire(
         hardware=hardware,
         addresses=lambda: [address.multiaddr for address in network.listen_addresses],
         models=local.model_records if local is not None else _no_models,
+        labels=config.labels,
+        weight=config.weight,
     )
-    if local is not None:
-        local.on_change = publisher.note_change
-        InferServer(local, lambda model: local.load().get(ModelReference.parse(model).name)).attach(swarm)
+    if local is not None and gated is not None:
+        load_server = LoadFeedServer(gated)
+        load_server.attach(swarm)
+        local.on_change = partial(_note_change, publisher, load_server)
+        InferServer(gated.for_front, gated.load).attach(swarm)
+    feeds = LoadFeeds(swarm, prober.note_loads)
     front = Front(
         network.me,
         view,
-        local=local,
-        remote=partial(RemoteBackend, swarm),
+        local=gated,
+        remote=partial(RemoteBackend, swarm, pulse=prober),
+        feeds=feeds,
         rng=rng,
+        on_load=prober.note_loads,
         on_peer_failure=prober.report_failure,
-        policy=POLICIES[config.policy],
+        policy=config.policy,
+        hedge=config.hedge,
     )
+    feeds.on_offer = front.note_offer
     return Parts(
         swarm_name=place.swarm,
         members=swarm,
@@ -181,9 +217,16 @@ def wire(
         catalog=catalog,
         worker=worker,
         local=local,
+        gated=gated,
         publisher=publisher,
+        feeds=feeds,
         front=front,
     )
+
+
+def _note_change(publisher: Publisher, load_server: LoadFeedServer) -> None:
+    publisher.note_change()
+    load_server.note_change()
 
 
 def _worker(config: NodeConfig, catalog: Catalog, me: PeerId) -> Worker:

@@ -48,9 +48,13 @@ class Publisher:
         hardware: Mapping[str, Any],
         addresses: Callable[[], Sequence[str]],
         models: Callable[[], Sequence[ModelRecord]],
+        labels: tuple[str, ...] = (),
+        weight: float = 1.0,
     ) -> None:
         self._ledger = ledger
-        self._identity = NodeRecord(name=name, role=role, version=version, hardware=hardware)
+        self._identity = NodeRecord(
+            name=name, role=role, version=version, hardware=hardware, labels=labels, weight=weight
+        )
         self._addresses = addresses
         self._models = models
         self._presence: Presence = "here"

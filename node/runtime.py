@@ -198,6 +198,10 @@ class Node:
         nursery.start_soon(parts.replicator.run)
         nursery.start_soon(parts.prober.run)
         nursery.start_soon(parts.view.run)
+        if parts.gated is not None:
+            nursery.start_soon(parts.gated.run)
+        nursery.start_soon(parts.feeds.run)
+        nursery.start_soon(parts.front.run)
         signed = partial(parts.members.add_addresses, origin=Origin.SIGNED)
         nursery.start_soon(follow_addresses, parts.ledger, signed, parts.members.forget)
         if parts.local is not None:

@@ -136,6 +136,14 @@ class ServedModel:
                 return "loading"
 
     @property
+    def can_chat(self) -> bool:
+        """It is loaded, for chats among others, and there is a template for them."""
+        facts = self.facts
+        if self.state != "loaded" or facts is None or "chat" not in facts.capabilities:
+            return False
+        return bool(self.definition.settings.chat_template or facts.chat_template)
+
+    @property
     def reason(self) -> str:
         """Why it does not run, for a person."""
         of_engine = self._engine.reason if self._engine and self.state != "cold" else ""

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from federation.lease import Leases
+from federation.waiting_room import Waiting
 from ledger.records import Load, ModelName, ModelRecord
 from ledger.view import NodeView
 from p2p.peer import PeerId
@@ -23,6 +24,7 @@ def swarm_status(
     leases: Leases,
     *,
     loaded_fractions: Mapping[ModelName, float] = MappingProxyType({}),
+    waiting: Mapping[ModelName, Waiting] = MappingProxyType({}),
     warning: str = "",
 ) -> dict[str, Any]:
     """The content of `/api/swarm`.
@@ -30,13 +32,24 @@ def swarm_status(
     Args:
       leases: what this node's front holds.
       loaded_fractions: how far each model is that is being loaded here, 0 to 1.
+      waiting: the requests that wait at this node's front.
       warning: what is not well on this node, beside what the ledger shows; empty if all is.
     """
     rows = [_node_status(node, leases, loaded_fractions if node.peer == me else {}) for node in nodes]
     for row in rows:
         if warning and row["id"] == me:
             row["warnings"].append(warning)
-    return {"swarm": swarm, "self": me, "nodes": rows}
+    lines = [_line(model, line) for model, line in waiting.items()]
+    return {"swarm": swarm, "self": me, "nodes": rows, "waiting": lines}
+
+
+def _line(model: ModelName, line: Waiting) -> dict[str, Any]:
+    return {
+        "model": model,
+        "waiting": line.waiting,
+        "oldest_s": round(line.oldest, 2),
+        "estimate_s": None if line.estimate is None else round(line.estimate, 2),
+    }
 
 
 def _node_status(
@@ -57,6 +70,8 @@ def _node_status(
         "queued": sum(load.queued for load in loads.values()),
         "models": [_model_status(model, loaded_fractions.get(model.name)) for model in node.models],
         "hardware": dict(node.hardware),
+        "labels": list(node.labels),
+        "weight": node.weight,
         "warnings": list(node.warnings),
     }
 

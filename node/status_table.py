@@ -18,6 +18,7 @@ def render_status(status: Mapping[str, Any]) -> str:
     names = node_names(nodes)
     rows += [_row(node, names[node["id"]], is_self=node["id"] == status["self"]) for node in nodes]
     lines = [f"swarm {status['swarm']}: {_count(nodes)}", "", *_columns(rows)]
+    lines += [_line_text(line) for line in status.get("waiting", ())]
     lines += [f"warning: {printable(warning)}" for node in nodes for warning in node["warnings"]]
     return "\n".join(lines)
 
@@ -66,6 +67,12 @@ def model_state(model: Mapping[str, Any]) -> str:
     progress = "" if fraction is None else f" {fraction:.0%}"
     reason = f": {model['reason']}" if model.get("reason") else ""
     return f"{model['state']}{progress}{reason}"
+
+
+def _line_text(line: Mapping[str, Any]) -> str:
+    estimate = "" if line["estimate_s"] is None else f", about {line['estimate_s']:.0f} s for one more"
+    first = f"the first for {line['oldest_s']:.0f} s"
+    return f"waiting for {printable(line['model'])}: {line['waiting']}, {first}{estimate}"
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

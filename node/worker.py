@@ -15,18 +15,13 @@ import logging
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
-from federation.backend import (
-    SLOTLESS_KINDS,
-    Answer,
-    InferenceRequest,
-    ModelInfo,
-)
+from federation.backend import SLOTLESS_KINDS, Answer, InferenceRequest, ModelInfo
 from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Refused
 from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord
@@ -129,6 +124,7 @@ class Worker:
             for model in self._models.values():
                 nursery.start_soon(self._run, model)
             nursery.start_soon(self._residents.run)
+            nursery.start_soon(self._renderer.get_ready)
             task_status.started()
             await trio.sleep_forever()
 
@@ -229,34 +225,33 @@ class Worker:
         """
         model = self._find(request.model)
         require_servable(request)
+        if request.is_begun:
+            raise Refused("resume_mismatch", "an engine of ours goes on with a chat after token ids alone")
         deadline = trio.current_time() + request.timeout
-        with (
-            _refusals(model, request),
-            self._at_work(model),
-            trio.CancelScope(deadline=deadline) as patience,
-        ):
-            async with model.use(needs_slot=request.kind not in SLOTLESS_KINDS) as engine:
+        async with AsyncExitStack() as held:
+            held.enter_context(self._at_work(model))
+            # A scope of its own: from then on the events keep the deadline.
+            with _refusals(model, request), trio.move_on_at(deadline) as patience:
+                engine = await held.enter_async_context(
+                    model.use(needs_slot=request.kind not in SLOTLESS_KINDS)
+                )
                 _require_capable(request, engine)
                 asked, parsers = await self._prepare(request, model, engine)
-                async with engine.generate(asked) as generation:
-                    if patience.cancel_called:
-                        raise DeadlineExceeded("the request's time was over before it was accepted")
-                    # From here on it must not cancel what the reader does.
-                    patience.deadline = math.inf
-                    delivered = request.resume.choices if request.resume else ()
-                    reader = AnswerReader(parsers, generation.resumed, delivered)
-                    read = answer_events(request, generation.events, model.speeds, reader)
-                    assert self._nursery is not None, "a model that is in use is run"
-                    with given_up_at(deadline, generation, self._nursery):
-                        async with aclosing(read) as events:
-                            yield Answer(
-                                served_by=self._me,
-                                prompt_sha256=generation.prompt_sha256,
-                                prompt_tokens=generation.prompt_tokens,
-                                events=events,
-                            )
-        if patience.cancelled_caught:
-            raise DeadlineExceeded("the request's time was over before it was accepted")
+                generation = await held.enter_async_context(engine.generate(asked))
+            if patience.cancelled_caught:
+                raise DeadlineExceeded("the request's time was over before it was accepted")
+            delivered = request.resume.choices if request.resume else ()
+            reader = AnswerReader(parsers, generation.resumed, delivered)
+            assert self._nursery is not None, "a model that is in use is run"
+            held.enter_context(given_up_at(deadline, generation, self._nursery))
+            events = answer_events(request, generation.events, model.speeds, reader)
+            await held.enter_async_context(aclosing(events))
+            yield Answer(
+                served_by=self._me,
+                prompt_sha256=generation.prompt_sha256,
+                prompt_tokens=generation.prompt_tokens,
+                events=events,
+            )
 
     async def _prepare(
         self, request: InferenceRequest, model: ServedModel, engine: Engine
@@ -363,6 +358,8 @@ class Worker:
             logger.warning("there is no room for %s yet: it is loaded when asked for", model.definition.name)
 
     def _note_change(self, model: ServedModel) -> None:
+        if model.can_chat:
+            self._renderer.expect_chats()
         self._residents.note(model)
         # Looked up each time: who listens may come after the models.
         self.on_change()

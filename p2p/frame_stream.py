@@ -41,13 +41,23 @@ class FrameStream(trio.abc.AsyncResource):
           trio.BrokenResourceError: the stream broke, or a cancelled `send` left half a frame on it.
           trio.ClosedResourceError: we closed it.
         """
-        frame = encode_frame(message, self._size_max)
-        async with self._sending:
+        await self.send_frame(encode_frame(message, self._size_max))
+
+    async def send_frame(self, frame: bytes) -> None:
+        """Send a message that `encode_frame` made one frame of already; else as `send`."""
+        try:
+            # Mostly nobody else is sending, and the stream lets other tasks run anyway.
+            self._sending.acquire_nowait()
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
             if self._is_torn:
                 raise trio.BrokenResourceError("half a frame was sent before")
             self._is_torn = True
             await self.stream.send_all(frame)
             self._is_torn = False
+        finally:
+            self._sending.release()
 
     async def receive(self) -> dict[str, Any] | None:
         """The next message, or None when the peer ended its side. Cancelled: nothing is lost.
@@ -61,12 +71,31 @@ class FrameStream(trio.abc.AsyncResource):
             # A peer that has many messages waiting must not keep every other task from running.
             await trio.lowlevel.cancel_shielded_checkpoint()
         while not self._decoded:
-            data = await self.stream.receive_some(_READ_SIZE_MAX)
-            if not data:
-                self._decoder.finish()
+            if not self._decode(await self.stream.receive_some(_READ_SIZE_MAX)):
                 return None
-            self._decoded.extend(self._decoder.feed_untrusted(data))
         return self._decoded.popleft()
+
+    async def receive_until(self, deadline: float) -> dict[str, Any] | None:
+        """The same from a peer, which has time until `deadline`.
+
+        Raises: as `receive`, and:
+          trio.TooSlowError: it sent no whole message. Nothing is lost.
+        """
+        assert isinstance(self.stream, PeerStream)
+        if self._decoded:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        while not self._decoded:
+            if not self._decode(await self.stream.receive_until(deadline, _READ_SIZE_MAX)):
+                return None
+        return self._decoded.popleft()
+
+    def _decode(self, data: bytes | bytearray) -> bool:
+        """Whether that is not the end."""
+        if not data:
+            self._decoder.finish()
+            return False
+        self._decoded.extend(self._decoder.feed_untrusted(data))
+        return True
 
     async def send_eof(self) -> None:
         """End our side; the peer's `receive` returns None after what was sent before."""

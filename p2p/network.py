@@ -36,6 +36,15 @@ class PeerStream(trio.abc.HalfCloseableStream):
     peer: PeerId
     protocol_id: str
 
+    async def receive_until(self, deadline: float, max_bytes: int) -> bytes | bytearray:
+        """`receive_some`, which need not wait for longer than that.
+
+        Raises:
+          trio.TooSlowError: nothing came until `deadline`. The stream is as it was.
+        """
+        with trio.fail_at(deadline):
+            return await self.receive_some(max_bytes)
+
     @abstractmethod
     async def reset(self) -> None:
         """Drop the stream at once in both directions; the peer sees it broken.

@@ -23,6 +23,7 @@ from typing import Final
 import trio
 
 from p2p import yamux_frames as frames
+from p2p.alarm import Alarm
 from p2p.errors import BadFrame, Unreachable
 from p2p.peer import PeerId
 from p2p.yamux_frames import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, Frame
@@ -60,6 +61,8 @@ class YamuxSession:
     ) -> None:
         self.peer = peer
         self.ended = trio.Event()
+        self.alarm = Alarm()
+        """For who reads a stream, and not for ever."""
         self._transport = transport
         self._on_stream = on_stream
         self._streams: dict[int, YamuxStream] = {}
@@ -91,6 +94,7 @@ class YamuxSession:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write_all)
+                    nursery.start_soon(self.alarm.run)
                     await self._read_all()
                     nursery.cancel_scope.cancel()
         finally:

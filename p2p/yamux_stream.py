@@ -10,14 +10,14 @@ can still be read: an answer that was complete is not lost to a reset behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from operator import index
 from typing import ClassVar, Protocol
 
 import trio
 
 from p2p import yamux_frames as frames
+from p2p.alarm import Alarm
 from p2p.errors import BadFrame
 from p2p.network import PeerStream
 from p2p.peer import PeerId
@@ -29,6 +29,8 @@ _DATA_SIZE_MAX = 32 * 1024 - 64
 
 class Session(Protocol):
     """What a stream needs of the session that carries it."""
+
+    alarm: Alarm
 
     @property
     def has_room(self) -> bool: ...
@@ -62,6 +64,7 @@ class YamuxStream(PeerStream):
         self._is_receiving = False
         self._may_send = trio.lowlevel.ParkingLot()
         self._may_receive = trio.lowlevel.ParkingLot()
+        self._wake_receiver = self._may_receive.unpark_all
 
     @property
     def has_ended(self) -> bool:
@@ -69,8 +72,9 @@ class YamuxStream(PeerStream):
         return self._received_end
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        with self._one_sender():
-            await trio.lowlevel.checkpoint()
+        self._begin_sending()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
             unsent = memoryview(data)
             self._check_can_send()
             while unsent:
@@ -79,35 +83,71 @@ class YamuxStream(PeerStream):
                 self._send_window -= size
                 self._session.send(frames.encode(DATA, 0, self.stream_id, data=unsent[:size]))
                 unsent = unsent[size:]
+            # Others get their turn only now, while this is already on its way.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        finally:
+            self._is_sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
-        with self._one_sender():
+        self._begin_sending()
+        try:
             await trio.lowlevel.checkpoint()
             self._check_can_send()
             await self._wait_until_sendable()
+        finally:
+            self._is_sending = False
 
     async def send_eof(self) -> None:
-        with self._one_sender():
+        self._begin_sending()
+        try:
             await trio.lowlevel.checkpoint()
             if self._is_closed:
                 raise trio.ClosedResourceError
             self._send_end()
+        finally:
+            self._is_sending = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if max_bytes is not None and index(max_bytes) < 1:
             raise ValueError("max_bytes must be at least 1")
-        with self._one_receiver():
-            await trio.lowlevel.checkpoint()
-            while True:
-                if self._is_closed:
-                    raise trio.ClosedResourceError
-                if self._inbox:
-                    return self._take(max_bytes)
-                if self._received_end:
-                    return b""
-                if self._is_broken:
-                    raise trio.BrokenResourceError
+        return await self._receive(max_bytes, math.inf)
+
+    async def receive_until(self, deadline: float, max_bytes: int) -> bytes | bytearray:
+        return await self._receive(max_bytes, deadline)
+
+    async def _receive(self, max_bytes: int | None, deadline: float) -> bytes | bytearray:
+        if self._is_receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        self._is_receiving = True
+        try:
+            if self._must_wait_to_receive():
+                # That lets others run as well, and whatever ends it has come a moment ago.
+                await self._wait_to_receive(deadline)
+            else:
+                await trio.lowlevel.checkpoint()
+            if self._is_closed:
+                raise trio.ClosedResourceError
+            if self._inbox:
+                return self._take(max_bytes)
+            if self._received_end:
+                return b""
+            raise trio.BrokenResourceError
+        finally:
+            self._is_receiving = False
+
+    def _must_wait_to_receive(self) -> bool:
+        return not (self._inbox or self._received_end or self._is_broken or self._is_closed)
+
+    async def _wait_to_receive(self, deadline: float) -> None:
+        if deadline < math.inf:
+            self._session.alarm.set(self._wake_receiver, deadline)
+        try:
+            while self._must_wait_to_receive():
                 await self._may_receive.park()
+                if self._must_wait_to_receive() and trio.current_time() >= deadline:
+                    raise trio.TooSlowError
+        finally:
+            self._session.alarm.clear(self._wake_receiver)
 
     async def aclose(self) -> None:
         if not self._is_closed:
@@ -223,22 +263,8 @@ class YamuxStream(PeerStream):
                 await self._may_send.park()
             self._check_can_send()
 
-    @contextmanager
-    def _one_sender(self) -> Iterator[None]:
+    def _begin_sending(self) -> None:
+        """Whoever calls it sets `_is_sending` back: a context manager takes longer than what is in it."""
         if self._is_sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         self._is_sending = True
-        try:
-            yield
-        finally:
-            self._is_sending = False
-
-    @contextmanager
-    def _one_receiver(self) -> Iterator[None]:
-        if self._is_receiving:
-            raise trio.BusyResourceError("another task is receiving from this stream")
-        self._is_receiving = True
-        try:
-            yield
-        finally:
-            self._is_receiving = False

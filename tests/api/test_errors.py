@@ -20,6 +20,7 @@ from federation.errors import (
     ModelNotFound,
     ModelUnavailable,
     Refused,
+    TimedOut,
 )
 from tests.api.stub_backend import words
 
@@ -50,6 +51,7 @@ def test_everything_to_be_tried_again_says_when() -> None:
         (ContextTooLong("5000 tokens, 4096 fit"), (400, "context_length_exceeded", None)),
         (ModelNotFound("no model 'x'"), (404, "model_not_found", "model")),
         (Busy("all 4 slots are taken"), (429, "busy", None)),
+        (TimedOut("no slot came free in 600 s"), (503, "no_slot_in_time", None)),
         (ModelUnavailable("failed to load: not GGUF"), (503, "model_unavailable", None)),
         (DeadlineExceeded("600 s are over"), (504, "deadline_exceeded", None)),
         (Failed("the engine died"), (502, "worker_failed", None)),
@@ -66,6 +68,15 @@ def test_an_error_before_the_first_token_has_its_own_status(
     assert (reply.status, body["code"], body["param"]) == told
     assert ("retry-after" in reply.headers) == (reply.status in (429, 503))
     assert "x-request-id" in reply.headers
+
+
+@pytest.mark.parametrize(("known", "said"), [(None, "2"), (0.0, "1"), (7.2, "8"), (1e9, "3600")])
+@pytest.mark.parametrize("error", [Busy, TimedOut])
+def test_who_is_sent_away_is_told_when_to_come_back(
+    new_bench: Callable[..., Bench], error: type[Busy | TimedOut], known: float | None, said: str
+) -> None:
+    reply = new_bench(on_enter=error("full", retry_after=known)).chat()
+    assert reply.headers["retry-after"] == said
 
 
 @pytest.mark.parametrize("stream", [False, True])

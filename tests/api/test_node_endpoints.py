@@ -81,7 +81,6 @@ def test_counters_name_routes_and_never_what_clients_make_up(bench: Bench) -> No
     assert 'localai_node_http_requests_total{path="/v1/chat/completions",status="400"} 1.0' in text
     assert 'localai_node_http_requests_total{path="other",status="404"} 1.0' in text
     assert 'localai_node_tokens_total{kind="completion",model="stub"} 4.0' in text
-    assert 'localai_node_time_to_first_token_seconds_count{model="stub"} 1.0' in text
     assert 'localai_node_ledger_refused_entries_total{reason="bad_signature"} 2.0' in text
     assert "localai_node_http_requests_in_flight 1.0" in text  # This very request.
     assert "made" not in text
@@ -140,3 +139,13 @@ def test_the_docs_page_needs_no_internet(bench: Bench) -> None:
     page = bench.call("GET", "/docs").body.decode()
     assert not re.search(r"(src|href)=.?(https?:)?//", page)
     assert "<script" not in page
+
+
+def test_where_a_request_would_go_is_explained(bench: Bench) -> None:
+    bench.status.loaded["tiny"] = True
+    answer = bench.call("GET", "/api/route/explain?model=tiny&prompt_tokens=7&max_tokens=9")
+    assert answer.json() == {"model": "tiny", "prompt_tokens": 7, "max_tokens": 9}
+    assert bench.call("GET", "/api/route/explain?model=tiny").json()["max_tokens"] is None
+    assert bench.call("GET", "/api/route/explain?model=nobody").status == 404
+    assert bench.call("GET", "/api/route/explain").status == 400
+    assert bench.call("GET", "/api/route/explain?model=tiny&prompt_tokens=-1").status == 400

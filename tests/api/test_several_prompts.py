@@ -24,7 +24,7 @@ from federation.backend import (
     Timings,
     Usage,
 )
-from federation.errors import Busy, DeadlineExceeded, Failed, FederationError, Misbehaved
+from federation.errors import Busy, Failed, FederationError, Misbehaved
 from ledger.records import ModelName
 from p2p.peer import PeerId
 from tests.api.stub_backend import words
@@ -42,7 +42,7 @@ def stops(count: int) -> tuple[FinishReason, ...]:
 
 @dataclass
 class Slots:
-    """Repeats each prompt, in a second per letter, as long as a slot is free."""
+    """Repeats each prompt, in a second per letter, once a slot is free."""
 
     count: int = 2
     is_streamed: bool = True
@@ -50,14 +50,22 @@ class Slots:
     """The prompt that fails in the middle."""
     running: int = 0
     most: int = 0
-    asked: list[InferenceRequest] = field(default_factory=list)
+    room: int = 100
+    """For those that wait."""
+    free: trio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.free = trio.Semaphore(self.count)
 
     @asynccontextmanager
     async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
-        self.asked.append(request)
-        await trio.lowlevel.checkpoint()
-        if self.running >= self.count:
-            raise Busy("every slot is taken")
+        if self.free.statistics().tasks_waiting >= self.room:
+            raise Busy("every slot is taken, and too many wait")
+        async with self.free, self._serve(request) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def _serve(self, request: InferenceRequest) -> AsyncIterator[Answer]:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
@@ -127,31 +135,12 @@ def test_a_list_longer_than_there_are_slots_is_served_as_slots_become_free(is_st
     run(main)
 
 
-def test_a_list_that_gets_no_slot_at_all_is_refused() -> None:
+def test_a_list_that_finds_no_room_to_wait_is_refused() -> None:
     async def main() -> None:
-        backend = Slots(count=0)
+        backend = Slots(count=1, room=1)
         with pytest.raises(Busy):
             await read(backend, requests("a", "b", "c"))
-
-    run(main)
-
-
-def test_a_list_that_has_begun_waits_for_slots_that_others_take() -> None:
-    async def main() -> None:
-        backend = Slots(count=1)
-
-        async def take_the_slot() -> None:
-            await trio.sleep(1.5)
-            backend.count = 0  # As soon as the first prompt is done: nothing is left for the second.
-            await trio.sleep(60)
-            backend.count = 1
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(take_the_slot)
-            _, texts, _ = await read(backend, requests("aaa", "bbb"))
-            assert len(texts) == 2
-            assert 61.5 < trio.current_time() < 70
-            assert len(backend.asked) < 80
+        assert backend.running == 0
 
     run(main)
 
@@ -174,15 +163,6 @@ def test_leaving_early_cancels_all() -> None:
             await anext(answer.events)
             assert backend.running == 2
         assert backend.running == 0
-
-    run(main)
-
-
-def test_waiting_for_a_slot_counts_against_the_time_there_is() -> None:
-    async def main() -> None:
-        backend = Slots(count=1)
-        with pytest.raises(DeadlineExceeded):
-            await read(backend, requests("aaa", "bbb", timeout=2.0))
 
     run(main)
 

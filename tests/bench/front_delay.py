@@ -30,11 +30,11 @@ def measure(folder: Path) -> Iterator[Figure]:
         worker = nodes.run("start", "worker", "--model", "demo")
         front = nodes.run("front", "front", token=worker.token())
         front.wait_until(lambda rows: serves(rows, "worker"))
-        ways = {"directly": _Client(worker), "through a front": _Client(front)}
+        ways = {"directly": FirstTokens(worker), "through a front": FirstTokens(front)}
         delays: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(WARM_UP + REQUESTS):
             for way, client in ways.items():
-                delays[way].append(client.first_token_delay())
+                delays[way].append(client.delay())
         for client in ways.values():
             client.close()
     for percent in (50, 99):
@@ -47,7 +47,7 @@ def measure(folder: Path) -> Iterator[Figure]:
         yield Figure(f"added by the front, p{percent}", through - direct, "ms", aim)
 
 
-class _Client:
+class FirstTokens:
     """One connection to a node, as a browser or the openai client keeps it."""
 
     def __init__(self, node: NodeProcess) -> None:
@@ -55,7 +55,7 @@ class _Client:
         request = {"model": DEMO_MODEL_NAME, "prompt": "One, two,", "max_tokens": 1, "stream": True}
         self._body = json.dumps(request)
 
-    def first_token_delay(self) -> float:
+    def delay(self) -> float:
         """Seconds from asking to the first token of a streamed answer."""
         asked_at = time.perf_counter()
         self._connection.request(

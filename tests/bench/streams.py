@@ -1,6 +1,7 @@
 """Streamed completions over HTTP, read by as little code as can be: the client shares the cores it measures.
 
-    answers = ask(address, [request, request, ...])      all at once, one connection each
+    answers = ask(address, [request, request, ...])               all at once, one connection each
+    answers = ask_each([(address, request), (address, request)])  likewise, of several servers
 
 It reads what has arrived and counts the events in it; JSON is parsed at the end only.
 """
@@ -49,10 +50,15 @@ class Answer:
         return [later - earlier for earlier, later in pairwise(self.arrivals)]
 
     @property
+    def events(self) -> int:
+        """That carry text."""
+        return len(_EVENT.findall(self.body))
+
+    @property
     def tokens(self) -> int:
         """As the server counts them, or else the events."""
         counted = _COMPLETION_TOKENS.findall(self.body)
-        return int(counted[-1]) if counted else len(_EVENT.findall(self.body))
+        return int(counted[-1]) if counted else self.events
 
     @property
     def prompt_tokens(self) -> int:
@@ -63,8 +69,9 @@ class Answer:
 class Conversation:
     """Streams that are read together; a running one may be left, and others may join."""
 
-    def __init__(self, url: str) -> None:
-        self._host = urlsplit(url).netloc
+    def __init__(self, url: str = "") -> None:
+        """`url`: of the server that is asked, where a request does not say."""
+        self._url = url
         self._selector = selectors.DefaultSelector()
         self._open: dict[int, tuple[socket.socket, Answer]] = {}
 
@@ -72,15 +79,16 @@ class Conversation:
     def is_over(self) -> bool:
         return not self._open
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: Request, url: str = "") -> Answer:
         """Begin one more stream."""
         body = json.dumps({**request, "stream": True}).encode()
-        host, port = self._host.split(":")
+        server = urlsplit(url or self._url).netloc
+        host, port = server.split(":")
         connection = socket.create_connection((host, int(port)))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         answer = Answer(time.perf_counter())
         connection.sendall(
-            f"POST /v1/completions HTTP/1.1\r\nHost: {self._host}\r\nConnection: close\r\n"
+            f"POST /v1/completions HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
@@ -132,9 +140,14 @@ class Conversation:
 
 def ask(url: str, requests: Sequence[Request], *, within: float) -> list[Answer]:
     """The whole answers to `requests`, asked at once."""
-    conversation = Conversation(url)
+    return ask_each([(url, request) for request in requests], within=within)
+
+
+def ask_each(asked: Sequence[tuple[str, Request]], *, within: float) -> list[Answer]:
+    """The whole answers to requests, each of a server of its own, asked at once."""
+    conversation = Conversation()
     try:
-        answers = [conversation.ask(request) for request in requests]
+        answers = [conversation.ask(request, url) for url, request in asked]
         conversation.read_until_over(within)
     finally:
         conversation.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -19,15 +19,17 @@ from federation.backend import (
     Done,
     InferenceRequest,
     Infers,
+    PolicyName,
     RequestId,
     Timings,
     Usage,
 )
-from federation.balancer import Policy, least_used
 from federation.front import Front
+from federation.gated_backend import GatedBackend
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
-from ledger.records import Capability, Load, ModelName, ModelRecord
+from ledger.records import AliasRecord, Capability, Load, ModelName, ModelRecord
+from ledger.revision import Revision
 from ledger.view import NodeState, NodeView
 from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.network import PeerStream, StreamHandler
@@ -41,7 +43,7 @@ A_ROUND_TRIP = 0.01
 
 @dataclass
 class StubBackend:
-    """A worker that says `words`, `gap` seconds apart, and counts who it serves."""
+    """A worker that says `words`, `gap` seconds apart, or what is left of them, and counts who it serves."""
 
     peer: PeerId
     words: tuple[str, ...] = ("one", " two", " three")
@@ -50,6 +52,8 @@ class StubBackend:
     hang_after_chunks: bool = False
     tokens_per_word: int = 1
     gap: float = 0.0
+    gaps: Iterator[float] | None = None
+    """One before each word, instead of `gap`."""
     refusal: Exception | None = None
     """Raised before accepting."""
     failure: Exception | None = None
@@ -59,6 +63,7 @@ class StubBackend:
     """Words after which nothing comes any more."""
     accept_after: float = 0.0
     running: int = 0
+    most_running: int = 0
     served: list[InferenceRequest] = field(default_factory=list)
     pulled: int = 0
     """Words that were asked for."""
@@ -66,18 +71,20 @@ class StubBackend:
     @asynccontextmanager
     async def infer(self, request: InferenceRequest) -> AsyncIterator[Answer]:
         self.running += 1
+        self.most_running = max(self.most_running, self.running)
         try:
             self.served.append(request)
             await trio.sleep(self.accept_after)
             if self.refusal:
                 raise self.refusal
             digest = hashlib.sha256(str(request.prompt).encode()).digest()
-            async with aclosing(self._events()) as events:
+            async with aclosing(self._events(request)) as events:
                 yield Answer(self.peer, digest, prompt_tokens=3, events=events)
         finally:
             self.running -= 1
 
-    async def _events(self) -> AsyncGenerator[AnswerEvent, None]:
+    async def _events(self, request: InferenceRequest) -> AsyncGenerator[AnswerEvent, None]:
+        delivered = len(request.resume.choices[0].token_ids) if request.resume else 0
         for chunk in self.chunks:
             yield chunk
         if self.hang_after_chunks:
@@ -86,11 +93,13 @@ class StubBackend:
             yield Done((), Usage(3, 0), Timings())
             return
         for number, word in enumerate(self.words):
+            if number < delivered // self.tokens_per_word:
+                continue
             if number == self.hangs_at:
                 await trio.sleep_forever()
             if self.failure and number == self.failure_at:
                 raise self.failure
-            await trio.sleep(self.gap)
+            await trio.sleep(self.gap if self.gaps is None else next(self.gaps))
             self.pulled += 1
             yield Chunk(0, (number,) * self.tokens_per_word, word)
         yield Done(("stop",), Usage(3, len(self.words)), Timings(0.1, 0.2, 0.3))
@@ -165,17 +174,35 @@ async def connect_pair(backend: StubBackend | None = None, *, serve: bool = True
     async with hub.network(FRONT) as a, hub.network(WORKER) as b:
         await a.dial(b.listen_addresses[0])
         if serve:
-            InferServer(backend, backend.load).attach(b)
+            InferServer(lambda peer: backend, backend.load).attach(b)
         await trio.testing.wait_all_tasks_blocked()
         streams = CountedStreams(a)
         yield Pair(hub, a, b, backend, streams, RemoteBackend(streams, WORKER))
+
+
+@dataclass
+class StubPulse:
+    """Nobody gives a sign of life but those `alive`."""
+
+    alive: set[PeerId] = field(default_factory=set)
+    asked: list[PeerId] = field(default_factory=list)
+
+    def ask(self, peer: PeerId) -> float:
+        self.asked.append(peer)
+        return trio.current_time()
+
+    def has_heard(self, peer: PeerId, since: float) -> bool:
+        assert since <= trio.current_time()
+        return peer in self.alive
 
 
 class StubView:
     """Nodes as the test says, right or out of date."""
 
     def __init__(self, slots: int) -> None:
+        self.revision = Revision()
         self.rows: dict[str, NodeView] = {}
+        self.named: dict[ModelName, AliasRecord] = {}
         self._slots = slots
 
     def show(
@@ -190,12 +217,17 @@ class StubView:
         self.rows[name] = NodeView(
             PeerId(name), name, state, "worker", "1", is_connected=True, models=(record,)
         )
+        self.revision.rise()
 
     def report(self, name: str, load: Load) -> None:
         self.rows[name] = replace(self.rows[name], loads={MODEL: load})
+        self.revision.rise()
 
     def nodes(self) -> list[NodeView]:
         return list(self.rows.values())
+
+    def aliases(self) -> dict[ModelName, AliasRecord]:
+        return self.named
 
 
 @dataclass
@@ -208,6 +240,7 @@ class Swarm:
     view: StubView
     workers: dict[str, StubBackend]
     suspects: list[str]
+    pulse: StubPulse
 
     @property
     def running(self) -> int:
@@ -222,28 +255,35 @@ class Swarm:
 async def make_swarm(
     *names: str,
     local: StubBackend | None = None,
-    policy: Policy = least_used,
+    policy: PolicyName = "eta",
     slots: int = 4,
     seed: int = 0,
+    hedge: float = 0.0,
 ) -> AsyncIterator[Swarm]:
     hub = MemoryHub()
     view = StubView(slots)
     suspects: list[str] = []
+    pulse = StubPulse()
     async with hub.network(ME) as network:
+        gated = None
+        if local is not None:
+            gated = GatedBackend(local, lambda: {MODEL: Load(slots, local.running)})
         front = Front(
             ME,
             view,
-            local=local,
-            remote=lambda peer: RemoteBackend(network, peer),
+            local=gated,
+            remote=lambda peer: RemoteBackend(network, peer, pulse),
             rng=Random(seed),
             on_peer_failure=lambda peer, reason: suspects.append(peer),
             policy=policy,
+            hedge=hedge,
         )
-        swarm = Swarm(hub, network, front, view, {}, suspects)
+        swarm = Swarm(hub, network, front, view, {}, suspects, pulse)
         if local is not None:
             swarm.workers["me"] = local
             view.show("me")
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(front.run)
             for name in names:
                 swarm.workers[name] = StubBackend(PeerId(name))
                 await nursery.start(_run_worker, swarm, name)
@@ -260,7 +300,7 @@ async def _run_worker(
 ) -> None:
     async with swarm.hub.network(PeerId(name)) as network:
         worker = swarm.workers[name]
-        InferServer(worker, worker.load).attach(network)
+        InferServer(lambda peer: worker, worker.load).attach(network)
         await swarm.network.dial(network.listen_addresses[0])
         task_status.started()
         await trio.sleep_forever()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -24,15 +25,18 @@ from p2p.framing import encode_frame
 
 TEXT = st.text("ab🙂", max_size=8) | st.just("x" * (CHUNK_LENGTH_MAX - 4)) | st.just("y" * 3000)
 NAME = st.sampled_from(["", "", "f"])
-LOGPROB = st.builds(TokenLogprob, st.just(b"t"), st.just(-0.5), st.just(((b"t", -0.5),) * 20) | st.just(()))
-TOKENS = st.lists(st.integers(0, 9), max_size=CHUNK_TOKENS_MAX + 20).map(tuple)
+TOKENS = st.integers(0, CHUNK_TOKENS_MAX + 20).map(lambda count: tuple(range(count)))
+"""By their number alone: what matters is that none is lost, and in which order they are."""
+TOPS = st.lists(st.sampled_from([(), ((b"t", -0.5),) * 20]), min_size=1, max_size=4)
+"""The likeliest tokens of each place, over and over."""
 CALL = st.builds(ToolCallDelta, st.integers(0, 1), NAME, NAME, TEXT)
 
 
 @st.composite
 def chunks(draw: st.DrawFn) -> Chunk:
     ids = draw(TOKENS)
-    logprobs = draw(st.just(()) | st.lists(LOGPROB, min_size=len(ids), max_size=len(ids)).map(tuple))
+    tops = cycle(draw(TOPS)) if draw(st.booleans()) else ()
+    logprobs = tuple(TokenLogprob(b"%d" % id_, -0.5, top) for id_, top in zip(ids, tops, strict=False))
     return Chunk(
         choice=draw(st.integers(0, 1)),
         token_ids=ids,
@@ -89,6 +93,9 @@ def test_cutting_a_chunk_changes_nothing_and_leaves_small_ones(chunk: Chunk) -> 
     cut = list(pieces(chunk))
     assert story(cut) == story([chunk])
     assert all(is_small(each) and each.choice == chunk.choice for each in cut)
+    *parts, last = cut
+    assert {part.is_cut for part in parts} <= {bool(chunk.token_ids)}
+    assert not last.is_cut
     for each in cut:
         assert len(each.logprobs) in (0, len(each.token_ids))
         assert len(encode_frame(encode(each), FRAME_SIZE_MAX)) < 8 * 1024
@@ -97,6 +104,13 @@ def test_cutting_a_chunk_changes_nothing_and_leaves_small_ones(chunk: Chunk) -> 
 def test_what_is_small_is_passed_on_as_it_is() -> None:
     chunk = Chunk(0, (1,), "a", reasoning="b")
     assert list(pieces(chunk)) == [chunk]
+
+
+def test_what_is_merged_with_a_part_is_as_unfinished() -> None:
+    whole, part, last = Chunk(0, (1,), "a"), Chunk(0, (2,), "", is_cut=True), Chunk(0, (), "b")
+    both = merged(whole, part)
+    assert both == Chunk(0, (1, 2), "a", is_cut=True)
+    assert merged(both, last) == Chunk(0, (1, 2), "ab")
 
 
 def test_chunks_of_two_choices_are_never_merged() -> None:

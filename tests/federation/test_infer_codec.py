@@ -76,6 +76,7 @@ WHOLE_REQUEST = InferenceRequest(
     inputs=("text", (1, 2)),
     adds_special=True,
     resume=Resume(bytes(32), (Delivered((1, 2), "stop"), Delivered()), is_replayed=True),
+    is_begun=True,
 )
 FULL_REQUEST = InferenceRequest(
     kind="chat",

@@ -79,7 +79,7 @@ def test_a_kept_stream_that_died_unseen_costs_the_request_nothing(stage: Stage) 
             p.hub.kill(WORKER)
             await trio.sleep(stage.A_ROUND_TRIP)
             async with p.hub.network(WORKER) as restarted:
-                InferServer(p.backend, p.backend.load).attach(restarted)
+                InferServer(lambda peer: p.backend, p.backend.load).attach(restarted)
                 await p.front.dial(restarted.listen_addresses[0])
                 assert (await stage.read(p.remote, stage.request())).text == "one two three"
 

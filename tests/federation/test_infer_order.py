@@ -15,9 +15,11 @@ from federation.backend import (
     RequestId,
     RequestKind,
     Timings,
+    ToolCallDelta,
     Usage,
 )
 from federation.infer import (
+    ANSWER_LENGTH_MAX,
     CREDIT_MAX,
     Accepted,
     AnswerOrder,
@@ -129,3 +131,30 @@ def test_every_choice_ends_for_one_reason(reasons: tuple[FinishReason, ...]) -> 
     order.check(ACCEPTED)
     with pytest.raises(BadFrame, match="asked for"):
         order.check(Done(reasons, Usage(1, 1), Timings()))
+
+
+def test_more_tokens_than_were_asked_for_are_refused() -> None:
+    order = AnswerOrder.of(ask("chat", choices=2, max_tokens=2))
+    order.check(ACCEPTED)
+    order.check(Chunk(0, (1, 2), "ab"))
+    order.check(Chunk(1, (1, 2), "ab"))
+    with pytest.raises(BadFrame, match="more than the 4 tokens"):
+        order.check(Chunk(0, (3,), "c"))
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        Chunk(0, (), "x" * 65536),
+        Chunk(0, (), "", reasoning="x" * 65536),
+        Chunk(0, (), "", tool_calls=(ToolCallDelta(0, arguments="x" * 65536),)),
+    ],
+)
+def test_text_without_end_is_refused(chunk: Chunk) -> None:
+    order = AnswerOrder.of(ask("chat"))
+    order.check(ACCEPTED)
+    for _ in range(ANSWER_LENGTH_MAX // 65536):
+        order.check(chunk)
+        order.grant()
+    with pytest.raises(BadFrame, match="without end"):
+        order.check(chunk)

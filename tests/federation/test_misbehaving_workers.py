@@ -33,11 +33,23 @@ if TYPE_CHECKING:
 ACCEPTED = Accepted(bytes(32), 3)
 CHUNK = Chunk(0, (1,), "a")
 DONE = Done(("stop",), Usage(1, 1), Timings())
-REQUEST = Request(InferenceRequest("chat", RequestId("r"), ModelName("tiny")))
+REQUEST = Request(InferenceRequest("chat", RequestId("r"), ModelName("tiny"), max_tokens=2))
 
 
 def frames_of(messages: Sequence[WorkerMessage | Request]) -> bytes:
     return b"".join(encode_frame(encode(message), FRAME_SIZE_MAX) for message in messages)
+
+
+def in_no_utf8(frame: bytes) -> bytes:
+    """The frame of `CHUNK`, with a text that is none."""
+    assert frame.count(b"\xa1a") == 1
+    return frame.replace(b"\xa1a", b"\xa1\xff")
+
+
+def with_load(done: Done, **claimed: int) -> bytes:
+    """The frame of `done`, with a load that no worker has."""
+    load = {"slots_total": 4, "slots_busy": 0, "queued": 0, **claimed}
+    return encode_frame({**encode(done), "load": load}, FRAME_SIZE_MAX)
 
 
 def misbehave(p: Pair, data: bytes, *, closes: bool = False) -> None:
@@ -63,12 +75,16 @@ def misbehave(p: Pair, data: bytes, *, closes: bool = False) -> None:
         frames_of([ACCEPTED, CHUNK, Refusal("busy", "late")]),
         frames_of([ACCEPTED, *[CHUNK] * (CREDIT_MAX + 1)]),
         frames_of([ACCEPTED, Chunk(1, (1,), "of another choice")]),
+        frames_of([ACCEPTED, Chunk(0, (1, 2, 3), "more than was asked for")]),
         frames_of([ACCEPTED, CHUNK, Done(("stop", "stop"), Usage(1, 1), Timings())]),
         frames_of([ACCEPTED, CHUNK, Done((), Usage(1, 1), Timings())]),
         frames_of([REQUEST]),
         b"\xff\xff\xff\xff and a gigabyte to come",
         b"\x00\x00\x00\x05junk!",
         b"\x00\x00\x00\x07\x81\xa4kind\x63",
+        frames_of([ACCEPTED]) + in_no_utf8(frames_of([CHUNK])),
+        frames_of([ACCEPTED, CHUNK]) + with_load(DONE, slots_busy=-1),
+        frames_of([ACCEPTED, CHUNK]) + with_load(DONE, slots_total=2**40),
         frames_of([ACCEPTED]) + b"\x00\x00\x00\x02\x80\x00",
         encode_frame({"kind": 2, "prompt_sha256": b"short", "prompt_tokens": 1}, FRAME_SIZE_MAX),
         frames_of([ACCEPTED]) + encode_frame({"kind": 3, "choice": 0, "token_ids": [-1], "text": ""}, 99),
@@ -81,7 +97,7 @@ def test_a_broken_rule_is_misbehaviour(data: bytes, stage: Stage) -> None:
             with pytest.raises(Misbehaved):
                 # Nothing is read while the frames come in, as from a client that waits.
                 await _read_late(p)
-            InferServer(p.backend, p.backend.load).attach(p.worker)
+            InferServer(lambda peer: p.backend, p.backend.load).attach(p.worker)
             assert (await stage.read(p.remote, stage.request())).text == "one two three"
             assert p.streams.opened == 2
 
@@ -118,7 +134,7 @@ def test_a_second_end_is_found_by_the_next_request_and_costs_one_try(stage: Stag
             assert (await stage.read(p.remote, stage.request())).text == "a"
             with pytest.raises(Misbehaved):
                 await stage.read(p.remote, stage.request())
-            InferServer(p.backend, p.backend.load).attach(p.worker)
+            InferServer(lambda peer: p.backend, p.backend.load).attach(p.worker)
             assert (await stage.read(p.remote, stage.request())).text == "one two three"
 
     stage.run(main)
@@ -148,5 +164,31 @@ def test_other_requests_to_the_same_peer_are_unharmed(stage: Stage) -> None:
             with pytest.raises(Misbehaved):
                 await stage.read(p.remote, stage.request())
             assert sum(isinstance(event, Chunk) for event in [e async for e in answer.events]) == 2
+
+    stage.run(main)
+
+
+def test_of_a_chunk_whose_last_part_never_came_nothing_is_passed_on(stage: Stage) -> None:
+    whole, part = Chunk(0, (1,), "a"), Chunk(0, (2, 3), "b", is_cut=True)
+
+    async def main() -> None:
+        async with stage.pair(serve=False) as pair:
+            misbehave(pair, frames_of([ACCEPTED, whole, part, part]), closes=True)
+            async with pair.remote.infer(stage.request()) as answer:
+                assert await anext(answer.events) == whole
+                with pytest.raises(PeerGone):
+                    await anext(answer.events)
+
+    stage.run(main)
+
+
+def test_parts_of_a_chunk_are_passed_on_once_the_last_one_is_there(stage: Stage) -> None:
+    parts = [Chunk(0, (1, 2), "", is_cut=True), Chunk(0, (), "ab", is_cut=True), Chunk(0, (), "c")]
+
+    async def main() -> None:
+        async with stage.pair(serve=False) as pair:
+            misbehave(pair, frames_of([ACCEPTED, *parts, DONE]))
+            answered = await stage.read(pair.remote, stage.request())
+            assert answered.events == [*parts, DONE]
 
     stage.run(main)

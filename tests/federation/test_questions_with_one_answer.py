@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from federation.backend import Chunk, InferenceRequest, ToolCallDelta
-from federation.errors import BadRequest, Busy, Failed, ModelUnavailable
+from federation.errors import BadRequest, Failed, ModelUnavailable, TimedOut
 from federation.front import Front
 from p2p.peer import PeerId
 
@@ -92,7 +92,7 @@ def test_a_peer_that_fails_at_it_is_replaced_silently(stage: Stage) -> None:
 def test_tokens_are_counted_where_every_slot_is_taken(stage: Stage) -> None:
     async def main() -> None:
         async with stage.swarm("a", slots=1) as swarm, swarm.front.infer(stage.request()):
-            with pytest.raises(Busy):
+            with pytest.raises(TimedOut):
                 await stage.read(swarm.front, stage.request())
             swarm.workers["a"].chunks = (Chunk(0, (7,), ""),)
             answered = await stage.read(swarm.front, stage.request(kind="tokenize", is_streamed=False))

@@ -19,7 +19,7 @@ from typing import Any
 import msgpack
 from zeroconf import ServiceInfo
 
-from federation import infer_codec
+from federation import infer_codec, load_feed
 from federation.infer import FRAME_SIZE_MAX as INFER_FRAME_SIZE_MAX
 from federation.request_codec import decode_request_untrusted, encode_request
 from ledger import probe, sync_messages
@@ -286,6 +286,20 @@ DECODERS = [
         framed(infer_codec.decode_from_worker_untrusted, INFER_FRAME_SIZE_MAX),
         BadFrame,
         lambda message: msgpack.packb(infer_codec.encode(message)),
+    ),
+    Decoder(
+        "federation/load_feed front",
+        seeds.packed(map(load_feed.encode, seeds.WAITING)),
+        framed(load_feed.decode_from_front_untrusted, load_feed.FRAME_SIZE_MAX),
+        BadFrame,
+        lambda message: msgpack.packb(load_feed.encode(message)),
+    ),
+    Decoder(
+        "federation/load_feed peer",
+        seeds.packed(map(load_feed.encode, seeds.LOAD_NEWS)),
+        framed(load_feed.decode_from_peer_untrusted, load_feed.FRAME_SIZE_MAX),
+        BadFrame,
+        lambda message: msgpack.packb(load_feed.encode(message)),
     ),
     Decoder(
         "federation/request_codec",

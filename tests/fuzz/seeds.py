@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgpack
 
+from federation import load_feed
 from federation.backend import (
     Chunk,
     Constraint,
@@ -32,6 +33,7 @@ from federation.infer import (
     Request,
     WorkerMessage,
 )
+from federation.slot_gate import WANTED_MAX
 from ledger import probe, sync_messages
 from ledger.claims_digest import DIGEST_SIZE
 from ledger.entry import sign_entry, sign_shared_entry
@@ -172,6 +174,18 @@ _PROBES: list[tuple[probe.Message, probe.Loads]] = [
     (probe.Claims(_RUMOURS), {}),
 ]
 PROBES = [msgpack.packb(probe.to_frame(message, loads)) for message, loads in _PROBES]
+
+WAITING = [
+    load_feed.WaitingTold(ModelName("m"), 0),
+    load_feed.WaitingTold(ModelName("x" * probe.MODEL_NAME_BYTES_MAX), WANTED_MAX),
+]
+LOAD_NEWS: list[load_feed.PeerMessage] = [
+    load_feed.LoadsTold({}),
+    load_feed.LoadsTold(_LOADS),
+    load_feed.LoadsTold(_MANY_LOADS),
+    load_feed.Offered(ModelName("m")),
+    load_feed.Offered(ModelName("ü" * (probe.MODEL_NAME_BYTES_MAX // 2))),
+]
 
 REQUESTS = [
     InferenceRequest(

@@ -8,6 +8,7 @@ import pytest
 
 from ledger.liveness_events import (
     ByeSaid,
+    DoubtRaised,
     FailureReported,
     LinkLost,
     LinkOpened,
@@ -89,6 +90,16 @@ def test_evidence_is_followed_by_a_probe_that_names_the_complaint() -> None:
     ping = sent(bench.handle(FailureReported(BOB)), Ping)[BOB]
     assert ping.about_you == Claim(0, SUSPECT)
     bench.receive(BOB, Ack(ping.sequence, 1))
+    assert bench.status(BOB) is ALIVE
+
+
+def test_who_is_doubted_is_asked_at_once_and_not_blamed() -> None:
+    bench = Bench(BOB, CAROL)
+    effects = bench.handle(DoubtRaised(BOB))
+    assert bench.status(BOB) is ALIVE
+    assert list(sent(effects, Ping)) == [BOB]
+    assert bench.handle(DoubtRaised(BOB)) == []
+    bench.receive(BOB, Ack(sent(effects, Ping)[BOB].sequence, 0))
     assert bench.status(BOB) is ALIVE
 
 

@@ -231,3 +231,19 @@ def test_messages_that_a_peer_never_reads_are_dropped_beyond_a_bound() -> None:
                 await all_see([watcher, victim], "online")
 
     run(main)
+
+
+def test_a_sign_of_life_is_asked_for_and_a_frozen_peer_gives_none() -> None:
+    async def main() -> None:
+        hub = MemoryHub()
+        async with whole_nodes(hub, 4) as (asker, frozen, well, _):
+            hub.freeze(frozen.peer)
+            asked_at = {node.peer: asker.prober.ask(node.peer) for node in (frozen, well)}
+            await trio.sleep(0.05)
+            assert asker.prober.has_heard(well.peer, asked_at[well.peer])
+            assert not asker.prober.has_heard(frozen.peer, asked_at[frozen.peer])
+            hub.thaw(frozen.peer)
+            await trio.sleep(0.05)
+            assert asker.prober.has_heard(frozen.peer, asked_at[frozen.peer])
+
+    run(main)

@@ -27,6 +27,8 @@ NODE = NodeRecord(
     presence="draining",
     addresses=("/ip4/192.168.1.7/tcp/4747",),
     hardware={"cores": 8, "gpu": None, "devices": [{"name": "cpu", "share": 0.5}]},
+    labels=("gpu", "quiet"),
+    weight=2.5,
     extra={"later": {"deep": [1, 2]}},
 )
 MODEL = ModelRecord(
@@ -60,6 +62,16 @@ def test_what_is_not_said_has_its_default() -> None:
     assert decode_record("model/m", {"state": "cold"}) == ModelRecord(ModelName("m"), "cold")
 
 
+def test_labels_and_weights_beyond_all_use_are_cut() -> None:
+    said = {**encode_record(NODE), "labels": [str(number) for number in range(99)], "weight": 1e9}
+    record = decode_record(NODE_KEY, said)
+    assert isinstance(record, NodeRecord)
+    assert (len(record.labels), record.weight) == (16, 100.0)
+    again = decode_record(NODE_KEY, {**said, "weight": -3})
+    assert isinstance(again, NodeRecord)
+    assert again.weight == 0.01
+
+
 def test_a_capability_of_a_later_version_is_left_out() -> None:
     record = decode_record("model/m", {"state": "cold", "capabilities": ["chat", "paint"]})
     assert record == ModelRecord(ModelName("m"), "cold", capabilities=("chat",))
@@ -78,6 +90,10 @@ def test_a_key_without_a_type_has_no_record() -> None:
         ("node", {"presence": "asleep"}),
         ("node", {"addresses": "/ip4/1.2.3.4/tcp/1"}),
         ("node", {"addresses": [1]}),
+        ("node", {"labels": "gpu"}),
+        ("node", {"weight": "heavy"}),
+        ("node", {"weight": True}),
+        ("node", {"weight": math.nan}),
         ("node", {"hardware": []}),
         ("node", {"hardware": {"gpu": b"bytes"}}),
         ("node", {"hardware": {"memory_bytes": math.inf}}),

@@ -30,11 +30,14 @@ def test_a_choice_of_which_nobody_heard_the_end_ends_with_the_answer() -> None:
     assert read(reader(), Chunk(0, (1,), "<thi"), Chunk(1, (2,), "b", finish_reason="stop"), DONE) == [
         Chunk(0, (1,), ""),
         Chunk(1, (2,), "b", finish_reason="stop"),
-        Chunk(0, (), "<thi"),
+        Chunk(0, (), "<thi", finish_reason="length"),
         DONE,
     ]
 
 
 def test_what_was_delivered_is_not_said_again() -> None:
     subject = reader(("<thi", "<thi"), (Delivered((1,), "length"), Delivered((2,))))
-    assert read(subject, DONE) == [Chunk(1, (), "<thi"), DONE]
+    assert read(subject, DONE) == [
+        Chunk(1, (), "<thi", finish_reason="stop"),
+        DONE,
+    ]

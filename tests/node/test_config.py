@@ -6,13 +6,26 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.config import API_DEFAULT, HOME_VARIABLE, NodeConfig, home_option, node_config, run_options
+from federation.backend import PolicyName
+from ledger import records
+from node.config import (
+    API_DEFAULT,
+    HOME_VARIABLE,
+    LABELS_MAX,
+    POLICIES,
+    WEIGHTS,
+    NodeConfig,
+    home_option,
+    node_config,
+    run_options,
+)
 from node.errors import HomeDamaged
 from node.flag_types import DurationType, HostPort, KeepAliveType
 from node.home import Home
@@ -82,6 +95,7 @@ def test_every_kind_of_setting_can_stand_in_the_file(configure: Configure, home:
         model = ["/models/a b.gguf", "demo"]
         api_key = "one"
         mdns = false
+        hedge = 0.05
         worker = false
         allow_unauthenticated = true
         policy = "random"
@@ -99,6 +113,7 @@ def test_every_kind_of_setting_can_stand_in_the_file(configure: Configure, home:
     assert config.models == ("/models/a b.gguf", "demo")
     assert config.api_keys == ("one",)
     assert (config.mdns, config.worker, config.allow_unauthenticated) == (False, False, True)
+    assert config.hedge == 0.05
     assert config.policy == "random"
     assert (config.memory_bytes, config.keep_alive, config.pinned) == (6 * 2**30, 900.0, ("tiny",))
     assert config.kv_cache_type == "q8_0"
@@ -220,6 +235,11 @@ def test_a_file_of_another_encoding_is_named(configure: Configure, home: Path) -
         ("--listen", "/dns4/localhost/tcp/4747"),
         ("--listen", "/ip4/0.0.0.0/tcp/4747/p2p/me"),
         ("--policy", "eta2"),
+        ("--label", " "),
+        ("--label", "one,two"),
+        ("--label", "x" * 65),
+        ("--weight", "0"),
+        ("--weight", "101"),
         ("--name", " "),
         ("--api-key", ""),
         ("--api-key", " sesame"),
@@ -287,3 +307,24 @@ def test_a_model_is_kept_for_as_long_as_people_say(text: str, seconds: float) ->
 def test_what_is_no_time_to_keep_a_model_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="write 90s, 5m, 1h, 0 or forever"):
         KeepAliveType().convert(text, None, None)
+
+
+def test_a_node_says_how_it_is_called_and_how_much_it_is_to_be_used(configure: Configure, home: Path) -> None:
+    config = configure("--label", "gpu", "--label", " quiet ", "--weight", "2.5", "--policy", "random")
+    assert (config.labels, config.weight, config.policy) == (("gpu", "quiet"), 2.5, "random")
+    assert (configure().labels, configure().weight, configure().policy) == ((), 1.0, "eta")
+    (home / "config.toml").write_text('label = ["cellar"]\nweight = 0.5\n')
+    assert (configure().labels, configure().weight) == (("cellar",), 0.5)
+
+
+def test_a_node_has_so_many_labels_and_no_more(configure: Configure) -> None:
+    names = [f"label {number}" for number in range(LABELS_MAX + 1)]
+    assert len(configure(*(f"--label={name}" for name in names[1:])).labels) == LABELS_MAX
+    with pytest.raises(click.UsageError, match="16 labels"):
+        configure(*(f"--label={name}" for name in names))
+
+
+def test_the_bounds_of_the_flags_are_those_of_what_they_set() -> None:
+    assert get_args(PolicyName) == POLICIES
+    assert (records.WEIGHT_MIN, records.WEIGHT_MAX) == WEIGHTS
+    assert records.LABELS_MAX == LABELS_MAX

@@ -36,6 +36,14 @@ def test_a_person_reads_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "peer 12D3 is gone" in told.err
 
 
+def test_what_others_call_something_is_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging("info", "text")
+    logging.getLogger("node.test").info("request", extra={"model": "a\x1b[2J\u2028b", "attempts": 2})
+    told = capsys.readouterr().err
+    assert r"model=a\x1b[2J\u2028b attempts=2" in told
+    assert len(told.splitlines()) == 1
+
+
 def test_what_is_below_the_level_is_not_said(capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging("warning", "text")
     logging.getLogger("node.test").info("nobody asked")

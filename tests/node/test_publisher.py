@@ -32,6 +32,8 @@ class World:
             hardware={"cores": 8},
             addresses=lambda: self.addresses,
             models=lambda: self.models,
+            labels=("gpu",),
+            weight=2.0,
         )
 
     def written(self) -> list[bytes]:
@@ -63,6 +65,7 @@ def test_a_node_says_who_and_where_it_is_and_what_it_serves(world: World) -> Non
         {"cores": 8},
     )
     assert record.addresses == ("/ip4/10.0.0.1/tcp/4747",)
+    assert (record.labels, record.weight) == (("gpu",), 2.0)
     assert world.ledger.model_records(ME.peer) == [TINY]
 
 

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from federation.lease import Leases
+from federation.lease import Lease, Leases
+from federation.model_reference import ModelReference
+from federation.waiting_room import Waiting
+from federation.work import Work
 from ledger.records import Load, ModelName, ModelRecord
 from ledger.view import NodeView
 from node.status import swarm_status
@@ -45,7 +48,8 @@ def row(
     leases: Leases | None = None,
     fractions: Mapping[ModelName, float] = MappingProxyType({}),
 ) -> dict[str, object]:
-    [row] = swarm_status("home", ME, [node], leases or Leases(), loaded_fractions=fractions)["nodes"]
+    status = swarm_status("home", ME, [node], leases or Leases(), loaded_fractions=fractions)
+    [row] = status["nodes"]
     assert isinstance(row, dict)
     return row
 
@@ -64,13 +68,24 @@ def test_a_row_has_what_the_api_promises() -> None:
         "queued": 2,
         "models": [{"name": "tiny", "state": "loaded", "capabilities": ["chat"]}],
         "hardware": {"cores": 8},
+        "labels": [],
+        "weight": 1.0,
         "warnings": [],
     }
 
 
+def lease(peer: PeerId) -> Lease:
+    return Lease(peer, TINY, Work(ModelReference(TINY)), began_at=0.0, slots=1)
+
+
+def test_labels_and_weight_are_shown() -> None:
+    shown = row(replace(MACBOOK, labels=("gpu", "quiet"), weight=2.0), Leases())
+    assert (shown["labels"], shown["weight"]) == (["gpu", "quiet"], 2.0)
+
+
 def test_our_own_leases_count_before_the_peer_reports_them() -> None:
     leases = Leases()
-    with leases.hold(BOB, TINY):
+    with leases.hold(lease(BOB)):
         assert row(MACBOOK, leases)["slots_busy"] == 1
     assert row(MACBOOK, leases)["slots_busy"] == 0
 
@@ -78,7 +93,7 @@ def test_our_own_leases_count_before_the_peer_reports_them() -> None:
 def test_what_others_run_there_counts_as_well() -> None:
     leases = Leases()
     busy = replace(MACBOOK, loads={TINY: Load(2, 2)})
-    with leases.hold(BOB, TINY):
+    with leases.hold(lease(BOB)):
         assert row(busy, leases)["slots_busy"] == 2
 
 
@@ -89,7 +104,7 @@ def test_a_node_that_reported_nothing_yet_has_the_slots_of_its_record() -> None:
 def test_an_offline_node_is_busy_with_nothing() -> None:
     leases = Leases()
     dead = replace(DESKTOP, state="offline")
-    with leases.hold(ME, TINY):
+    with leases.hold(lease(ME)):
         shown = row(dead, leases)
     assert (shown["slots_total"], shown["slots_busy"], shown["queued"]) == (0, 0, 0)
 
@@ -130,10 +145,21 @@ def test_it_is_json() -> None:
     assert json.loads(json.dumps(status)) == status
 
 
-def table(*nodes: NodeView) -> list[str]:
-    return render_status(
-        swarm_status("home", ME, nodes, Leases(), loaded_fractions={TINY: 0.421})
-    ).splitlines()
+def table(*nodes: NodeView, waiting: Mapping[ModelName, Waiting] = MappingProxyType({})) -> list[str]:
+    status = swarm_status("home", ME, nodes, Leases(), loaded_fractions={TINY: 0.421}, waiting=waiting)
+    return render_status(status).splitlines()
+
+
+def test_who_waits_here_is_shown_per_model() -> None:
+    waiting = {TINY: Waiting(3, 12.345, 20.5), ModelName("large"): Waiting(1, 0.0, None)}
+    assert swarm_status("home", ME, [DESKTOP], Leases(), waiting=waiting)["waiting"] == [
+        {"model": "tiny", "waiting": 3, "oldest_s": 12.35, "estimate_s": 20.5},
+        {"model": "large", "waiting": 1, "oldest_s": 0.0, "estimate_s": None},
+    ]
+    assert table(DESKTOP, waiting=waiting)[-2:] == [
+        "waiting for tiny: 3, the first for 12 s, about 20 s for one more",
+        "waiting for large: 1, the first for 0 s",
+    ]
 
 
 def test_the_table_has_a_line_per_node_ours_first() -> None:

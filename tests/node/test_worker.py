@@ -29,6 +29,7 @@ from node.models.hashing import FileHasher
 from node.models.model_yaml import ModelSettings
 from node.worker import Worker, WorkerSettings
 from p2p.peer import PeerId
+from tests.answers import check_no_scope_stays_open
 
 ME = PeerId("me")
 TINY = ModelName("tiny")
@@ -176,6 +177,12 @@ class FakeHasher:
 
 
 class HangingRenderer:
+    def __init__(self) -> None:
+        self.expected_at: set[float] = set()
+
+    def expect_chats(self) -> None:
+        self.expected_at.add(trio.current_time())
+
     async def render(self, template: str, values: Mapping[str, Any]) -> str:
         await trio.sleep_forever()
         raise AssertionError
@@ -268,6 +275,22 @@ def test_a_preloaded_model_loads_at_once_and_early_requests_wait_for_it() -> Non
         assert await ask(worker, completion()) == "ab"
 
     run(test, preload=True)
+
+
+def test_answers_are_left_in_any_order() -> None:
+    async def test(worker: Worker) -> None:
+        await check_no_scope_stays_open(worker, completion())
+
+    run(test)
+
+
+def test_a_chat_is_not_gone_on_with_in_its_last_message() -> None:
+    async def test(worker: Worker) -> None:
+        with pytest.raises(Refused, match="token ids") as caught:
+            await ask(worker, replace(chat(), is_begun=True))
+        assert caught.value.reason == "resume_mismatch"
+
+    run(test)
 
 
 def test_an_answer_says_who_serves_it_and_what_its_prompt_was() -> None:
@@ -471,6 +494,28 @@ def test_wherever_it_hangs_nothing_is_left(hangs_at: str, how: str, monkeypatch:
         await worker.drain()
 
     run(test, behaviour=behaviour)
+
+
+@pytest.mark.parametrize(
+    ("changes", "can_chat"),
+    [
+        ({"chat_template": "{{ messages }}"}, True),
+        ({"chat_template": None}, False),
+        ({"chat_template": "{{ messages }}", "capabilities": ("embeddings",)}, False),
+    ],
+)
+def test_the_renderer_expects_chats_as_soon_as_a_model_is_loaded_that_can_chat(
+    changes: dict[str, Any], can_chat: bool
+) -> None:
+    async def test(worker: Worker) -> None:
+        renderer = HangingRenderer()
+        worker._renderer = renderer  # type: ignore[assignment]  # it has what the worker uses
+        start = trio.current_time()
+        await trio.sleep(60)
+        assert state_of(worker) == ("loaded", "")
+        assert renderer.expected_at == ({start + LOAD_TIME} if can_chat else set())
+
+    run(test, behaviour=Behaviour(facts=replace(FACTS, **changes)), preload=True)
 
 
 def test_the_deadline_does_not_cancel_what_the_reader_does_besides() -> None:

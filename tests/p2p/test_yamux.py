@@ -183,6 +183,40 @@ def test_what_one_peer_makes_us_hold_is_bounded_over_all_its_streams(
     run(test)
 
 
+def test_a_reader_that_waits_no_longer_finds_later_what_came_too_late() -> None:
+    async def test() -> None:
+        async with wild_peer() as peer:
+            stream = peer.session.open_stream()
+            began_at = trio.current_time()
+            with pytest.raises(trio.TooSlowError):
+                await stream.receive_until(began_at + 3, 100)
+            assert trio.current_time() == began_at + 3
+            await peer.send(DATA, 0, stream.stream_id, data=b"late")
+            assert await stream.receive_until(began_at + 3, 100) == b"late"
+
+    run(test)
+
+
+def test_each_reader_has_the_time_it_was_given_whoever_began_first() -> None:
+    async def test() -> None:
+        async with wild_peer() as peer, trio.open_nursery() as nursery:
+            gave_up_at: dict[float, float] = {}
+
+            async def read(seconds: float) -> None:
+                stream = peer.session.open_stream()
+                with pytest.raises(trio.TooSlowError):
+                    await stream.receive_until(trio.current_time() + seconds, 100)
+                gave_up_at[seconds] = trio.current_time()
+
+            began_at = trio.current_time()
+            for seconds in (2.0, 3.0, 1.0, -1.0):
+                nursery.start_soon(read, seconds)
+                await trio.testing.wait_all_tasks_blocked()
+        assert gave_up_at == {seconds: began_at + max(0.0, seconds) for seconds in (2.0, 3.0, 1.0, -1.0)}
+
+    run(test)
+
+
 def test_stream_ids_are_never_used_twice() -> None:
     async def test() -> None:
         async with wild_peer() as peer:

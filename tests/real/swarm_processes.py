@@ -29,6 +29,10 @@ import psutil
 Rows: TypeAlias = Mapping[str, Mapping[str, Any]]
 """The rows of `/api/swarm`, by the name of the node."""
 
+Program: TypeAlias = tuple[str, ...]
+"""What is run with a node's arguments."""
+
+THE_PROGRAM: Program = (sys.executable, "-m", "node")
 READY_TIMEOUT = 60.0
 """Seconds for a node to come up. About two on a quiet machine; this only ends what hangs."""
 CHANGE_TIMEOUT = 30.0
@@ -47,7 +51,14 @@ class NodeProcess:
     """One running node."""
 
     def __init__(
-        self, command: str, name: str, home: Path, flags: tuple[str, ...], token: str | None
+        self,
+        program: Program,
+        command: str,
+        name: str,
+        home: Path,
+        flags: tuple[str, ...],
+        *,
+        token: str | None,
     ) -> None:
         self.name = name
         self.home = home
@@ -63,7 +74,7 @@ class NodeProcess:
         self._stack = ExitStack()
         self._frozen = ExitStack()
         """What thaws it again; empty while it runs."""
-        self.process = self._stack.enter_context(_spawn(command, name, home, flags, token))
+        self.process = self._stack.enter_context(_spawn((*program, command), name, home, flags, token))
         self._http = self._stack.enter_context(httpx.Client(timeout=STOP_TIMEOUT))
         self._reader = threading.Thread(target=self._read_log, name=f"log of {name}")
         self._reader.start()
@@ -167,8 +178,9 @@ class NodeProcess:
 class NodeProcesses:
     """Every node of one test, with their homes in one folder. Leaving the context ends them all."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: Program = THE_PROGRAM) -> None:
         self._folder = folder
+        self._program = program
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -197,7 +209,7 @@ class NodeProcesses:
         network: tuple[str, ...] = LOOPBACK_ONLY,
     ) -> NodeProcess:
         """The same, before it answers: for those who start together."""
-        node = NodeProcess(command, name, self.home(name), (*network, *flags), token)
+        node = NodeProcess(self._program, command, name, self.home(name), (*network, *flags), token=token)
         self._stack.callback(node.close)
         return node
 
@@ -240,15 +252,15 @@ def is_running(process: psutil.Process) -> bool:
 
 
 def _spawn(
-    command: str, name: str, home: Path, flags: tuple[str, ...], token: str | None
+    command: Program, name: str, home: Path, flags: tuple[str, ...], token: str | None
 ) -> subprocess.Popen[str]:
     arguments = [
-        *(command, "--home", str(home), "--name", name, "--api", "127.0.0.1:0"),
+        *("--home", str(home), "--name", name, "--api", "127.0.0.1:0"),
         *("--log-format", "json", "--exit-with-stdin"),
         *flags,
     ]
     return subprocess.Popen(
-        [sys.executable, "-m", "node", *arguments],
+        [*command, *arguments],
         env=_environment(token),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -35,6 +35,7 @@ from node.attached.server import LOOK_INTERVAL, LOOK_TIMEOUT, MISSES_MAX, Attach
 from node.attached.server_client import BODY_SIZE_MAX
 from node.attached.server_url import ServerUrl
 from p2p.peer import PeerId
+from tests.answers import check_no_scope_stays_open
 from tests.real.toy_server import END, Asked, Page, ToyServer, event, hang, page, serving, stream
 
 pytestmark = pytest.mark.real
@@ -135,6 +136,13 @@ def test_its_models_slots_and_answers_are_the_nodes() -> None:
         assert each.server.load()[record.name].slots_busy == 0
         [asked] = each.toy.asked_for(CHAT)
         assert asked.body["model"] == "tiny.gguf"
+
+    run_attached(test)
+
+
+def test_answers_are_left_in_any_order() -> None:
+    async def test(each: Attached) -> None:
+        await check_no_scope_stays_open(each.server, chat())
 
     run_attached(test)
 

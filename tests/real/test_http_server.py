@@ -7,7 +7,7 @@ import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -45,8 +45,14 @@ class Status:
     def refused_entries(self) -> Mapping[str, int]:
         return {}
 
+    def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
+        return {}
+
     def engines(self) -> Mapping[str, Any]:
         return {}
+
+    def explain_route(self, model: str, prompt_tokens: int, max_tokens: int | None) -> dict[str, Any]:
+        raise NotImplementedError
 
     async def shut_down(self, model: str) -> bool:
         return False
@@ -292,10 +298,15 @@ def test_stopping_lets_a_running_answer_finish() -> None:
     run(main)
 
 
-@asynccontextmanager
-async def deaf_client(address: ServerAddress) -> AsyncIterator[trio.SocketStream]:
+def deaf_client(address: ServerAddress) -> AbstractAsyncContextManager[trio.SocketStream]:
     """A client that asks for a stream and reads nothing; entered when no byte moves any more."""
-    body = b'{"model":"stub","prompt":"x","stream":true}'
+    return asking(address, "true")
+
+
+@asynccontextmanager
+async def asking(address: ServerAddress, stream: str) -> AsyncIterator[trio.SocketStream]:
+    """A client that has asked; entered when no byte moves any more."""
+    body = f'{{"model":"stub","prompt":"x","stream":{stream}}}'.encode()
     head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     async with await trio.open_tcp_stream(address.host, address.port) as deaf:
         await deaf.send_all(f"POST /v1/completions HTTP/1.1\r\n{head}\r\n\r\n".encode() + body)
@@ -372,15 +383,61 @@ def test_a_client_that_stopped_reading_loses_its_slot(monkeypatch: pytest.Monkey
     run(main)
 
 
-def test_one_connection_too_many_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.serve.CONNECTIONS_MAX", 1)
+def test_one_connection_too_many_takes_the_place_of_the_one_that_waits_longest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.serve.CONNECTIONS_MAX", 2)
 
     async def main() -> None:
-        async with server(app_over(StubBackend())) as (address, _), httpx.AsyncClient() as client:
+        async with (
+            server(app_over(StubBackend())) as (address, _),
+            httpx.AsyncClient() as client,
+            await trio.open_tcp_stream(address.host, address.port) as first,
+            await trio.open_tcp_stream(address.host, address.port) as second,
+        ):
+            await trio.testing.wait_all_tasks_blocked(cushion=0.05)
             assert (await client.get(f"{address.url}/healthz")).status_code == 200
-            async with await trio.open_tcp_stream(address.host, address.port) as second:
-                assert await second.receive_some() == b""
+            assert await first.receive_some() == b""
+            await second.send_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await second.receive_some()).startswith(b"HTTP/1.1 200")
+
+    run(main)
+
+
+@pytest.mark.parametrize("stream", ["true", "false"])
+def test_who_is_answered_makes_no_room_for_anybody(monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
+    monkeypatch.setattr("api.serve.CONNECTIONS_MAX", 1)
+    backend = StubBackend(on_enter=Hang())
+
+    async def main() -> None:
+        async with (
+            server(app_over(backend)) as (address, _),
+            asking(address, stream),
+            await trio.open_tcp_stream(address.host, address.port) as second,
+        ):
+            assert await second.receive_some() == b""
+            assert backend.running == 1
+
+    run(main)
+
+
+def test_a_body_that_does_not_come_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.serve.CONNECTIONS_MAX", 1)
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+    )
+
+    async def main() -> None:
+        async with (
+            server(app_over(StubBackend())) as (address, _),
+            httpx.AsyncClient() as client,
+            await trio.open_tcp_stream(address.host, address.port) as slow,
+        ):
+            await slow.send_all(head + b"{")
+            await trio.testing.wait_all_tasks_blocked(cushion=0.05)
             assert (await client.get(f"{address.url}/healthz")).status_code == 200
+            assert await slow.receive_some() == b""
 
     run(main)
 

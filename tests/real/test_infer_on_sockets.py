@@ -56,7 +56,7 @@ class Counting:
 
 async def serve() -> None:
     async with Libp2pNetwork.open(Identity.generate(), PSK, listen=["/ip4/127.0.0.1/tcp/0"]) as network:
-        InferServer(Counting(), lambda model: None).attach(network)
+        InferServer(lambda peer: Counting(), lambda model: None).attach(network)
         print(network.listen_addresses[0], flush=True)
         await trio.sleep_forever()
 

@@ -1,7 +1,7 @@
 """Whole nodes on the memory network: all that makes a node part of its swarm, on tasks and streams.
 
     Swarm, Ledger, Replicator, Prober, SwarmView, Publisher, the addresses from the ledger,
-    Front, and an InferServer around a stub
+    Front and LoadFeeds; GatedBackend around a stub, InferServer and LoadFeedServer
 
 They hold each other as in `node/parts.py` and run as in `node/runtime.py`. What those two have
 besides is left out: engines and the worker that starts them, HTTP, mDNS, the control socket, and
@@ -23,13 +23,16 @@ from random import Random
 import trio
 
 from federation.front import Front
+from federation.gated_backend import GatedBackend
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
+from federation.load_feed_client import LoadFeeds
+from federation.load_feed_server import LoadFeedServer
 from ledger.entry import Author
 from ledger.ledger import Ledger
 from ledger.probe import PROTOCOL_ID as PROBE_PROTOCOL
 from ledger.prober import Prober
-from ledger.records import ModelRecord
+from ledger.records import Load, ModelName, ModelRecord
 from ledger.replicate import Replicator
 from ledger.sync_messages import LEDGER_PROTOCOL
 from ledger.view import NodeState, SwarmView
@@ -55,11 +58,23 @@ LOOK_INTERVAL = 0.1
 class WholeNode:
     """One node with a worker that says three words."""
 
-    def __init__(self, number: int, network: MemoryNetwork, membership: SwarmMembership, rng: Random) -> None:
+    def __init__(
+        self,
+        number: int,
+        network: MemoryNetwork,
+        membership: SwarmMembership,
+        rng: Random,
+        *,
+        uses_own_worker: bool = False,
+    ) -> None:
         self.number = number
         self.peer: PeerId = network.me
         self.network = network
         self.stub = StubBackend(self.peer)
+        self.has_worker = True
+        """If not, it is a front alone. To be said before it runs."""
+        self.has_feeds = True
+        """If not, it hears of others' loads by probes and answers alone. To be said before it runs."""
         boot_id, name = f"boot{number}", f"node{number:02}"
         self.swarm = Swarm(
             network,
@@ -71,9 +86,10 @@ class WholeNode:
         )
         author = Author(identity_of(number), membership.credential)
         self.ledger = Ledger.open(None, author, membership.founder_public_key, boot_id)
-        self.prober = Prober(self.swarm, self.ledger, self.loads, rng)
+        self.gated = GatedBackend(self.stub, self._stub_loads)
+        self.prober = Prober(self.swarm, self.ledger, self.gated.loads, rng)
         self.replicator = Replicator(self.swarm, self.ledger, self.prober.is_doubtful, rng)
-        self.view = SwarmView(self.ledger, self.prober, self.loads)
+        self.view = SwarmView(self.ledger, self.prober, self.gated.loads)
         self.publisher = Publisher(
             self.ledger,
             name=name,
@@ -81,29 +97,38 @@ class WholeNode:
             version="1.0",
             hardware={},
             addresses=lambda: [address.multiaddr for address in network.listen_addresses],
-            models=lambda: [ModelRecord(MODEL, "loaded", ("completion",), slots=4)],
+            models=lambda: (
+                [ModelRecord(MODEL, "loaded", ("completion",), slots=4)] if self.has_worker else []
+            ),
         )
-        InferServer(self.stub, self.stub.load).attach(self.swarm)
+        InferServer(self.gated.for_front, self.gated.load).attach(self.swarm)
+        LoadFeedServer(self.gated).attach(self.swarm)
+        self.feeds = LoadFeeds(self.swarm, self.prober.note_loads)
         self.front = Front(
             self.peer,
             self.view,
-            local=None,
-            remote=partial(RemoteBackend, self.swarm),
+            local=self.gated if uses_own_worker else None,
+            remote=partial(RemoteBackend, self.swarm, pulse=self.prober),
+            feeds=self.feeds,
             rng=rng,
+            on_load=self.prober.note_loads,
             on_peer_failure=self.prober.report_failure,
         )
+        self.feeds.on_offer = self.front.note_offer
         self.scope = trio.CancelScope()
 
-    def loads(self) -> dict:  # type: ignore[type-arg]
-        return {MODEL: self.stub.load(MODEL)}
+    def _stub_loads(self) -> dict[ModelName, Load]:
+        return {MODEL: self.stub.load(MODEL)} if self.has_worker else {}
 
     async def run(self) -> None:
         with self.scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.ledger.run)
                 await nursery.start(self.swarm.run)
-                for part in (self.replicator, self.prober, self.view):
+                for part in (self.replicator, self.prober, self.view, self.gated, self.front):
                     nursery.start_soon(part.run)
+                if self.has_feeds:
+                    nursery.start_soon(self.feeds.run)
                 signed = partial(self.swarm.add_addresses, origin=Origin.SIGNED)
                 nursery.start_soon(follow_addresses, self.ledger, signed, self.swarm.forget)
                 nursery.start_soon(self.publisher.run)
@@ -155,7 +180,9 @@ class WholeSwarm:
 
 
 @asynccontextmanager
-async def whole_swarm(hub: MemoryHub, count: int, seed: int) -> AsyncIterator[WholeSwarm]:
+async def whole_swarm(
+    hub: MemoryHub, count: int, seed: int, *, use_own_workers: bool = False
+) -> AsyncIterator[WholeSwarm]:
     """`count` nodes that start at once and know where the first one is. Their dice fall as `seed` says."""
     async with trio.open_nursery() as nursery:
         networks = [
@@ -166,7 +193,9 @@ async def whole_swarm(hub: MemoryHub, count: int, seed: int) -> AsyncIterator[Wh
         token = founded.token(founded.invite, networks[0].listen_addresses)
         memberships = [founded, *(join_swarm(token, network.me) for network in networks[1:])]
         nodes = [
-            WholeNode(number, network, membership, Random(f"{seed}, {number}"))
+            WholeNode(
+                number, network, membership, Random(f"{seed}, {number}"), uses_own_worker=use_own_workers
+            )
             for number, (network, membership) in enumerate(zip(networks, memberships, strict=True))
         ]
         for node in nodes:

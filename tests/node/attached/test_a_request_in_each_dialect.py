@@ -180,8 +180,21 @@ def test_a_completion_brings_suffix_probabilities_and_token_ids() -> None:
 
 def test_an_answer_is_not_gone_on_with() -> None:
     with pytest.raises(Refused, match="token ids") as caught:
-        require_no_resume(asking(resume=Resume(bytes(32), (Delivered((1, 2)),))))
+        require_no_resume(asking(resume=Resume(bytes(32), (Delivered((1, 2)),))), VLLM)
     assert caught.value.reason == "resume_mismatch"
+
+
+@pytest.mark.parametrize("dialect", ALL, ids=lambda dialect: dialect.name)
+def test_a_chat_is_gone_on_with_where_that_can_be_asked_for(dialect: Dialect) -> None:
+    begun = asking(messages=(*MESSAGES, {"role": "assistant", "content": "good"}), is_begun=True)
+    if dialect is VLLM:
+        require_no_resume(begun, dialect)
+        body = body_of(begun, dialect)
+        assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+    else:
+        with pytest.raises(Refused, match="last message") as caught:
+            require_no_resume(begun, dialect)
+        assert caught.value.reason == "resume_mismatch"
 
 
 def test_inputs_are_asked_a_few_at_a_time_and_in_order() -> None:

@@ -55,6 +55,34 @@ def test_the_child_learns_no_secret_of_its_node(monkeypatch: pytest.MonkeyPatch)
     run(test)
 
 
+def test_a_child_is_ready_when_the_first_chat_comes() -> None:
+    async def test(renderer: ChatRenderer) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(renderer.get_ready)
+            await trio.testing.wait_all_tasks_blocked()
+            assert renderer._child is None
+            renderer.expect_chats()
+        pid = pid_of(renderer)
+        assert await renderer.render("{{ 1 + 1 }}", {}) == "2"
+        assert pid_of(renderer) == pid
+
+    run(test)
+
+
+def test_one_that_does_not_get_ready_is_tried_again_with_the_first_chat(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(renderer: ChatRenderer) -> None:
+        renderer.expect_chats()
+        with monkeypatch.context() as broken:
+            broken.setattr("node.chat.renderer._COMMAND", (sys.executable, "-c", "exit(3)"))
+            await renderer.get_ready()
+        assert "the process that renders chat templates ended" in caplog.text
+        assert await renderer.render("{{ 1 + 1 }}", {}) == "2"
+
+    run(test)
+
+
 def test_what_templates_use_is_there() -> None:
     template = (
         "{{ bos_token }}\n"
