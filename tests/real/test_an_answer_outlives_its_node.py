@@ -56,8 +56,8 @@ def swarm(nodes: NodeProcesses) -> Trio:
                         extra_headers={"x-localai-only": node.name},
                     )
                     found.add(answer.headers["x-localai-peer"])
-            except openai.NotFoundError:
-                return False
+            except (openai.NotFoundError, openai.InternalServerError):
+                return False  # Nobody is known to have it yet, or only the other one.
             return found == set(swarm.workers)
 
         front.wait_until(is_known_on_both)

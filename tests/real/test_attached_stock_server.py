@@ -37,7 +37,7 @@ def client(living_swarm: LivingSwarm) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def stock_server() -> Iterator[StockServer]:
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(find_demo_model())]
+    command = [sys.executable, "-m", "tests.real.stock_server", "--model", str(find_demo_model())]
     flags = ["--model_alias", MODEL, "--host", "127.0.0.1", "--port", "0", "--n_ctx", "512"]
     with subprocess.Popen(
         [*command, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
