@@ -130,17 +130,23 @@ class _Speaker:
             host, port = stream.socket.getpeername()[:2]
         except OSError:
             return  # It has hung up already.
-        scope = trio.CancelScope()
-        with self.connections.hold((host, port), scope.cancel) as has_room, scope:
-            if not has_room:
-                logger.warning("closed a new HTTP connection, because %s answer", len(self.connections))
-                return
-            await self._speak(stream)
+        client, scope = _ClientStream(stream), trio.CancelScope()
 
-    async def _speak(self, stream: trio.SocketStream) -> None:
+        def close() -> None:
+            # Before hypercorn hears of it, which would word it as a failure of ours.
+            client.socket.close()
+            scope.cancel()
+
+        with self.connections.hold((host, port), close) as has_room, scope:
+            if has_room:
+                await self._speak(client)
+            else:
+                logger.warning("closed a new HTTP connection, because %s answer", len(self.connections))
+                client.socket.close()
+
+    async def _speak(self, client: _ClientStream) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                client = _ClientStream(stream)
                 nursery.start_soon(_close_when_cancelled, client.socket)
                 await self.new_server(ConnectionState({}), client)
                 nursery.cancel_scope.cancel()
