@@ -73,8 +73,9 @@ _ENVIRONMENT = {
     # Otherwise an abort of llama.cpp starts a debugger on itself.
     "GGML_NO_BACKTRACE": "1",
     # How often a thread of llama.cpp looks for work before it sleeps. By default GNU's spin for
-    # milliseconds, and three engines on two cores (a demo) are two to three times slower each.
-    # Alone, sleeping sooner costs a tenth with the smallest model, less with larger ones.
+    # milliseconds, for which whatever else computes on those cores has to wait, and they for it: of two
+    # engines on two cores each is four to six times slower (docs/engine.md). Alone, sleeping sooner costs
+    # 7 % with the smallest model, less with larger ones.
     "GOMP_SPINCOUNT": "1000",
 }
 """Unless the node's own environment says otherwise."""
