@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 
@@ -100,3 +101,13 @@ class StubBackend:
                 elif isinstance(step, Done):
                     trace.end(step, trio.current_time())
                 yield step
+
+
+def hanging_in(phase: str) -> dict[str, Any]:
+    """How a backend behaves that hangs in `phase`: waiting, prefill or decode."""
+    scripts: dict[str, dict[str, Any]] = {
+        "waiting": {"on_enter": Hang()},
+        "prefill": {"script": [Hang()]},
+        "decode": {"script": [words("Par")[0], Hang()]},
+    }
+    return scripts[phase]

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.api.stub_backend import Hang, words
+from tests.api.stub_backend import Hang, hanging_in, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,12 +24,7 @@ def test_a_hang_up_cancels_the_backend(
     phase: str,
     stream: bool,
 ) -> None:
-    scripts: dict[str, dict[str, Any]] = {
-        "waiting": {"on_enter": Hang()},
-        "prefill": {"script": [Hang()]},
-        "decode": {"script": [words("Par")[0], Hang()]},
-    }
-    bench = new_bench(**scripts[phase])
+    bench = new_bench(**hanging_in(phase))
 
     async def main() -> None:
         body = {"model": "stub", "prompt": "Hi", "stream": stream}

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from federation.errors import Busy, ContextTooLong, DeadlineExceeded, Failed, ModelNotFound, ModelUnavailable
-from tests.api.stub_backend import SERVED_BY, Hang, words
+from tests.api.stub_backend import SERVED_BY, Hang, hanging_in, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,12 +134,7 @@ def test_a_client_that_hangs_up_is_told_of(
     phase: str,
     stream: bool,
 ) -> None:
-    scripts: dict[str, dict[str, Any]] = {
-        "waiting": {"on_enter": Hang()},
-        "prefill": {"script": [Hang()]},
-        "decode": {"script": [words("Par")[0], Hang()]},
-    }
-    bench = new_bench(**scripts[phase])
+    bench = new_bench(**hanging_in(phase))
 
     async def main() -> None:
         body = {"model": "stub", "prompt": SECRET, "stream": stream}
