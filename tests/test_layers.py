@@ -89,6 +89,7 @@ CORES = (
     "ledger/entry.py",
     "ledger/record_fields.py",
     "ledger/records.py",
+    "ledger/placement.py",
     "ledger/state.py",
     "ledger/sync.py",
     "ledger/failure_detector.py",
