@@ -21,9 +21,9 @@ from ledger.ledger import Ledger
 from ledger.probe import Loads
 from ledger.prober import LoadSource
 from ledger.records import AliasRecord, Load, ModelName, ModelRecord, NodeRecord, NodeRole
-from ledger.revision import Revision
 from ledger.rumour import Status
 from p2p.peer import PeerId
+from p2p.revision import Revision
 
 NodeState: TypeAlias = Literal["online", "suspect", "draining", "offline"]
 
