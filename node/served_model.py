@@ -29,7 +29,7 @@ from node.engine.errors import EngineUnavailable
 from node.engine.wire import EngineParams, ModelFacts
 from node.models.definition import ModelDefinition
 from node.models.errors import ModelError
-from node.models.gguf_header import BadHeader, read_gguf_header
+from node.models.gguf_header import BadHeader, read_gguf_headers
 from node.models.hashing import FileHasher
 from node.models.memory_estimate import estimate_memory
 from node.resident_models import CannotLoad, ResidentModels
@@ -59,7 +59,7 @@ async def estimate_from_header(definition: ModelDefinition, params: EngineParams
     file's size where the header cannot be read."""
     free_bytes = await trio.to_thread.run_sync(free_device_bytes, limiter=_one_reader)
     try:
-        header = await trio.to_thread.run_sync(read_gguf_header, definition.path, limiter=_one_reader)
+        header = await trio.to_thread.run_sync(read_gguf_headers, definition.parts, limiter=_one_reader)
     except (BadHeader, OSError) as error:
         # Its engine will say what is wrong with it, if it cannot read it either.
         logger.debug("no estimate for a model: model=%s error=%s", definition.name, error)
