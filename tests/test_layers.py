@@ -52,6 +52,10 @@ CORE_MUST_NOT_IMPORT = {
     "secrets": "a core is given its randomness",
 }
 CORES = (
+    "p2p/blobs/blob_messages.py",
+    "p2p/blobs/file_name.py",
+    "p2p/blobs/have_map.py",
+    "p2p/blobs/manifest.py",
     "p2p/fields.py",
     "p2p/framing.py",
     "p2p/hello.py",
@@ -85,6 +89,7 @@ CORES = (
     "ledger/entry.py",
     "ledger/record_fields.py",
     "ledger/records.py",
+    "ledger/placement.py",
     "ledger/state.py",
     "ledger/sync.py",
     "ledger/failure_detector.py",
