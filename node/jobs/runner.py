@@ -111,10 +111,11 @@ class Jobs:
                         self._board.begin(job.id)
                         self._scopes[job.id] = trio.CancelScope()
                         nursery.start_soon(self._run, job)
+                        self.revision.rise()
                     await self.revision.after(number)
         finally:
             # Short, and nobody else needs the loop any more.
-            self._write()
+            self._write(self._board.jobs())
 
     async def _run(self, job: Job) -> None:
         state: JobState = "done"
@@ -135,12 +136,12 @@ class Jobs:
         while True:
             number = self.revision.number
             # In a thread: it waits for the disk.
-            await trio.to_thread.run_sync(self._write)
+            await trio.to_thread.run_sync(self._write, self._board.jobs())
             await trio.sleep(_SAVE_INTERVAL)
             await self.revision.after(number)
 
-    def _write(self) -> None:
+    def _write(self, jobs: Sequence[Job]) -> None:
         try:
-            write_jobs(self._path, self._board.jobs())
+            write_jobs(self._path, jobs)
         except OSError as error:
             logger.warning("jobs cannot be kept for the next start: path=%s error=%s", self._path, error)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
 
 from node.errors import NodeError
 from node.jobs.board import ENDED_KEPT_MAX, UNENDED_MAX, Board
@@ -121,25 +120,23 @@ def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_a_job_that_is_cancelled_ends_and_makes_room(tmp_path: Path) -> None:
     async def main() -> None:
-        begun: list[str] = []
+        send, begun = trio.open_memory_channel[JobId](RUNNING_MAX + 1)
 
         async def perform(report: Report) -> None:
-            begun.append(report.job.model)
+            await send.send(report.job.id)
             await trio.sleep_forever()
 
         async with running(tmp_path / "jobs.json", perform) as jobs:
             added = [jobs.add("install", f"m{number}", {"n": number}) for number in range(RUNNING_MAX + 1)]
-            await trio.testing.wait_all_tasks_blocked()
-            while len(begun) < RUNNING_MAX:
-                await jobs.revision.after(jobs.revision.number)
+            first = [await begun.receive() for _ in range(RUNNING_MAX)]
+            assert set(first) == {job.id for job in added[:RUNNING_MAX]}
             waiting = jobs.get(added[-1].id)
             assert waiting is not None
             assert waiting.state == "queued"
-            assert jobs.cancel(added[0].id)
-            assert (await jobs.wait_ended(added[0].id)).state == "cancelled"
-            while len(begun) == RUNNING_MAX:
-                await jobs.revision.after(jobs.revision.number)
-            assert not jobs.cancel(added[0].id)
+            assert jobs.cancel(first[0])
+            assert (await jobs.wait_ended(first[0])).state == "cancelled"
+            assert await begun.receive() == added[-1].id
+            assert not jobs.cancel(first[0])
 
     trio.run(main)
 
