@@ -58,7 +58,7 @@ class WantedFile:
     """Hex; empty while nobody knows."""
     hashes: bytes = b""
     """BLAKE3 of each chunk; empty while nobody knows."""
-    tag: str = ""
+    version: str = ""
     """What else must be the same for a file without hashes to be gone on with: what the server calls its
     state, for instance. At most 200 bytes."""
 
@@ -255,7 +255,8 @@ class PartialDisk:
         head = self._map.head()
         if head is None or head.left is None or head.left.fingerprint != self._data.fingerprint():
             return None
-        return head.left if head.size_bytes == self.wanted.size_bytes else None
+        # A map that was cut off claims nothing by itself, and what the manifest says of data is to be seen.
+        return head.left if self._map.claims(self.wanted.size_bytes) is not None else None
 
     def _believe(self, claims: bytes, left: LeftInOrder) -> None:
         for chunk in range(self.wanted.chunk_count):
@@ -329,7 +330,7 @@ class PartialDisk:
         return self._data, self._map
 
     def _head(self, left: LeftInOrder | None = None) -> MapHead:
-        return MapHead(self.wanted.key, self.wanted.tag, self.wanted.size_bytes, left)
+        return MapHead(self.wanted.key, self.wanted.version, self.wanted.size_bytes, left)
 
     def _hash_of(self, chunk: int) -> bytes:
         return _slot(self.hashes, chunk)

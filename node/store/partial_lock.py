@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
+import sys
 from pathlib import Path
 
 import filelock
@@ -40,7 +42,11 @@ class PartialLock:
 
     def release(self, *, for_good: bool) -> None:
         """Let others have it. `for_good`: there is nothing left to lock."""
-        if for_good:
-            # Before it is released: who waits for the deleted file finds that it has no name any more.
-            self._path.unlink(missing_ok=True)
+        # Before it is released, where that can be: who waits for the file finds that it has no name any more.
+        with contextlib.suppress(OSError):
+            if for_good and sys.platform != "win32":
+                self._path.unlink(missing_ok=True)
         self._lock.release()
+        with contextlib.suppress(OSError):
+            if for_good and sys.platform == "win32":
+                self._path.unlink(missing_ok=True)

@@ -44,7 +44,7 @@ class MapHead:
     """What a map says of its file."""
 
     key: FileKey
-    tag: str
+    version: str
     size_bytes: int
     left: LeftInOrder | None = None
     """None: somebody writes to it, or did when everything ended."""
@@ -66,16 +66,16 @@ class PartialMap:
         # What follows the sealed value in its room is zeros, and part of no msgpack.
         size = int.from_bytes(self._file.read(0, 2), "big")
         match unseal(self._file.read(2, min(size, _HEAD_SIZE))):
-            case [str(key), str(tag), int(size_bytes), None]:
-                return MapHead(FileKey(key), tag, size_bytes)
+            case [str(key), str(version), int(size_bytes), None]:
+                return MapHead(FileKey(key), version, size_bytes)
             case [
                 str(key),
-                str(tag),
+                str(version),
                 int(size_bytes),
                 [[int(size), int(mtime_ns), int(inode)], int(prefix), bytes(state)],
             ]:
                 left = LeftInOrder(Fingerprint(size, mtime_ns, inode), prefix, state)
-                return MapHead(FileKey(key), tag, size_bytes, left)
+                return MapHead(FileKey(key), version, size_bytes, left)
         return None
 
     def put_head(self, head: MapHead) -> None:
@@ -84,7 +84,7 @@ class PartialMap:
         sealed = seal(
             (
                 head.key,
-                head.tag,
+                head.version,
                 head.size_bytes,
                 left
                 and (

@@ -14,9 +14,9 @@ resumed.
 
 from __future__ import annotations
 
-import _hashlib
 import ctypes
 import hashlib
+import importlib.util
 import struct
 import sys
 from functools import cache
@@ -108,13 +108,15 @@ def _openssl() -> ctypes.CDLL | None:
 
 def _places() -> list[str | None]:
     """Where that library may be: what `_hashlib` was linked with is found through it."""
-    module = getattr(_hashlib, "__file__", None)
-    if module is None:
+    spec = importlib.util.find_spec("_hashlib")
+    if spec is None:
+        return []
+    if spec.origin is None or not spec.has_location:
         return [None]  # It is part of the program itself, and so is its library.
     if sys.platform == "win32":
         # The functions of a DLL are found in it alone.
-        return [str(path) for path in sorted(Path(module).parent.glob("libcrypto-*.dll"))]
-    return [module]
+        return [str(path) for path in sorted(Path(spec.origin).parent.glob("libcrypto-*.dll"))]
+    return [spec.origin]
 
 
 def _works(library: ctypes.CDLL) -> bool:

@@ -16,19 +16,12 @@ from node.store import hash_cache, hashing, resumable_sha256
 from node.store.hash_cache import FileHashes
 from node.store.hashing import FileHasher, OnProgress, ignore_progress
 from node.store.resumable_sha256 import ResumableSha256
+from tests.node.store.chunked_files import CHUNK
 
-CHUNK = 10_240
-"""Bytes: a multiple of 64, as the real one is."""
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 CHANGED = b"X" + CONTENT[1:]
-CHUNKS = 25
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (hashing, hash_cache):
-        monkeypatch.setattr(module, "CHUNK_SIZE", CHUNK)
+CHUNKS = 63
 
 
 @pytest.fixture
