@@ -193,6 +193,7 @@ CORES = (
     "node/residency.py",
     "node/engine_params.py",
     "node/engine_request.py",
+    "node/host_name.py",
     "node/listening.py",
     "node/readiness.py",
     "node/speeds.py",
