@@ -24,9 +24,9 @@ from federation.gated_backend import GatedBackend
 from federation.room import Claim, NoPlace, Room, Visit
 from federation.waiting_room import Waiting
 from ledger.records import Load, ModelName
-from ledger.revision import Revision
 from ledger.view import NodeView
 from p2p.peer import PeerId
+from p2p.revision import Revision
 
 
 class View(Protocol):

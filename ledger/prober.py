@@ -38,12 +38,12 @@ from ledger.liveness_events import (
 )
 from ledger.probe import FRAME_SIZE_MAX, PROTOCOL_ID, Loads, Message, from_frame_untrusted, to_frame
 from ledger.records import LEAVE_KEY, NODE_KEY, Load, ModelName
-from ledger.revision import Revision
 from ledger.rumour import Status
 from ledger.standing_streams import Members, StandingStreams
 from p2p.frame_stream import FrameStream
 from p2p.peer import PeerId
 from p2p.peer_events import PeerLost
+from p2p.revision import Revision
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from ledger.ledger import Ledger
 from ledger.probe import Loads
 from ledger.prober import LoadSource
 from ledger.records import AliasRecord, Load, ModelName, ModelRecord, NodeRecord, NodeRole
-from ledger.revision import Revision
 from ledger.rumour import Status
 from p2p.peer import PeerId
+from p2p.revision import Revision
 
 NodeState: TypeAlias = Literal["online", "suspect", "draining", "offline"]
 
@@ -69,6 +69,8 @@ class NodeView:
     """What else requests may call it by: its owner's words."""
     weight: float = 1.0
     """How much its owner wants it to be used: 2 is as if it was twice as fast."""
+    models_size_max: int = 0
+    """Bytes of models that the swarm may place there; 0: none."""
     warnings: tuple[str, ...] = ()
     """For a person."""
 
@@ -160,6 +162,7 @@ class SwarmView:
             hardware=record.hardware,
             labels=record.labels,
             weight=record.weight,
+            models_size_max=record.models_size_max,
             warnings=warnings,
         )
 

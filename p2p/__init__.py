@@ -20,6 +20,8 @@
     credential        the right to be here: links from the founder's key to one peer
     membership        a node's place in its swarm, kept between runs
     secret, mdns      what the swarm's secret keeps private; neighbours on the LAN
+    blobs/            files that many peers have, fetched from all of them at once
+    revision          something changed: for who waits for that
 
 Three things prove themselves in turn on every connection: the private network that
 the peer has the swarm's secret, Noise who it is, and hello that it may be here.

@@ -29,11 +29,11 @@ from federation.gated_backend import GatedBackend
 from federation.infer_client import RemoteBackend
 from federation.infer_server import InferServer
 from ledger.records import AliasRecord, Capability, Load, ModelName, ModelRecord
-from ledger.revision import Revision
 from ledger.view import NodeState, NodeView
 from p2p.memory_network import MemoryHub, MemoryNetwork
 from p2p.network import PeerStream, StreamHandler
 from p2p.peer import PeerId
+from p2p.revision import Revision
 
 MODEL = ModelName("tiny")
 FRONT, WORKER, ME = PeerId("front"), PeerId("worker"), PeerId("me")

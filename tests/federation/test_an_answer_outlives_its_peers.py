@@ -40,7 +40,6 @@ from federation.front import Front
 from federation.infer import Request
 from federation.infer_codec import decode_from_front_untrusted, decode_from_worker_untrusted, encode
 from ledger.records import AliasRecord, ModelName, ModelRecord
-from ledger.revision import Revision
 from ledger.view import NodeView
 from node.answer_reader import AnswerReader
 from node.chat.answer_parser import AnswerParser
@@ -57,6 +56,7 @@ from node.engine.wire import Refused as EngineRefused
 from node.engine_request import engine_request
 from node.models.model_yaml import ModelSettings
 from p2p.peer import PeerId
+from p2p.revision import Revision
 
 EchoModel = runpy.run_path(str(Path(__file__).parent.parent / "node" / "engine" / "echo_child.py"))[
     "EchoModel"

@@ -13,10 +13,10 @@ from ledger.entry import Author
 from ledger.ledger import Ledger
 from ledger.probe import Loads
 from ledger.records import LeaveRecord, Load, ModelName, ModelRecord, NodeRecord, OwnRecord, Presence
-from ledger.revision import Revision
 from ledger.rumour import UNKNOWN, Claim, Status
 from ledger.view import NodeState, NodeView, SwarmView
 from p2p.peer import PeerId
+from p2p.revision import Revision
 from tests.ledger.people import author, open_ledger
 from tests.ledger.whole_nodes import until_shown
 from tests.mock_time import run

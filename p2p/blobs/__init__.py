@@ -1,0 +1,13 @@
+"""Files that many peers have: cut in chunks, known by their hashes, fetched from everybody at once.
+
+    manifest          the files of one model, by their hashes (file_name: what they may be called)
+    have_map          which chunks of a file somebody has
+    blob_messages     what travels between who fetches and who gives
+
+    source, sink      the ports: where chunks come from on this node, and where they go to
+    upload            who is served next, how fast                            (core)
+    seeder            gives peers what they ask for
+
+A file is known by its sha256 wherever it lies and whatever it is called. Nothing that came
+from a peer is used before its chunk's hash matched. Knows nothing of models or HTTP.
+"""
