@@ -53,8 +53,8 @@ logger = logging.getLogger(__name__)
 _Wanted: TypeAlias = Request | WantManifest
 
 _PIECE_SIZE = 65_280
-"""Bytes: with its frame's head two full frames of yamux, which fill one message of Noise. 64 KiB would take three,
-and two messages, which costs a fifth of the speed."""
+"""Bytes: with what is around it, two frames of yamux that share one message of Noise. 64 KiB would take three
+of those, and more messages, each of which is encrypted twice."""
 
 _SEND_TIME_MAX = 60.0
 """Seconds in which a peer must take one piece: at a kilobyte a second nobody fetches a model. What a peer

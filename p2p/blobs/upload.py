@@ -20,8 +20,8 @@ from p2p.blobs.blob_messages import PIECE_SIZE_MAX
 from p2p.peer import PeerId
 
 _BURST_TIME = 0.02
-"""Seconds of the rate that may be sent at once: a sleep ends some milliseconds late, to which `Allowance` adds
-ten, and what could not be sent meanwhile would be lost to the rate."""
+"""Seconds of the rate that may be sent at once: a sleep ends some milliseconds late, `Allowance` adds ten,
+and what could have been sent meanwhile would be lost."""
 
 
 @dataclass(frozen=True, slots=True)
