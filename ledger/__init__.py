@@ -20,6 +20,7 @@
         sync.py          core: what is owed to one peer
         exchange_turn.py core: whom we ask now
       sync_messages.py   `/localai-node/ledger/1`
+    placement.py         core: who should hold which model
     standing_streams.py  one stream per peer, for the prober and for the ledger
 
 Promised: below the quotas, replicas that have seen the same entries are equal, nobody writes another's

@@ -93,6 +93,13 @@ class RecordFields:
             raise BadRecord(f"{name} is not a number")
         return float(value)
 
+    def flag(self, name: str) -> bool:
+        """Whether something is so; not, if it is not there."""
+        value = self._unread.pop(name, False)
+        if not isinstance(value, bool):
+            raise BadRecord(f"{name} is neither true nor false")
+        return value
+
     def mapping(self, name: str) -> dict[str, Any]:
         """A map of what JSON can say too; empty if it is not there."""
         value = self._unread.pop(name, {})

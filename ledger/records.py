@@ -14,6 +14,7 @@ A record travels as a msgpack map. Fields this version does not know are kept in
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType, TypeAlias, get_args
@@ -47,6 +48,8 @@ class NodeRecord:
     """What else requests may call it by."""
     weight: float = 1.0
     """How much its owner wants it to be used: 2 is as if it was twice as fast."""
+    models_size_max: int = 0
+    """Bytes of models that the swarm may place here. 0: its owner did not allow it to."""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -67,6 +70,14 @@ class ModelRecord:
     """Why it failed, for a person."""
     program: str = ""
     """What runs it, where that is no engine of the node's own: a server that is attached to it."""
+    manifest: str = ""
+    """Id of the manifest of its files; empty until they are hashed."""
+    source: str = ""
+    """While it is fetched: the key of the file that is, which others that want the same know it by."""
+    is_origin: bool = False
+    """While it is fetched: from outside of the swarm. Others follow this node instead of doing the same."""
+    is_placed: bool = False
+    """The swarm put it there, and may take it away. What people put there themselves it may not."""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -94,10 +105,16 @@ class PlacementRecord:
 
     model: ModelName
     replicas: int = 0
-    """Copies anywhere; 0 where `nodes` names them."""
+    """Copies anywhere; 0 where `nodes` names them, or it is wanted everywhere."""
     nodes: tuple[PeerId, ...] = ()
     sha256: str = ""
     """Hex, of the file that is wanted; empty: whichever there is."""
+    is_everywhere: bool = False
+    """On every node that takes models in and has room."""
+    manifest: str = ""
+    """Id of the manifest of all its files."""
+    size_bytes: int = 0
+    """Of them together."""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -137,6 +154,11 @@ def model_key(name: ModelName) -> str:
     return f"{_MODEL_PREFIX}{name}"
 
 
+def placement_key(model: ModelName) -> str:
+    """Where it stands on which nodes `model` is wanted."""
+    return f"{_PLACEMENT_PREFIX}{model}"
+
+
 def key_of(record: Record) -> str:
     """Where `record` stands."""
     match record:
@@ -149,7 +171,7 @@ def key_of(record: Record) -> str:
         case AliasRecord(alias):
             return f"{_ALIAS_PREFIX}{alias}"
         case PlacementRecord(model):
-            return f"{_PLACEMENT_PREFIX}{model}"
+            return placement_key(model)
 
 
 def encode_record(record: Record) -> dict[str, Any]:
@@ -165,11 +187,6 @@ def encode_record(record: Record) -> dict[str, Any]:
                 "addresses": list(record.addresses),
                 "hardware": dict(record.hardware),
             }
-            # Most nodes have none, and older nodes' records no such field.
-            if record.labels:
-                said["labels"] = list(record.labels)
-            if record.weight != 1.0:
-                said["weight"] = record.weight
         case ModelRecord():
             said = {
                 "state": record.state,
@@ -180,16 +197,21 @@ def encode_record(record: Record) -> dict[str, Any]:
                 "slots": record.slots,
                 "reason": record.reason,
             }
-            # Of most models there is none, and older nodes' records have no such field.
-            if record.program:
-                said["program"] = record.program
         case LeaveRecord(name):
             said = {"name": name}
         case AliasRecord(_, model):
             said = {"model": model}
         case PlacementRecord():
             said = {"replicas": record.replicas, "nodes": list(record.nodes), "sha256": record.sha256}
-    return {**record.extra, **said}
+    return {**record.extra, **said, **_said_where_it_matters(record)}
+
+
+def _said_where_it_matters(record: Record) -> dict[str, Any]:
+    """Fields that are as they are by default with most, and that older versions do not know."""
+    defaults = {each.name: each.default for each in dataclasses.fields(record)}
+    names = _SAID_WHERE_IT_MATTERS.get(type(record), ())
+    said = {name: getattr(record, name) for name in names if getattr(record, name) != defaults[name]}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
 
 
 def decode_record(key: str, value: Mapping[str, Any]) -> Record | None:
@@ -213,6 +235,7 @@ def _decode_node_record(_: ModelName, fields: RecordFields) -> NodeRecord:
         hardware=fields.mapping("hardware"),
         labels=fields.texts("labels")[:LABELS_MAX],
         weight=min(max(fields.number("weight", default=1.0), WEIGHT_MIN), WEIGHT_MAX),
+        models_size_max=fields.count("models_size_max"),
         extra=fields.unread(),
     )
 
@@ -230,6 +253,10 @@ def _decode_model_record(name: ModelName, fields: RecordFields) -> ModelRecord:
         slots=fields.count("slots", default=1),
         reason=fields.text("reason", default=""),
         program=fields.text("program", default=""),
+        manifest=fields.text("manifest", default=""),
+        source=fields.text("source", default=""),
+        is_origin=fields.flag("is_origin"),
+        is_placed=fields.flag("is_placed"),
         extra=fields.unread(),
     )
 
@@ -248,6 +275,9 @@ def _decode_placement_record(model: ModelName, fields: RecordFields) -> Placemen
         replicas=fields.count("replicas"),
         nodes=tuple(PeerId(text) for text in fields.texts("nodes")),
         sha256=fields.text("sha256", default=""),
+        is_everywhere=fields.flag("is_everywhere"),
+        manifest=fields.text("manifest", default=""),
+        size_bytes=fields.count("size_bytes"),
         extra=fields.unread(),
     )
 
@@ -260,6 +290,12 @@ _DECODERS: Mapping[str, Callable[[ModelName, RecordFields], Record]] = {
     _PLACEMENT_PREFIX: _decode_placement_record,
 }
 """By the key, or its part up to the slash."""
+
+_SAID_WHERE_IT_MATTERS: Mapping[type, tuple[str, ...]] = {
+    NodeRecord: ("labels", "weight", "models_size_max"),
+    ModelRecord: ("program", "manifest", "source", "is_origin", "is_placed"),
+    PlacementRecord: ("is_everywhere", "manifest", "size_bytes"),
+}
 
 _NODE_ROLES: tuple[NodeRole, ...] = get_args(NodeRole)
 _PRESENCES: tuple[Presence, ...] = get_args(Presence)

@@ -14,6 +14,7 @@ from ledger.records import (
     ModelName,
     ModelRecord,
     NodeRecord,
+    PlacementRecord,
     Record,
     decode_record,
     encode_record,
@@ -29,6 +30,7 @@ NODE = NodeRecord(
     hardware={"cores": 8, "gpu": None, "devices": [{"name": "cpu", "share": 0.5}]},
     labels=("gpu", "quiet"),
     weight=2.5,
+    models_size_max=50_000_000_000,
     extra={"later": {"deep": [1, 2]}},
 )
 MODEL = ModelRecord(
@@ -51,7 +53,16 @@ def carry(record: Record) -> Record | None:
 ATTACHED = ModelRecord(ModelName("llama3"), "failed", reason="no server answers", program="Ollama")
 
 
-@pytest.mark.parametrize("record", [NODE, MODEL, ATTACHED])
+FETCHED = ModelRecord(
+    ModelName("gemma"), "fetching", manifest="cd" * 32, source="ef" * 32, is_origin=True, is_placed=True
+)
+PLACEMENT = PlacementRecord(
+    ModelName("gemma"), replicas=2, sha256="ef" * 32, manifest="cd" * 32, size_bytes=253_000_000
+)
+EVERYWHERE = PlacementRecord(ModelName("tiny"), is_everywhere=True)
+
+
+@pytest.mark.parametrize("record", [NODE, MODEL, ATTACHED, FETCHED, PLACEMENT, EVERYWHERE])
 def test_a_record_arrives_as_it_was_written(record: Record) -> None:
     assert carry(record) == record
 
@@ -103,6 +114,7 @@ def test_a_key_without_a_type_has_no_record() -> None:
         ("model/m", {"slots": True}),
         ("model/m", {"size_bytes": 2**63}),
         ("model/m", {"context_size": 1.5}),
+        ("model/m", {"is_placed": 1}),
     ],
 )
 def test_a_record_with_a_wrong_field_is_refused(key: str, change: dict[str, Any]) -> None:
