@@ -29,7 +29,7 @@ MODEL = ManifestFile("model.gguf", 2 * CHUNK_SIZE + 1, "ab" * 32, bytes(range(96
 MANIFEST = manifest_of([YAML, MODEL])
 
 
-def row(name: str = "model.gguf", size: int = 1, **other: object) -> list[Any]:
+def row(name: str = "model.gguf", size: float = 1, **other: object) -> list[Any]:
     """A file as it is encoded; by default one that could be."""
     said = {"name": name, "size": size, "sha256": bytes(32), "hashes": bytes(32), **other}
     return list(said.values())
