@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,8 @@ from node.sources.reference import GalleryReference
 from node.sources.source_client import SourceClient
 from node.sources.source_files import Location
 from node.sources.web_url import WebUrl
+
+logger = logging.getLogger(__name__)
 
 Content = TypeVar("Content")
 
@@ -178,9 +181,8 @@ class Galleries:
             self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(copy, body)
             write_private(copy.with_suffix(".etag"), etag[:_ETAG_SIZE_MAX].encode("ascii", "ignore"))
-        except (OSError, NodeError):
-            # It is used now, and has to come again the next time.
-            copy.with_suffix(".etag").unlink(missing_ok=True)
+        except (OSError, NodeError) as error:
+            logger.warning("what a gallery gave is used and cannot be kept: path=%s error=%s", copy, error)
 
 
 def _read_file(path: Path, size_max: int) -> bytes:

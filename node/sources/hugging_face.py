@@ -146,8 +146,8 @@ def _label(base: str) -> str:
 
 
 def _has_token(text: str, token: str) -> bool:
-    """Whether `token` stands in `text` by itself: F16 does not in BF16."""
-    return re.search(rf"(?<![A-Z0-9]){re.escape(token)}(?![A-Z0-9])", text) is not None
+    """Whether `token` stands in `text` by itself: F16 does not in BF16, nor Q4_K in Q4_K_M."""
+    return re.search(rf"(?<![A-Z0-9]){re.escape(token)}(?![A-Z0-9_])", text) is not None
 
 
 def _choice(
