@@ -15,6 +15,8 @@ them, or between files with what separates them in PATH.
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
@@ -42,6 +44,7 @@ from node.flag_types import (
 )
 from node.home import Home
 from node.listening import PORT_DEFAULT
+from node.sources.source_settings import LOCALAI_GALLERY, SourceSettings
 
 if TYPE_CHECKING:
     from federation.backend import PolicyName
@@ -105,6 +108,14 @@ class NodeConfig:
     """What else requests may call this node by."""
     weight: float = 1.0
     """2: used as if it was twice as fast."""
+    models_size_max: int = 0
+    """Bytes of models that the swarm may place here; 0: none."""
+    upload_rate: float = 0.0
+    """Bytes a second to all peers that fetch models from here; 0: as many as they take."""
+    galleries: tuple[str, ...] = (LOCALAI_GALLERY,)
+    """Where models are looked up by name."""
+    sources: SourceSettings = field(default_factory=SourceSettings, repr=False)
+    """Which servers stand behind `hf://` and `ollama://`, and who we are there."""
     exit_with_stdin: bool = False
     """End when stdin ends: how a parent process owns a node even if it is killed."""
 
@@ -320,6 +331,30 @@ _WORKER_SETTINGS = (
         metavar="SIZE",
         help="End a model's process that needs more memory, beside its file, than for example 6GB.",
     ),
+    _setting(
+        "--accept-models",
+        is_flag=True,
+        help="Let the swarm place models here (`localai-node models place`).",
+    ),
+    _setting(
+        "--max-models-size",
+        type=SizeType(),
+        metavar="SIZE",
+        help="What models that the swarm places here may take together, for example 100GB; if not given, a"
+        " quarter of the disk.",
+    ),
+    _setting(
+        "--upload-rate",
+        type=SizeType(),
+        metavar="SIZE",
+        help="What all nodes together may fetch of this one's models in a second, for example 20MB.",
+    ),
+    _setting(
+        "--gallery",
+        multiple=True,
+        metavar="NAME=FILE|URL",
+        help="Where models are looked up by name, instead of LocalAI's gallery. Repeatable.",
+    ),
     _setting("--worker/--no-worker", default=True, help="Run models here, or only route requests."),
     backend_option,
     _setting(
@@ -369,5 +404,20 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         policy=options["policy"],
         labels=tuple(options["label"]),
         weight=options["weight"],
+        models_size_max=_models_size_max(home, options),
+        upload_rate=float(options.get("upload_rate") or 0),
+        galleries=tuple(options.get("gallery") or (LOCALAI_GALLERY,)),
+        sources=SourceSettings.of(os.environ),
         exit_with_stdin=options["exit_with_stdin"],
     )
+
+
+def _models_size_max(home: Home, options: Mapping[str, Any]) -> int:
+    """What the swarm may place here: a size that stays the same, or every plan would be another one."""
+    if not options.get("accept_models"):
+        return 0
+    declared: int | None = options.get("max_models_size")
+    if declared:
+        return declared
+    folder = next(each for each in (home.path, *home.path.parents) if each.exists())
+    return shutil.disk_usage(folder).total // 4

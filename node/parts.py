@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import SystemRandom
@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 import node
+from api.model_manager import ModelManager
 from federation.backend import InferenceRequest, RequestId
 from federation.errors import ModelNotFound
 from federation.front import Front
@@ -42,6 +43,8 @@ from node.attached.server import AttachedServer
 from node.attached.together import LocalBackend, Together
 from node.config import NodeConfig
 from node.hardware import memory_for_models, usable_memory
+from node.install.manager import NoModels
+from node.model_parts import ModelParts, wire_models
 from node.models.catalog import Catalog
 from node.models.errors import UnknownModel
 from node.publisher import Publisher
@@ -73,6 +76,10 @@ class Parts:
     """The files of our models, for us and for peers."""
     worker: Worker | None
     """Our own engines."""
+    models: ModelParts | None
+    """How their models come and go."""
+    manager: ModelManager
+    """What HTTP asks for that."""
     local: LocalBackend | None
     """All that runs models for this node: the worker, and the servers attached to it."""
     gated: GatedBackend | None
@@ -180,6 +187,21 @@ def wire(
     loads = gated.loads if gated is not None else _no_loads
     prober = Prober(swarm, ledger, loads, rng)
     view = SwarmView(ledger, prober, loads)
+    models = None
+    if worker is not None:
+        models = wire_models(
+            config,
+            swarm,
+            ledger,
+            view,
+            store=store,
+            catalog=catalog,
+            worker=worker,
+            is_inference_busy=lambda: (
+                any(load.slots_busy for load in loads().values()) or len(front.leases) > 0
+            ),
+            on_change=lambda: publisher.note_change(),
+        )
     publisher = Publisher(
         ledger,
         name=config.name,
@@ -187,9 +209,10 @@ def wire(
         version=node.__version__,
         hardware=hardware,
         addresses=lambda: [address.multiaddr for address in network.listen_addresses],
-        models=local.model_records if local is not None else _no_models,
+        models=partial(_published, local, models),
         labels=config.labels,
         weight=config.weight,
+        models_size_max=config.models_size_max if worker is not None else 0,
     )
     if local is not None and gated is not None:
         load_server = LoadFeedServer(gated)
@@ -220,6 +243,8 @@ def wire(
         catalog=catalog,
         store=store,
         worker=worker,
+        models=models,
+        manager=models.manager if models is not None else NoModels(),
         local=local,
         gated=gated,
         publisher=publisher,
@@ -271,5 +296,7 @@ def _no_loads() -> Mapping[ModelName, Load]:
     return {}
 
 
-def _no_models() -> list[ModelRecord]:
-    return []
+def _published(local: LocalBackend | None, models: ModelParts | None) -> Sequence[ModelRecord]:
+    """What the swarm is told of this node's models."""
+    served = local.model_records() if local is not None else []
+    return models.records(served) if models is not None else served

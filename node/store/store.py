@@ -125,8 +125,11 @@ class Store:
 
     @contextmanager
     def growing(self, key: FileKey, partial: PartialFile) -> Iterator[None]:
-        """Within, what has come of a file is offered, also once it is whole."""
-        assert key not in self._growing
+        """Within, what has come of a file is offered, also once it is whole. Of two that come in at once
+        under two names, the first."""
+        if key in self._growing:
+            yield
+            return
         self._growing[key] = partial
         self._changed[key].rise()
         try:
