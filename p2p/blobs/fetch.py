@@ -158,26 +158,21 @@ class Fetch:
         self._effects.append(DropSeeder(peer))
 
     def _on_refused(self, peer: PeerId, chunk: int, refusal: Refusal, now: float) -> None:
-        seeder = self._seeders.get(peer)
-        if seeder is None:
-            return
-        match refusal:
-            case Refusal.BUSY:
-                seeder.refused(now, self._rng)
-            case Refusal.NO_CHUNK:
-                # It rests too, or a liar would be asked as fast as it can refuse.
-                seeder.refused(now, self._rng)
-                self._wanted.seeder_lacks(peer, chunk)
-            case Refusal.GONE:
-                self._lose(peer)
+        seeder = self._seeders[peer]
         self._take_back(seeder, chunk)
+        # Whatever the reason, it rests: or a liar would be asked as fast as it can refuse.
+        seeder.refused(now, self._rng)
+        if refusal is Refusal.NO_CHUNK:
+            self._wanted.seeder_lacks(peer, chunk)
+        elif refusal is Refusal.GONE:
+            self._wanted.seeder_has(peer, HaveMap(self._stored.chunk_count))
+            self._take_all_back(peer, seeder)
 
     def _lose(self, peer: PeerId) -> None:
         seeder = self._seeders.pop(peer, None)
         if seeder is not None:
             self._wanted.seeder_gone(peer)
-            for chunk in list(seeder.owed):
-                self._take_back(seeder, chunk)
+            self._take_all_back(peer, seeder)
 
     def _give_up_silent(self, now: float) -> None:
         """Who owes and gives nothing loses it all, and rests: it may have been asleep."""
@@ -185,9 +180,12 @@ class Fetch:
             if seeder.silent_at <= now:
                 seeder.note_late(now)
                 seeder.refused(now, self._rng)
-                for chunk in list(seeder.owed):
-                    self._effects.append(Cancel(peer, chunk))
-                    self._take_back(seeder, chunk)
+                self._take_all_back(peer, seeder)
+
+    def _take_all_back(self, peer: PeerId, seeder: AskedSeeder) -> None:
+        for chunk in list(seeder.owed):
+            self._effects.append(Cancel(peer, chunk))
+            self._take_back(seeder, chunk)
 
     def _take_back(self, seeder: AskedSeeder, chunk: int) -> None:
         """`seeder` will not give `chunk`."""

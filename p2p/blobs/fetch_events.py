@@ -24,7 +24,7 @@ class FetchConfig:
     """Chunks, 64 MiB: half a second at 130 MB/s, which is more than one stream carries."""
     under_way_max: int = 32
     """Chunks that are asked for, or arrived and not yet written: 128 MiB is the most that a fetch holds, and
-    only if all seeders send all chunks at once. Where the disk is slower than the peers, this stops asking."""
+    only if all seeders send all chunks at once. Where the disk is slower than the peers it stops asking."""
     speed_assumed: float = 4.0e6
     """Bytes a second of a seeder that was not measured yet: a chunk a second, as over a poor Wi-Fi. Guess."""
     silence_min: float = 10.0

@@ -78,6 +78,7 @@ class Node:
     """For each who asked, what it asked for and was not sent whole."""
     turns: deque[PeerId] = field(default_factory=deque)
     is_sending: bool = False
+    drops: int = 0
     open: dict[tuple[PeerId, int], Request] = field(default_factory=dict)
     """What is under way to it, by whom and which chunk was asked."""
     asked: list[tuple[PeerId, int]] = field(default_factory=list)
@@ -147,14 +148,8 @@ class FetchWorld:
         """Its process ends; others see it at once."""
         node.is_dead = True
         for other in self.nodes.values():
-            self._forget(other, node.name)
             self._tell(other, SeederLost(node.name))
             other.queues.pop(node.name, None)
-
-    def _forget(self, node: Node, peer: PeerId) -> None:
-        """Nothing more is awaited of `peer`."""
-        for key in [key for key in node.open if key[0] == peer]:
-            del node.open[key]
 
     def _tell(self, node: Node, event: Event) -> None:
         if node.is_dead or node.fetch is None:
@@ -168,8 +163,8 @@ class FetchWorld:
                 case Cancel(peer, chunk):
                     request = node.open.pop((peer, chunk))
                     self.after(LATENCY, partial(self._on_cancel, self.nodes[peer], node, request))
-                case DropSeeder(peer):
-                    self._forget(node, peer)
+                case DropSeeder():
+                    node.drops += 1
 
     def _check_ask(self, node: Node, peer: PeerId, chunk: int) -> None:
         node.asked.append((peer, chunk))

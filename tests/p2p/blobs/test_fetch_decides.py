@@ -138,9 +138,13 @@ def test_a_seeder_is_asked_for_what_it_gained() -> None:
 def test_what_a_lost_seeder_owed_is_asked_of_another() -> None:
     course = Course(count=2)
     course.offer(ALICE)
-    owed = course.under_way.pop(ALICE)
+    owed = list(course.under_way[ALICE])
     course.offer(BOB)
-    assert course.tell(SeederLost(ALICE)) == [Ask(BOB, chunk) for chunk in course.under_way[BOB]]
+    cancelled = [Cancel(ALICE, chunk) for chunk in owed]
+    assert course.tell(SeederLost(ALICE)) == [
+        *cancelled,
+        *(Ask(BOB, chunk) for chunk in course.under_way[BOB]),
+    ]
     assert sorted(course.under_way[BOB]) == sorted(owed)
 
 
@@ -149,8 +153,10 @@ def test_a_wrong_chunk_drops_its_seeder_for_good_and_is_asked_of_another() -> No
     course.offer(ALICE)
     wrong = course.under_way[ALICE].pop(0)
     course.tell(ChunkArrived(ALICE, wrong))
-    del course.under_way[ALICE]
-    assert course.tell(ChunkWrong(ALICE, wrong)) == [DropSeeder(ALICE)]
+    *cancelled, last = course.tell(ChunkWrong(ALICE, wrong))
+    assert last == DropSeeder(ALICE)
+    assert len(cancelled) == 2
+    assert course.under_way[ALICE] == []
     assert course.offer(ALICE) == []
     course.offer(BOB)
     while course.under_way.get(BOB):
@@ -185,11 +191,15 @@ def test_a_chunk_that_a_seeder_does_not_have_is_not_asked_of_it_again() -> None:
 
 
 def test_a_seeder_without_the_file_is_asked_for_nothing() -> None:
-    course = Course()
+    course = Course(count=2)
     course.offer(ALICE)
-    assert course.tell(ChunkRefused(ALICE, course.under_way[ALICE][0], Refusal.GONE)) == []
-    assert course.fetch.why_waiting(course.now) == "no peer offers this file now"
-    assert course.fetch.wake_at == float("inf")
+    refused = course.under_way[ALICE].pop(0)
+    assert course.tell(ChunkRefused(ALICE, refused, Refusal.GONE)) == [Cancel(ALICE, 1 - refused)]
+    assert course.fetch.why_waiting(course.now) == "no peer has any of the 2 chunks that are missing"
+    # That it has it again is no reason to ask it at once.
+    assert course.offer(ALICE) == []
+    course.now = course.fetch.wake_at
+    assert [type(effect) for effect in course.tell(TimerFired())] == [Ask, Ask]
 
 
 def test_a_silent_seeder_loses_everything_and_is_asked_again_later() -> None:
