@@ -26,8 +26,9 @@ class ModelOrder:
 class ModelManager(Protocol):
     """Gets models, and removes them. Jobs are maps as `node/jobs/job.py` makes them."""
 
-    jobs_revision: Revision
-    """Rises whenever a job changed."""
+    @property
+    def jobs_revision(self) -> Revision:
+        """Rises whenever a job changed."""
 
     def order_model(self, order: ModelOrder) -> Mapping[str, Any]:
         """The job that gets it.

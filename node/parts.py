@@ -200,7 +200,7 @@ def wire(
             is_inference_busy=lambda: (
                 any(load.slots_busy for load in loads().values()) or len(front.leases) > 0
             ),
-            on_change=lambda: publisher.note_change(),
+            on_change=lambda: publisher.note_change(),  # noqa: PLW0108 (there is none yet)
         )
     publisher = Publisher(
         ledger,

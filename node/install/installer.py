@@ -170,14 +170,14 @@ class _Install:
             if isinstance(reference, FileReference):
                 return await self._load(resolver, await resolver.resolve(reference, self._order.wishes()))
             self._source = source_key(hashlib.sha256(reference.canonical.encode()).hexdigest())
-            while True:
-                name = await self._once(reference, resolver)
-                if name is not None:
-                    return name
+            while (served := await self._once(reference, resolver)) is None:
+                pass
+            return served
 
     async def _once(self, reference: Reference, resolver: Resolver) -> ModelName | None:
         """One way to get it; None: the swarm is another one by now, so look again."""
-        if (mine := self._of.shelf.from_source(self._source)) is not None:
+        mine = self._of.shelf.from_source(self._source)
+        if mine is not None:
             return mine
         if (copies := self._find(reference)) is not None:
             return await self._take(copies)
@@ -402,7 +402,7 @@ class _Install:
 
 
 def _settings_of(found: SourceFiles, names: Mapping[str, str]) -> bytes:
-    """The YAML to keep beside what came from a source: its settings, with the name and the files filled in."""
+    """The YAML to keep beside what came from a source: its settings, its name and its files."""
     document: dict[str, Any] = yaml.safe_load(found.settings) or {}
     weights = min(file for file in names if file not in (SETTINGS, PROJECTOR))
     document["name"] = str(found.name)
