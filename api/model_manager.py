@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from p2p.revision import Revision
-
 
 @dataclass(frozen=True, slots=True)
 class ModelOrder:
@@ -26,9 +24,11 @@ class ModelOrder:
 class ModelManager(Protocol):
     """Gets models, and removes them. Jobs are maps as `node/jobs/job.py` makes them."""
 
-    @property
-    def jobs_revision(self) -> Revision:
-        """Rises whenever a job changed."""
+    def jobs_revision(self) -> int:
+        """A number that rises whenever a job changed."""
+
+    async def jobs_changed(self, revision: int) -> None:
+        """Wait until it is above `revision`."""
 
     def order_model(self, order: ModelOrder) -> Mapping[str, Any]:
         """The job that gets it.

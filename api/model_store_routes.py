@@ -115,7 +115,7 @@ class _JobEvents(Response):
         said: dict[str, Any] = {}
         # None: it ended, and so many did since that it is not kept any more.
         while (job := self._manager.job(self._job_id)) is not None:
-            number = self._manager.jobs_revision.number
+            number = self._manager.jobs_revision()
             if (state := job_state(job)) != said:
                 said = state
                 await send({"type": "http.response.body", "body": sse.event(state), "more_body": True})
@@ -123,7 +123,7 @@ class _JobEvents(Response):
                 break
             await trio.sleep(_EVENT_INTERVAL)
             with trio.move_on_after(_SILENCE_MAX) as patience:
-                await self._manager.jobs_revision.after(number)
+                await self._manager.jobs_changed(number)
             if patience.cancelled_caught:
                 await send({"type": "http.response.body", "body": sse.comment("waiting"), "more_body": True})
         waiting.cancel()

@@ -10,7 +10,7 @@ import trio
 from ledger.records import ModelName
 from node.control_server import Handler
 from node.errors import NodeError
-from node.install.installer import Order
+from node.install.order import Order
 from node.model_parts import ModelParts
 from node.parts import Parts
 from node.place import shareable

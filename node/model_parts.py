@@ -20,33 +20,38 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
+import psutil
 import trio
 
 from ledger.ledger import Ledger
-from ledger.records import ModelRecord
+from ledger.records import ModelName, ModelRecord
 from ledger.view import SwarmView
 from node.config import NodeConfig
 from node.errors import NodeError
+from node.hardware import memory_for_models, usable_memory
 from node.home import write_private
 from node.install.coming import Coming
 from node.install.installer import Installer
 from node.install.manager import Manager, perform
 from node.install.model_notes import ModelNotes
 from node.install.shelf import Shelf
+from node.install.swarm_watch import SwarmWatch
 from node.jobs.runner import Jobs
 from node.models.catalog import Catalog
 from node.placement.absences import Absences
 from node.placement.placer import Placer
+from node.served_model import make_engine
 from node.sources.galleries import Galleries
 from node.sources.gallery_source import GallerySource
 from node.sources.resolve import Resolver
 from node.sources.source_client import SourceClient
 from node.store.store import Store
-from node.worker import Worker
+from node.worker import Worker, WorkerSettings
 from p2p.blobs.fetcher import Fetcher
 from p2p.blobs.reputation import Reputation
 from p2p.blobs.seeder import Seeder
 from p2p.blobs.upload import UploadLimits
+from p2p.peer import PeerId
 from p2p.swarm import Swarm
 
 logger = logging.getLogger(__name__)
@@ -63,7 +68,7 @@ class ModelParts:
     shelf: Shelf
     placer: Placer
     seeder: Seeder
-    _coming: Coming
+    coming: Coming
     _jobs: Jobs
     _fetcher: Fetcher
     _reputation: Reputation
@@ -73,7 +78,7 @@ class ModelParts:
         """What the swarm is told: the models that are `served`, with what is remembered of each, and those
         that are on their way."""
         served = [self._noted(record) for record in served]
-        return [*served, *self._coming.beside(served)]
+        return [*served, *self.coming.beside(served)]
 
     async def run(self) -> None:
         """Seed, fetch, run jobs and do our part of the plan, until cancelled."""
@@ -97,32 +102,65 @@ class ModelParts:
                 await trio.to_thread.run_sync(_write_reputation, self._reputation_file, now)
 
 
+@dataclass(frozen=True, slots=True)
+class OwnModels:
+    """What this node has, and what runs it."""
+
+    catalog: Catalog
+    store: Store
+    worker: Worker
+
+
+def own_models(config: NodeConfig, me: PeerId) -> OwnModels:
+    """A worker for the models that were asked for, which it loads at once, and those of the home."""
+    catalog = Catalog(config.home.models, memory_bytes=psutil.virtual_memory().total)
+    store = Store(hashes=config.home.hashes, manifests=config.home.manifests)
+    preload = catalog.read(config.models)
+    missing = [
+        f"there is no model {name} to pin" for name in config.pinned if name not in catalog.definitions
+    ]
+    for warning in (*catalog.warnings, *missing):
+        logger.warning("%s", warning)
+    settings = WorkerSettings(
+        slots=config.slots,
+        cache_type=config.kv_cache_type,
+        memory_bytes=config.memory_bytes or memory_for_models(usable_memory()),
+        keep_alive=config.keep_alive,
+        pinned=frozenset(map(ModelName, config.pinned)),
+    )
+    worker = Worker(
+        me,
+        catalog.definitions.values(),
+        store=store,
+        settings=settings,
+        preload=preload,
+        make_engine=partial(make_engine, memory_max=config.engine_memory),
+    )
+    return OwnModels(catalog, store, worker)
+
+
 def wire_models(
     config: NodeConfig,
     swarm: Swarm,
     ledger: Ledger,
     view: SwarmView,
+    own: OwnModels,
     *,
-    store: Store,
-    catalog: Catalog,
-    worker: Worker,
     is_inference_busy: Callable[[], bool],
-    on_change: Callable[[], None],
 ) -> ModelParts:
-    """The parts, connected. `on_change` is called when what `ModelParts.records` returns may have changed."""
+    """The parts, connected."""
     home = config.home
     reputation = _read_reputation(home.reputation_file)
     rng = SystemRandom()
     fetcher = Fetcher(swarm, reputation, rng, wall_clock=time.time, is_inference_busy=is_inference_busy)
-    shelf = Shelf(catalog, worker, ModelNotes(home.model_notes_file))
-    coming = Coming(on_change)
+    shelf = Shelf(own.catalog, own.worker, ModelNotes(home.model_notes_file))
+    coming = Coming()
     galleries = partial(
         _open_galleries, [GallerySource.parse(text) for text in config.galleries], home.galleries
     )
     installer = Installer(
-        me=ledger.me,
-        view=view,
-        store=store,
+        swarm=SwarmWatch(view, ledger.me),
+        store=own.store,
         shelf=shelf,
         fetcher=fetcher,
         folder=home.models,
@@ -135,8 +173,8 @@ def wire_models(
         manager=manager,
         shelf=shelf,
         placer=Placer(swarm, view, ledger, manager, Absences()),
-        seeder=Seeder(swarm, store, UploadLimits(rate=config.upload_rate), is_inference_busy),
-        _coming=coming,
+        seeder=Seeder(swarm, own.store, UploadLimits(rate=config.upload_rate), is_inference_busy),
+        coming=coming,
         _jobs=jobs,
         _fetcher=fetcher,
         _reputation=reputation,

@@ -11,24 +11,29 @@ from ledger.records import ModelName, ModelRecord
 class Coming:
     """Their records, while somebody gets them."""
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
-        self._on_change = on_change
+    def __init__(self) -> None:
+        self.on_change: Callable[[], None] = _ignore_change
+        """Called when the records may have changed. It must not raise."""
         self._records: dict[ModelName, ModelRecord] = {}
 
     @contextmanager
     def shown(self, record: ModelRecord) -> Iterator[None]:
         """Within, the swarm is told that the model of `record` is on its way here."""
         self._records[record.name] = record
-        self._on_change()
+        self.on_change()
         try:
             yield
         finally:
             # Of two that get the same name, which only one of them can have, the latter is shown.
             if self._records.get(record.name) is record:
                 del self._records[record.name]
-            self._on_change()
+            self.on_change()
 
     def beside(self, served: Collection[ModelRecord]) -> Sequence[ModelRecord]:
         """What is coming besides what is `served`: one that is being replaced is served until then."""
         names = {record.name for record in served}
         return [record for name, record in sorted(self._records.items()) if name not in names]
+
+
+def _ignore_change() -> None:
+    pass

@@ -13,24 +13,23 @@ downloads is gone, those that followed it all begin to, and the same rule leaves
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 import yaml
 
 from ledger.records import ModelName, ModelRecord
-from ledger.view import NodeView
-from node.errors import NodeError
 from node.install.arrival import Arrival, MakeSettings
 from node.install.coming import Coming
 from node.install.errors import NotSame
 from node.install.memory_sink import MemorySink
 from node.install.model_notes import ModelNote
+from node.install.order import Order
 from node.install.search import (
     Copies,
     Matches,
@@ -41,21 +40,15 @@ from node.install.search import (
     of_weights,
     origin_of,
     seeders,
-    whole_copies,
 )
 from node.install.shelf import Shelf
-from node.install.supply import (
-    SeedersAsTheyChange,
-    supply_from_disk,
-    supply_from_peers,
-    supply_from_source,
-)
+from node.install.supply import supply_from_disk, supply_from_peers, supply_from_source
+from node.install.swarm_watch import PeersAsTheyChange, SwarmWatch
 from node.install.tally import Tally
 from node.jobs.runner import Report
 from node.models.demo_model import DEMO_MODEL_SHA256
 from node.models.model_name import parse_model_name
 from node.sources.errors import SourceError
-from node.sources.gallery_index import GalleryFile
 from node.sources.reference import (
     DemoReference,
     FileReference,
@@ -63,7 +56,7 @@ from node.sources.reference import (
     Reference,
     parse_reference,
 )
-from node.sources.resolve import Resolver, Wishes
+from node.sources.resolve import Resolver
 from node.sources.source_files import SourceFile, SourceFiles
 from node.store.errors import WrongContent
 from node.store.model_files import (
@@ -82,20 +75,10 @@ from p2p.blobs.fetched_file import FetchedFile
 from p2p.blobs.fetcher import Fetcher
 from p2p.blobs.manifest import FileKey, Manifest, ManifestId, decode_manifest_untrusted, source_key
 from p2p.blobs.sink import ChunkSink
-from p2p.errors import P2PError
 from p2p.peer import PeerId
-from p2p.revision import Revision
 
 _LEADER_PAUSE = 1.0
 """Seconds between two looks whether who downloads has come to a file: it tells nobody when."""
-
-
-class View(Protocol):
-    """The swarm as this node sees it: a `SwarmView`."""
-
-    revision: Revision
-
-    def nodes(self) -> Sequence[NodeView]: ...
 
 
 OpenResolver = Callable[[], AbstractAsyncContextManager[Resolver]]
@@ -103,36 +86,10 @@ OpenResolver = Callable[[], AbstractAsyncContextManager[Resolver]]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be had."""
-
-    reference: str = ""
-    """What a person wrote; empty where it is to come from peers alone."""
-    manifest: str = ""
-    """Of what is to come from peers; empty: whatever they call `name`."""
-    name: str = ""
-    """What it is to be called; empty: as its source says, or its first holder."""
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    files: Sequence[GalleryFile] = ()
-    is_placed: bool = False
-    """The swarm wants it here."""
-
-    def wishes(self) -> Wishes:
-        """For who looks up what the reference stands for.
-
-        Raises:
-          BadModelName: no model can be called so.
-        """
-        name = parse_model_name(self.name) if self.name else None
-        return Wishes(name, self.overrides or None, self.files)
-
-
-@dataclass(frozen=True, slots=True)
 class Installer:
     """What it needs to get models."""
 
-    me: PeerId
-    view: View
+    swarm: SwarmWatch
     store: Store
     shelf: Shelf
     fetcher: Fetcher
@@ -155,6 +112,7 @@ class _Install:
 
     def __init__(self, installer: Installer, order: Order, report: Report) -> None:
         self._of = installer
+        self._swarm = installer.swarm
         self._order = order
         self._report = report
         self._tally = Tally(order.name or order.reference, report.progress)
@@ -181,33 +139,37 @@ class _Install:
             return mine
         if (copies := self._find(reference)) is not None:
             return await self._take(copies)
-        leader = origin_of(self._nodes(), self._of.me, self._source)
+        leader = self._leader()
         if leader is not None:
             return await self._follow(leader, reference, resolver)
         self._tally.say("looking it up")
         found = await resolver.resolve(reference, self._order.wishes())
         sha256 = weights_sha256_of({file.name: file.sha256 for file in found.files})
-        if sha256 and (copies := self._whole(of_weights(sha256))) is not None:
+        if sha256 and (copies := self._swarm.whole(of_weights(sha256))) is not None:
             return await self._take(copies)
         for warning in found.warnings:
             self._report.warn(warning)
 
         def is_outranked() -> bool:
-            other = origin_of(self._nodes(), self._of.me, self._source)
-            return other is not None and other < self._of.me
+            other = self._leader()
+            return other is not None and other < self._swarm.me
 
         with self._of.coming.shown(self._record(found.name, is_origin=True)):
-            return await self._until(is_outranked, partial(self._load, resolver, found))
+            return await self._swarm.until(is_outranked, partial(self._load, resolver, found))
+
+    def _leader(self) -> PeerId | None:
+        """Who else downloads it."""
+        return origin_of(self._swarm.nodes(), self._swarm.me, self._source)
 
     def _find(self, reference: Reference) -> Copies | None:
         """Whole copies of what `reference` means, as far as that can be told without asking its source."""
-        if (copies := self._whole(of_source(self._source))) is not None:
+        if (copies := self._swarm.whole(of_source(self._source))) is not None:
             return copies
         match reference:
             case DemoReference():
-                return self._whole(of_weights(DEMO_MODEL_SHA256))
+                return self._swarm.whole(of_weights(DEMO_MODEL_SHA256))
             case GalleryReference(name, gallery="") if not (self._order.overrides or self._order.files):
-                return self._whole(of_name(name))
+                return self._swarm.whole(of_name(name))
         return None
 
     async def _take(self, copies: Copies) -> ModelName:
@@ -256,9 +218,8 @@ class _Install:
             self._tally.note(file.name, file.size_bytes, 0, {})
         shared = b""
         for file in manifest.files:
-            peers = SeedersAsTheyChange(
-                self._of.view.revision,
-                lambda file=file: seeders(self._nodes(), self._of.me, manifest.id, file.sha256),  # type: ignore[misc]
+            peers = self._swarm.peers(
+                partial(seeders, me=self._swarm.me, manifest=manifest.id, sha256=file.sha256)
             )
             fetched = FetchedFile.of_manifest(file)
             if file.name == SETTINGS:
@@ -276,23 +237,25 @@ class _Install:
         """Take it from who downloads it, as it comes."""
 
         def is_gone() -> bool:
-            return leader not in getting(self._nodes(), self._of.me, self._source)
+            return leader not in getting(self._swarm.nodes(), self._swarm.me, self._source)
 
         try:
             found = await resolver.resolve(reference, self._order.wishes())
         except SourceError as error:
             # It can be had all the same: from the leader, once that has all of it.
-            self._tally.say(f"waiting for {self._names().get(leader, leader)}, who downloads it ({error})")
-            await self._wait_until(lambda: origin_of(self._nodes(), self._of.me, self._source) != leader)
+            self._tally.say(
+                f"waiting for {self._swarm.names().get(leader, leader)}, who downloads it ({error})"
+            )
+            await self._swarm.wait_until(
+                lambda: origin_of(self._swarm.nodes(), self._swarm.me, self._source) != leader
+            )
             return None
         with self._of.coming.shown(self._record(found.name)):
-            return await self._until(is_gone, partial(self._follow_files, leader, found))
+            return await self._swarm.until(is_gone, partial(self._follow_files, leader, found))
 
     async def _follow_files(self, leader: PeerId, found: SourceFiles) -> ModelName:
         self._tally.model = found.name
-        peers = SeedersAsTheyChange(
-            self._of.view.revision, lambda: getting(self._nodes(), self._of.me, self._source)
-        )
+        peers = self._swarm.peers(partial(getting, me=self._swarm.me, source=self._source))
         async with Arrival(self._of.store, self._of.folder, found.name) as arrival:
             for file in found.files:
                 self._tally.say(f"waiting for {file.name} to be found")
@@ -338,11 +301,9 @@ class _Install:
         place = arrival.place(make_settings, self._of.shelf.catalog.add)
         await self._of.shelf.put(place, note, name)
 
-    async def _supply(
-        self, file: FetchedFile, sink: ChunkSink, peers: SeedersAsTheyChange, what: str
-    ) -> None:
+    async def _supply(self, file: FetchedFile, sink: ChunkSink, peers: PeersAsTheyChange, what: str) -> None:
         await supply_from_peers(
-            self._of.fetcher, file, sink, peers, what=what, tally=self._tally, names=self._names
+            self._of.fetcher, file, sink, peers, what=what, tally=self._tally, names=self._swarm.names
         )
 
     def _record(
@@ -360,45 +321,10 @@ class _Install:
 
     async def _copies_when_there(self, matches: Matches) -> Copies:
         """Whole copies, as soon as somebody who is here has one."""
-        while (copies := self._whole(matches)) is None:
+        while (copies := self._swarm.whole(matches)) is None:
             self._tally.say("waiting for a node that has it")
-            await self._of.view.revision.after(self._of.view.revision.number)
+            await self._swarm.wait_until(lambda: self._swarm.whole(matches) is not None)
         return copies
-
-    async def _wait_until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            await self._of.view.revision.after(self._of.view.revision.number)
-
-    async def _until(
-        self, is_over: Callable[[], bool], work: Callable[[], Awaitable[ModelName]]
-    ) -> ModelName | None:
-        """What `work` returns; None if `is_over` came first."""
-        result: ModelName | None = None
-        failure: Exception | None = None
-
-        async def watch(scope: trio.CancelScope) -> None:
-            await self._wait_until(is_over)
-            scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch, nursery.cancel_scope)
-            try:
-                result = await work()
-            except (NodeError, P2PError) as error:
-                failure = error  # Carried out by hand: the nursery would wrap it in a group.
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        return result
-
-    def _whole(self, matches: Matches) -> Copies | None:
-        return whole_copies(self._nodes(), self._of.me, matches)
-
-    def _nodes(self) -> Sequence[NodeView]:
-        return self._of.view.nodes()
-
-    def _names(self) -> Mapping[PeerId, str]:
-        return {node.peer: node.name for node in self._nodes()}
 
 
 def _settings_of(found: SourceFiles, names: Mapping[str, str]) -> bytes:

@@ -17,7 +17,8 @@ from api.model_manager import ModelOrder
 from ledger.records import ModelName, PlacementRecord
 from node.errors import NodeError, WrongUse
 from node.install.errors import TakesNoModels
-from node.install.installer import Installer, Order
+from node.install.installer import Installer
+from node.install.order import Order
 from node.install.shelf import Shelf
 from node.jobs.job import Job, JobId
 from node.jobs.runner import Jobs, Report
@@ -26,7 +27,6 @@ from node.sources.errors import SourceError
 from node.sources.galleries import Galleries
 from node.sources.gallery_index import GalleryFile
 from node.sources.reference import parse_reference
-from p2p.revision import Revision
 
 _LISTED_MAX = 20_000
 """Models of all galleries together; LocalAI's has two thousand."""
@@ -46,9 +46,11 @@ class Manager:
         self._open_galleries = open_galleries
         self._models_size_max = models_size_max
 
-    @property
-    def jobs_revision(self) -> Revision:
-        return self._jobs.revision
+    def jobs_revision(self) -> int:
+        return self._jobs.revision.number
+
+    async def jobs_changed(self, revision: int) -> None:
+        await self._jobs.revision.after(revision)
 
     def order(self, order: Order) -> Job:
         """The job that does it.
@@ -146,8 +148,12 @@ async def perform(installer: Installer, report: Report) -> None:
 class NoModels:
     """The `ModelManager` of a node that runs none."""
 
-    def __init__(self) -> None:
-        self.jobs_revision = Revision()
+    def jobs_revision(self) -> int:
+        return 0
+
+    async def jobs_changed(self, revision: int) -> None:
+        del revision
+        await trio.sleep_forever()
 
     def order_model(self, order: ModelOrder) -> Mapping[str, Any]:
         del order

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
 
 import trio
 
-from ledger.view import NodeView
 from node.install.arrival import Arrival
+from node.install.swarm_watch import PeersAsTheyChange
 from node.install.tally import Tally
 from node.models.errors import ModelFileUnreadable
 from node.sources.download import DownloadProgress, download
@@ -24,40 +23,16 @@ from p2p.blobs.file_fetch import FetchProgress
 from p2p.blobs.manifest import CHUNK_SIZE
 from p2p.blobs.sink import ChunkSink
 from p2p.peer import PeerId
-from p2p.revision import Revision
 
 THIS_DISK = "disk"
 """Whom bytes come from that were here already."""
-
-Nodes = Callable[[], Sequence[NodeView]]
-
-
-class SeedersAsTheyChange:
-    """Peers to fetch from: those that `pick` finds, and again whenever they are others."""
-
-    def __init__(self, revision: Revision, pick: Callable[[], Collection[PeerId]]) -> None:
-        self._revision = revision
-        self._pick = pick
-        self._number = 0
-        self._said: frozenset[PeerId] | None = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Collection[PeerId]:
-        while True:
-            number, peers = self._revision.number, frozenset(self._pick())
-            if peers != self._said:
-                self._said = peers
-                return peers
-            await self._revision.after(number)
 
 
 async def supply_from_peers(
     fetcher: Fetcher,
     file: FetchedFile,
     sink: ChunkSink,
-    seeders: SeedersAsTheyChange,
+    seeders: PeersAsTheyChange,
     *,
     what: str,
     tally: Tally,

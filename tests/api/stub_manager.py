@@ -36,7 +36,13 @@ class StubManager:
     orders: list[ModelOrder] = field(default_factory=list)
     known: dict[str, Mapping[str, Any]] = field(default_factory=lambda: {"7f3a": JOB})
     models: set[str] = field(default_factory=lambda: {"org/tiny"})
-    jobs_revision: Revision = field(default_factory=Revision)
+    revision: Revision = field(default_factory=Revision)
+
+    def jobs_revision(self) -> int:
+        return self.revision.number
+
+    async def jobs_changed(self, revision: int) -> None:
+        await self.revision.after(revision)
 
     def order_model(self, order: ModelOrder) -> Mapping[str, Any]:
         if order.reference.startswith("ftp:"):
@@ -69,4 +75,4 @@ class StubManager:
 
     def change(self, **values: Any) -> None:
         self.known["7f3a"] = {**self.known["7f3a"], **values}
-        self.jobs_revision.rise()
+        self.revision.rise()
