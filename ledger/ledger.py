@@ -36,6 +36,7 @@ from ledger.records import (
     NODE_KEY,
     AliasRecord,
     LeaveRecord,
+    ModelName,
     ModelRecord,
     NodeRecord,
     OwnRecord,
@@ -45,6 +46,7 @@ from ledger.records import (
     decode_record,
     encode_record,
     key_of,
+    placement_key,
 )
 from ledger.replica import Replica
 from ledger.state import Applied, LedgerLimits, LedgerState, RefusalReason, Refused
@@ -214,6 +216,11 @@ class Ledger:
         """Every model that is wanted somewhere, sorted."""
         records = (self._record(entry.place) for entry in self.state.entries_of(SWARM))
         return [record for record in records if isinstance(record, PlacementRecord)]
+
+    def is_withdrawn(self, model: ModelName) -> bool:
+        """Whether an admin took back that `model` is wanted somewhere. Nobody ever wanted it: it was not."""
+        entry = self.state.get(SWARM, placement_key(model))
+        return entry is not None and entry.deleted
 
     def role(self, peer: PeerId) -> Role | None:
         """What `peer`, whose node record we hold, may do in the swarm; None: we hold none."""

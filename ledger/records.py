@@ -154,6 +154,11 @@ def model_key(name: ModelName) -> str:
     return f"{_MODEL_PREFIX}{name}"
 
 
+def placement_key(model: ModelName) -> str:
+    """Where it stands on which nodes `model` is wanted."""
+    return f"{_PLACEMENT_PREFIX}{model}"
+
+
 def key_of(record: Record) -> str:
     """Where `record` stands."""
     match record:
@@ -166,7 +171,7 @@ def key_of(record: Record) -> str:
         case AliasRecord(alias):
             return f"{_ALIAS_PREFIX}{alias}"
         case PlacementRecord(model):
-            return f"{_PLACEMENT_PREFIX}{model}"
+            return placement_key(model)
 
 
 def encode_record(record: Record) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class NodeView:
     """What else requests may call it by: its owner's words."""
     weight: float = 1.0
     """How much its owner wants it to be used: 2 is as if it was twice as fast."""
+    models_size_max: int = 0
+    """Bytes of models that the swarm may place there; 0: none."""
     warnings: tuple[str, ...] = ()
     """For a person."""
 
@@ -160,6 +162,7 @@ class SwarmView:
             hardware=record.hardware,
             labels=record.labels,
             weight=record.weight,
+            models_size_max=record.models_size_max,
             warnings=warnings,
         )
 

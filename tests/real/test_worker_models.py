@@ -19,7 +19,7 @@ from ledger.records import ModelName
 from node.models.catalog import Catalog
 from node.models.definition import define_model
 from node.models.demo_model import DEMO_MODEL_NAME, find_demo_model
-from node.models.hashing import FileHasher
+from node.store.store import Store
 from node.worker import Worker, WorkerSettings
 from p2p.peer import PeerId
 from tests.real import minilm
@@ -38,7 +38,7 @@ async def running_worker(
     worker = Worker(
         PeerId("me"),
         catalog.definitions.values(),
-        hasher=FileHasher(home / "hashes.json"),
+        store=Store(hashes=home / "hashes", manifests=home / "manifests"),
         settings=settings or WorkerSettings(slots=2),
         preload=preload,
     )

@@ -164,7 +164,7 @@ def test_a_full_disk_refuses_a_copy_and_leaves_nothing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = model(tmp_path / "m.gguf")
-    monkeypatch.setattr("node.models.catalog._DISK_RESERVE", 2**60)
+    monkeypatch.setattr("node.models.catalog.DISK_RESERVE", 2**60)
     with pytest.raises(CannotStoreModel, match="bytes left"):
         read(folder).add(str(source), copy=True)
     assert list(folder.iterdir()) == []

@@ -1,0 +1,202 @@
+"""Jobs: one order is one job, each ends in one way, and a restart goes on with what ran."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from node.errors import NodeError
+from node.jobs.board import ENDED_KEPT_MAX, UNENDED_MAX, Board
+from node.jobs.job import Job, JobId, Progress
+from node.jobs.job_file import read_jobs, write_jobs
+from node.jobs.pace import Pace
+from node.jobs.runner import RUNNING_MAX, Jobs, Report
+
+
+def board_of(count: int) -> Board:
+    board = Board()
+    for number in range(count):
+        board.add(JobId(f"job-{number}"), "install", f"model-{number}", {"reference": number})
+    return board
+
+
+def test_who_asks_for_what_is_on_its_way_is_shown_that_job() -> None:
+    board = board_of(1)
+    assert board.add(JobId("other"), "install", "model-0", {"reference": 0}).id == "job-0"
+    board.begin(JobId("job-0"))
+    board.end(JobId("job-0"), "failed", "no network")
+    assert board.add(JobId("other"), "install", "model-0", {"reference": 0}).id == "other"
+
+
+def test_what_has_ended_does_not_move_any_more() -> None:
+    board = board_of(1)
+    board.begin(JobId("job-0"))
+    board.end(JobId("job-0"), "cancelled")
+    board.note(JobId("job-0"), Progress("fetching", 10, 5), now=1)
+    job = board.get(JobId("job-0"))
+    assert job is not None
+    assert (job.state, job.done_bytes) == ("cancelled", 0)
+
+
+def test_the_latest_that_ended_are_kept() -> None:
+    board = board_of(ENDED_KEPT_MAX + 7)
+    for job in board.jobs():
+        board.begin(job.id)
+        board.end(job.id, "done")
+    assert next(job.id for job in board.jobs()) == "job-7"
+    assert len(board.jobs()) == ENDED_KEPT_MAX
+
+
+def test_a_board_with_too_many_waiting_is_full() -> None:
+    assert not board_of(UNENDED_MAX - 1).is_full
+    assert board_of(UNENDED_MAX).is_full
+
+
+def test_speed_and_time_left_are_those_of_late() -> None:
+    board = board_of(1)
+    board.begin(JobId("job-0"))
+    for second in range(21):
+        done = 10 * second if second <= 10 else 100 + 50 * (second - 10)
+        board.note(JobId("job-0"), Progress("fetching", 1000, done), now=second)
+    job = board.get(JobId("job-0"))
+    assert job is not None
+    assert job.speed == pytest.approx(50)
+    assert job.eta == pytest.approx(400 / 50)
+
+
+def test_what_begins_anew_has_no_negative_speed() -> None:
+    pace = Pace()
+    pace.note(100, 0)
+    pace.note(0, 1)
+    assert pace.speed(0, 1) == 0
+    pace.note(30, 2)
+    assert pace.speed(30, 2) == 30
+
+
+@asynccontextmanager
+async def running(path: Path, perform: Callable[[Report], Awaitable[None]]) -> AsyncIterator[Jobs]:
+    jobs = Jobs(path, perform)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(jobs.run)
+        yield jobs
+        nursery.cancel_scope.cancel()
+
+
+async def done_at_once(report: Report) -> None:
+    report.progress(Progress("fetching", 10, 10, {"attic": 10}, model="tiny"))
+
+
+async def never_done(_: Report) -> None:
+    await trio.sleep_forever()
+
+
+async def impossible(_: Report) -> None:
+    raise NodeError("nobody has it")
+
+
+def test_a_job_is_done_and_says_where_it_came_from(tmp_path: Path) -> None:
+    async def main() -> Job:
+        async with running(tmp_path / "jobs.json", done_at_once) as jobs:
+            return await jobs.wait_ended(jobs.add("install", "hf://a/b", {"reference": "hf://a/b"}).id)
+
+    job = trio.run(main)
+    assert (job.state, job.model, job.sources, job.fraction) == ("done", "tiny", {"attic": 10}, 1.0)
+    assert [each.id for each in read_jobs(tmp_path / "jobs.json")] == [job.id]
+
+
+def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
+    async def main() -> Job:
+        async with running(tmp_path / "jobs.json", impossible) as jobs:
+            return await jobs.wait_ended(jobs.add("install", "tiny", {}).id)
+
+    job = trio.run(main)
+    assert (job.state, job.reason) == ("failed", "nobody has it")
+
+
+def test_a_job_that_is_cancelled_ends_and_makes_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        send, begun = trio.open_memory_channel[JobId](RUNNING_MAX + 1)
+
+        async def perform(report: Report) -> None:
+            await send.send(report.job.id)
+            await trio.sleep_forever()
+
+        async with running(tmp_path / "jobs.json", perform) as jobs:
+            added = [jobs.add("install", f"m{number}", {"n": number}) for number in range(RUNNING_MAX + 1)]
+            first = [await begun.receive() for _ in range(RUNNING_MAX)]
+            assert set(first) == {job.id for job in added[:RUNNING_MAX]}
+            waiting = jobs.get(added[-1].id)
+            assert waiting is not None
+            assert waiting.state == "queued"
+            assert jobs.cancel(first[0])
+            assert (await jobs.wait_ended(first[0])).state == "cancelled"
+            assert await begun.receive() == added[-1].id
+            assert not jobs.cancel(first[0])
+
+    trio.run(main)
+
+
+def test_a_job_that_waits_can_be_cancelled(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "jobs.json", never_done)
+    job = jobs.add("install", "tiny", {})
+    assert jobs.cancel(job.id)
+    ended = jobs.get(job.id)
+    assert ended is not None
+    assert ended.state == "cancelled"
+
+
+def test_what_ran_when_the_node_ended_runs_again(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.json"
+
+    async def first() -> JobId:
+        begun = trio.Event()
+
+        async def perform(_: Report) -> None:
+            begun.set()
+            await trio.sleep_forever()
+
+        async with running(path, perform) as jobs:
+            job = jobs.add("install", "tiny", {"reference": "demo"})
+            await begun.wait()
+        return job.id
+
+    async def second(job_id: JobId) -> Job:
+        async with running(path, done_at_once) as jobs:
+            while jobs.get(job_id) is None:
+                await jobs.revision.after(jobs.revision.number)
+            return await jobs.wait_ended(job_id)
+
+    job = trio.run(second, trio.run(first))
+    assert (job.state, job.order) == ("done", {"reference": "demo"})
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[1, null, []]", '{"a": 1}', '[{"id": "x"}]', '[{"kind": "install", "state": "done"}]'],
+)
+def test_a_damaged_file_of_jobs_starts_anew(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "jobs.json"
+    path.write_text(content, encoding="utf-8")
+    assert read_jobs(path) == []
+
+
+def test_a_job_with_a_wrong_field_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.json"
+    good = Job(JobId("a"), "install", "tiny", warnings=("no hash is known",))
+    write_jobs(path, [good])
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps([*rows, {**rows[0], "done_bytes": "many"}, {**rows[0], "later": 1}]))
+    assert read_jobs(path) == [good, good]
+
+
+def test_more_jobs_than_anybody_waits_for_are_refused(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "jobs.json", never_done)
+    for number in range(UNENDED_MAX):
+        jobs.add("install", "tiny", {"n": number})
+    with pytest.raises(NodeError, match="wait already"):
+        jobs.add("install", "tiny", {"n": -1})
