@@ -18,8 +18,8 @@ BUSY_RATE = 10e6
 then, for the same reason (`upload.py`)."""
 
 _BURST_TIME = 0.02
-"""Seconds of that rate which may come at once: a sleep ends some milliseconds late, to which `Allowance` adds ten,
-and what could not be read meanwhile would be lost to the rate."""
+"""Seconds of that rate which may come at once: a sleep ends some milliseconds late, to which `Allowance` adds
+ten, and what could not be read meanwhile would be lost to the rate."""
 
 
 class FetchPace:

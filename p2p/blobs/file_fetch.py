@@ -285,7 +285,7 @@ class FileFetch:
         self._seeders.discard(peer)
 
     async def _follow(self, peer: PeerId) -> bool:
-        """Follow the file until `peer`, or its channel, has no more of it. Whether it gave what makes a chunk."""
+        """Follow the file until `peer`, or its channel, has no more of it. Whether it gave a chunk."""
         received = self._received[peer]
         with self._channels.use(peer) as channel, trio.CancelScope() as scope:
             self._followed[peer] = _Followed(channel, scope)

@@ -144,7 +144,7 @@ class PeerChannel:
         self._scope.cancel()
 
     def follow(self, file: FileKey, follower: Follower, *, with_hashes: bool) -> None:
-        """Tell `follower` what the peer has of `file`, until `unfollow`. A file has one follower at a time."""
+        """Tell `follower` what the peer has of `file`, until `unfollow`. A file has one at a time."""
         assert file not in self._followers, "a file is fetched once at a time"
         self._followers[file] = follower
         self._post(Follow(file, with_hashes))
@@ -263,7 +263,7 @@ class PeerChannel:
         asked = self._manifests.get(piece.manifest)
         if asked is None or piece.offset != asked.arrived:
             raise BadFrame(f"a piece of manifest {piece.manifest} that nobody waits for")
-        asked.pieces.append(piece.data)
+        asked.pieces.append(bytes(piece.data))
         asked.arrived += len(piece.data)
         if asked.arrived == piece.size_bytes:
             asked.is_whole = True

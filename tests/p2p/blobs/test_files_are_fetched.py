@@ -59,7 +59,7 @@ def test_what_is_there_already_is_not_fetched() -> None:
 def test_those_who_fetch_from_one_seeder_give_to_each_other() -> None:
     async def main() -> None:
         hub = MemoryHub(seed=1)
-        data = contents(12)
+        data = contents(24)
         file = manifest_file(data)
         async with AsyncExitStack() as stack:
             anna = await stack.enter_async_context(blob_node(hub, ANNA, rate=20e6))
