@@ -7,6 +7,7 @@ NodeError             it failed                                   -> exit 1
 +- NoAnswer           a node runs there, and did not answer
 +- CommandRefused     the running node said no; the text is its reason
 +- ModelError         about a model or its file; its tree is in `models/errors.py`
++- SourceError        about where a model comes from; its tree is in `sources/errors.py`
 +- WrongUse           it cannot work as asked for                 -> exit 2
    +- ForeignSwarm       the home belongs to another swarm than the token
 

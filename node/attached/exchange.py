@@ -26,8 +26,9 @@ from node.attached.error_answer import error_in_stream, error_of
 from node.attached.errors import BadAnswer, ErrorEvent, Unusable
 from node.attached.lookup_answer import read_lookup, read_scores, read_vectors
 from node.attached.request_body import Question, lookup_question, text_question, vector_questions
-from node.attached.server_client import ServerClient, pieces_of, read_whole
+from node.attached.server_client import ServerClient, read_whole
 from node.attached.sse import SseDecoder
+from node.http_pieces import pieces_of
 
 Said: TypeAlias = AnswerEvent | FederationError
 

@@ -7,19 +7,19 @@ ours has no use for; no compression, so that what is counted is what is kept.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Self
 
 import httpx
-import trio
 
 import node
 from node.attached.errors import BadAnswer, Unusable
 from node.attached.request_body import Body, encode_body
 from node.attached.server_url import ServerUrl
+from node.http_pieces import pieces_of
 
 CONNECT_TIMEOUT = 5.0
 """Seconds. It is on this machine or in this house; beyond that nobody is there."""
@@ -111,21 +111,6 @@ async def read_whole(response: httpx.Response) -> bytes:
             if len(body) > BODY_SIZE_MAX:
                 raise BadAnswer(f"its answer has more than {BODY_SIZE_MAX} bytes")
     return bytes(body)
-
-
-@asynccontextmanager
-async def pieces_of(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The body of `response` as it comes; it may be left before its end."""
-    pieces = response.aiter_raw()
-    try:
-        yield pieces
-    finally:
-        # httpx reads through generators within generators, which closing the outermost leaves to the garbage
-        # collector. Only an exception from within ends them all, and being cancelled is one.
-        with trio.CancelScope() as scope, suppress(httpx.HTTPError):
-            scope.cancel()
-            async for _ in pieces:
-                pass
 
 
 @contextmanager

@@ -8,15 +8,13 @@ it is shown in `status`, and a key has a flag of its own.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 from urllib.parse import urlsplit
+
+from node.host_name import is_host
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 (compared, not bound)
-_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
-"""Of a machine. Python's resolver raises what nobody expects of others."""
 _PORTS = {"http": 80, "https": 443}
 _LENGTH_MAX = 200
 """Characters: it stands in a model's record, which has to stay small."""
@@ -54,7 +52,7 @@ class ServerUrl:
             raise ValueError("a name or password does not belong into the URL; use --backend-key for a key")
         if parts.scheme not in _PORTS or not host or port == 0:
             raise ValueError(f"{text!r} is not a URL like http://127.0.0.1:11434")
-        if not _is_host(host):
+        if not is_host(host):
             raise ValueError(f"{host!r} is no name or address of a machine")
         if parts.query or parts.fragment:
             raise ValueError(f"{text!r} has a query or a fragment, which no path can be put behind")
@@ -67,12 +65,3 @@ class ServerUrl:
             return False
         is_here = self.host in _LOOPBACK
         return self.host == host.lower() or (is_here and (host.lower() in _LOOPBACK | _EVERYWHERE))
-
-
-def _is_host(host: str) -> bool:
-    if ":" not in host:
-        return _NAME.fullmatch(host) is not None
-    try:
-        return IPv6Address(host).scope_id is None
-    except ValueError:
-        return False

@@ -1,0 +1,302 @@
+"""From what somebody wrote to the files that have to be there, with their hashes where anybody says them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import trio
+
+from ledger.records import ModelName
+from node.models.definition import YAML_SUFFIXES, define_model
+from node.models.demo_model import DEMO_CHAT_TEMPLATE, DEMO_MODEL_NAME, DEMO_MODEL_SHA256, find_demo_model
+from node.models.errors import BadModelName
+from node.models.model_name import parse_model_name
+from node.models.model_yaml import YAML_SIZE_MAX
+from node.sources import hugging_face, ollama
+from node.sources.bounded_yaml import BadYaml, load_yaml_untrusted
+from node.sources.errors import BadReference, SourceError, SourceRefused, UnsuitableModel
+from node.sources.file_names import PROJECTOR_FILE, canonical_names, part_name, parts_of
+from node.sources.galleries import FoundEntry, Galleries
+from node.sources.gallery_index import BASE_SIZE_MAX, GalleryEntry, GalleryFile, parse_base
+from node.sources.gallery_install import files_to_install
+from node.sources.gallery_source import GallerySource
+from node.sources.reference import (
+    DemoReference,
+    FileReference,
+    GalleryReference,
+    HuggingFaceReference,
+    OllamaReference,
+    Reference,
+    UrlReference,
+)
+from node.sources.settings_merge import merge, settings_text
+from node.sources.source_client import SourceClient
+from node.sources.source_files import Location, SourceFile, SourceFiles
+from node.sources.source_settings import SourceSettings
+
+_VALUES_MAX = 10_000
+"""Keys and values of one model's settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a person wants otherwise than the source has it."""
+
+    name: ModelName | None = None
+    overrides: Mapping[str, Any] | None = None
+    """Laid over the settings."""
+    files: Sequence[GalleryFile] = ()
+    """Beside those of a gallery's entry."""
+
+
+@dataclass(slots=True)
+class Resolver:
+    """Looks up what is where. One task uses it at a time."""
+
+    client: SourceClient
+    settings: SourceSettings
+    galleries: Galleries
+
+    async def resolve(self, reference: Reference, wishes: Wishes | None = None) -> SourceFiles:
+        """What `reference` stands for.
+
+        Raises:
+          SourceError: nothing that can be had, or that this program runs; says why.
+          ModelError: the demo model is not installed, or a local file has no name it can have.
+        """
+        found = await self._find(reference, wishes or Wishes())
+        unknown = [file.canonical for file in found.files if not file.sha256 and file.path is None]
+        warnings = [f"nobody says the sha256 of {file}: what comes is taken as it is" for file in unknown]
+        return replace(found, warnings=(*found.warnings, *warnings))
+
+    async def _find(self, reference: Reference, wishes: Wishes) -> SourceFiles:
+        match reference:
+            case GalleryReference():
+                return await self._entry(await self.galleries.find(reference), wishes)
+            case UrlReference() if _is_settings(reference):
+                return await self._settings_of(reference, wishes)
+            case DemoReference():
+                return _wished(await trio.to_thread.run_sync(_demo), wishes)
+            case FileReference(path):
+                return _wished(await trio.to_thread.run_sync(_local, path), wishes)
+            case UrlReference():
+                return _wished(_web_file(reference), wishes)
+            case HuggingFaceReference():
+                return _wished(await self._hugging_face(reference), wishes)
+            case OllamaReference():
+                return _wished(await self._ollama(reference), wishes)
+
+    async def _entry(self, found: FoundEntry, wishes: Wishes) -> SourceFiles:
+        base = await self.galleries.base_of(found)
+        files = files_to_install(
+            found.entry,
+            base,
+            self.settings,
+            name=wishes.name,
+            overrides=wishes.overrides,
+            files=wishes.files,
+            is_local=isinstance(found.source.index, Path),
+        )
+        hashed = [await self._hashed(file) for file in files.files]
+        return replace(files, files=tuple(hashed), warnings=(*found.warnings, *files.warnings))
+
+    async def _settings_of(self, reference: UrlReference, wishes: Wishes) -> SourceFiles:
+        """A config of LocalAI's at an address of its own: as if a gallery had it as its only entry."""
+        document = await self.client.read(Location(reference.url), size_max=BASE_SIZE_MAX)
+        base = await trio.to_thread.run_sync(lambda: parse_base(document.body, source=str(reference.url)))
+        name = base.name or Path(unquote(urlsplit(reference.url.shown).path)).stem
+        entry = GalleryEntry(reference.url.host, name, base=base)
+        return await self._entry(FoundEntry(entry, GallerySource(reference.url.host, reference.url)), wishes)
+
+    async def _hashed(self, file: SourceFile) -> SourceFile:
+        """`file` with its size and sha256, if it has none and Hugging Face says them."""
+        here = file.locations[0] if file.locations else None
+        if file.sha256 or here is None or here.url.origin != self.settings.hf_endpoint.origin:
+            return file
+        try:
+            found = hugging_face.read_headers(file.name, await self.client.headers(here, "x-linked-etag"))
+        except SourceError:
+            # The download meets the same and says so.
+            return file
+        return replace(file, size_bytes=found.size_bytes, sha256=found.sha256)
+
+    async def _hugging_face(self, reference: HuggingFaceReference) -> SourceFiles:
+        if reference.path:
+            part = part_name(reference.path)
+            paths = _all_parts(reference.path, part.base, part.count) if part else [reference.path]
+            files = [await self._repository_file(reference, path) for path in paths]
+        else:
+            files = list(hugging_face.choose(await self._tree(reference), reference))
+        names = canonical_names(len(files))
+        return SourceFiles(
+            _name_of(files[0].path),
+            tuple(
+                SourceFile(
+                    name,
+                    replace(reference, path=file.path, quantisation="").canonical,
+                    (hugging_face.file_location(self.settings, reference, file.path),),
+                    size_bytes=file.size_bytes,
+                    sha256=file.sha256,
+                )
+                for name, file in zip(names, files, strict=True)
+            ),
+        )
+
+    async def _repository_file(
+        self, reference: HuggingFaceReference, path: str
+    ) -> hugging_face.RepositoryFile:
+        location = hugging_face.file_location(self.settings, reference, path)
+        return hugging_face.read_headers(path, await self.client.headers(location, "x-linked-etag"))
+
+    async def _tree(self, reference: HuggingFaceReference) -> Sequence[hugging_face.RepositoryFile]:
+        location = hugging_face.tree_location(self.settings, reference)
+        files: list[hugging_face.RepositoryFile] = []
+        for _ in range(hugging_face.TREE_PAGES_MAX):
+            document = await self.client.read(location, size_max=hugging_face.TREE_SIZE_MAX)
+            files += hugging_face.read_tree(_json(document.body, location))
+            following = hugging_face.next_page(document.headers.get("link", ""))
+            if not following:
+                return files
+            try:
+                location = replace(location, url=location.url.join(following))
+            except ValueError:
+                break
+            if location.url.origin != self.settings.hf_endpoint.origin:
+                break
+        raise SourceRefused(
+            f"{reference.canonical} has more files than can be looked through; name one of them"
+        )
+
+    async def _ollama(self, reference: OllamaReference) -> SourceFiles:
+        location = ollama.manifest_location(self.settings, reference)
+        document = await self.client.read(
+            location, size_max=ollama.MANIFEST_SIZE_MAX, headers={"accept": ollama.MANIFEST_TYPE}
+        )
+        manifest = ollama.read_manifest(_json(document.body, location), reference=reference)
+        settings: Mapping[str, Any] = {}
+        if manifest.params is not None:
+            params = ollama.blob_location(self.settings, reference, manifest.params)
+            body = (await self.client.read(params, size_max=ollama.PARAMS_SIZE_MAX)).body
+            if hashlib.sha256(body).hexdigest() != manifest.params.sha256:
+                raise SourceRefused(f"{params.url} is not what the manifest of {reference.canonical} says")
+            settings = ollama.settings_of(_json(body, params))
+        layers = [(canonical_names(1)[0], manifest.model)]
+        if manifest.projector is not None:
+            layers.append((PROJECTOR_FILE, manifest.projector))
+        files = tuple(
+            SourceFile(
+                name,
+                f"{reference.canonical}/{name}",
+                (ollama.blob_location(self.settings, reference, layer),),
+                size_bytes=layer.size_bytes,
+                sha256=layer.sha256,
+            )
+            for name, layer in layers
+        )
+        tag = "" if reference.tag == "latest" else f":{reference.tag}"
+        name = ModelName(f"{reference.name}{tag}")
+        return SourceFiles(
+            name, files, settings_text({"name": str(name), **settings}), warnings=manifest.warnings
+        )
+
+
+def _is_settings(reference: UrlReference) -> bool:
+    return urlsplit(reference.url.shown).path.lower().endswith(YAML_SUFFIXES)
+
+
+def _wished(found: SourceFiles, wishes: Wishes) -> SourceFiles:
+    """`found` with a person's name and overrides."""
+    if wishes.name is None and not wishes.overrides:
+        return found
+    settings = load_yaml_untrusted(found.settings.encode(), values_max=_VALUES_MAX) or {}
+    name = wishes.name or found.name
+    merged = merge({**settings, "name": str(name)}, wishes.overrides or {})
+    return replace(found, name=name, settings=settings_text(merged))
+
+
+def _demo() -> SourceFiles:
+    path = find_demo_model()
+    settings = settings_text({"name": str(DEMO_MODEL_NAME), "template": {"chat": DEMO_CHAT_TEMPLATE}})
+    file = SourceFile(
+        canonical_names(1)[0], "demo", path=path, size_bytes=path.stat().st_size, sha256=DEMO_MODEL_SHA256
+    )
+    return SourceFiles(DEMO_MODEL_NAME, (file,), settings, "Apache-2.0")
+
+
+def _local(path: Path) -> SourceFiles:
+    # How much memory there is plays no part in which files it has.
+    definition = define_model(path, memory_bytes=sys.maxsize)
+    if definition.problem:
+        raise UnsuitableModel(definition.problem)
+    folder = definition.path.parent
+    siblings = [each.name for each in folder.iterdir()] if part_name(definition.path.name) else []
+    parts = [folder / name for name in parts_of(definition.path.name, siblings)]
+    settings = ""
+    if definition.yaml_path is not None:
+        try:
+            content = load_yaml_untrusted(
+                definition.yaml_path.read_bytes()[:YAML_SIZE_MAX], values_max=_VALUES_MAX
+            )
+        except (OSError, BadYaml) as error:
+            raise UnsuitableModel(f"{definition.yaml_path} cannot be read: {error}") from error
+        settings = settings_text(content or {})
+    names = canonical_names(len(parts))
+    return SourceFiles(
+        definition.name,
+        tuple(
+            SourceFile(name, str(part), path=part, size_bytes=part.stat().st_size)
+            for name, part in zip(names, parts, strict=True)
+        ),
+        settings,
+    )
+
+
+def _web_file(reference: UrlReference) -> SourceFiles:
+    path = unquote(urlsplit(reference.url.shown).path)
+    part = part_name(path)
+    urls = [reference.url]
+    if part:
+        # Of the encoded path, so that what was encoded stays so.
+        raw = reference.url.text
+        this = f"-{part.index:05}-of-"
+        urls = [
+            reference.url
+            if index == part.index
+            else type(reference.url).parse(raw.replace(this, f"-{index:05}-of-"))
+            for index in range(1, part.count + 1)
+        ]
+    names = canonical_names(len(urls))
+    return SourceFiles(
+        _name_of(path),
+        tuple(
+            SourceFile(name, url.canonical, (Location(url),)) for name, url in zip(names, urls, strict=True)
+        ),
+    )
+
+
+def _all_parts(path: str, base: str, count: int) -> Sequence[str]:
+    stem, suffix = base[: -len(".gguf")], path[-len(".gguf") :]
+    return [f"{stem}-{index:05}-of-{count:05}{suffix}" for index in range(1, count + 1)]
+
+
+def _name_of(path: str) -> ModelName:
+    """The name of the model in the file at `path`: its file's, without what says which part it is."""
+    part = part_name(path)
+    try:
+        return parse_model_name(Path(part.base if part else path).stem)
+    except BadModelName as error:
+        raise BadReference(f"{error}; give it a name with --name") from error
+
+
+def _json(body: bytes, location: Location) -> Any:  # noqa: ANN401 (whatever it is)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise SourceRefused(f"{location.url} does not answer in JSON; is there a proxy before it?") from error

@@ -1,0 +1,208 @@
+"""HTTP to sources in the world outside: bounded, through its proxies, and with secrets where they belong
+only.
+
+Redirects are followed a few times, never from https to http, and a token goes to the origin it is for and to
+no other. No cookies and no compression. Proxies are read from the environment by httpx, at the time of
+opening.
+
+`open` hands out an answer whose body is still to be read; `read` a small one as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import httpx
+
+import node
+from node.errors import WrongUse
+from node.host_name import is_host
+from node.http_pieces import pieces_of
+from node.sources.answers import next_url, refusal
+from node.sources.errors import SourceRefused, SourceUnavailable
+from node.sources.source_files import Location
+from node.sources.web_url import WebUrl
+
+CONNECT_TIMEOUT = 15.0
+"""Seconds, for one machine at the other end of the world behind a slow line."""
+SILENCE_MAX = 30.0
+"""Seconds without a byte. Stores that fetch a file from a slower one of theirs first take up to ten."""
+
+_REDIRECTS_MAX = 8
+"""Hugging Face takes two, a mirror before it one more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A small answer, as a whole."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    """Their names in small letters."""
+    is_unchanged: bool = False
+    """304: what the asker has is what there is, and `body` is empty."""
+
+
+class SourceClient:
+    """HTTP for one download, or a few. A context manager: leaving it closes every connection."""
+
+    def __init__(self, *, silence_max: float = SILENCE_MAX) -> None:
+        self._silence_max = silence_max
+        _check_proxies()
+        self._http = httpx.AsyncClient(
+            headers={"user-agent": f"localai-node/{node.__version__}", "accept-encoding": "identity"},
+            timeout=httpx.Timeout(silence_max, connect=CONNECT_TIMEOUT, pool=None),
+            # A download takes one connection for minutes; a kept one may be closed when it is used.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            follow_redirects=False,
+            trust_env=True,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    @asynccontextmanager
+    async def open(
+        self, location: Location, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """GET `location`: an answer that is no error, its body still to be read. Leaving closes the
+        connection.
+
+        Raises:
+          SourceRefused: it is an error, or leads nowhere one may go.
+          SourceUnavailable: nobody answers, or it broke off, before or while the body is read.
+        """
+        with self._faults(location.url):
+            response = await self._follow("GET", location, headers or {}, is_final=_is_no_redirect)
+            try:
+                if response.status_code >= httpx.codes.BAD_REQUEST:
+                    raise _refusal(location, response)
+                yield response
+            finally:
+                await response.aclose()
+
+    async def headers(self, location: Location, wanted: str) -> Mapping[str, str]:
+        """The headers of the first answer on the way to `location` that has the one called `wanted`, or of
+        the last.
+
+        Raises:
+          SourceRefused, SourceUnavailable: as `open`.
+        """
+        with self._faults(location.url):
+            response = await self._follow(
+                "HEAD",
+                location,
+                {},
+                is_final=lambda answer: wanted in answer.headers or _is_no_redirect(answer),
+            )
+            await response.aclose()
+            if response.status_code >= httpx.codes.BAD_REQUEST:
+                raise _refusal(location, response)
+            return dict(response.headers)
+
+    async def read(
+        self, location: Location, *, size_max: int, headers: Mapping[str, str] | None = None
+    ) -> Document:
+        """The whole of what is at `location`, at most `size_max` bytes.
+
+        Raises:
+          SourceRefused, SourceUnavailable: as `open`.
+        """
+        async with self.open(location, headers) as response:
+            if response.status_code == httpx.codes.NOT_MODIFIED:
+                return Document(b"", dict(response.headers), is_unchanged=True)
+            if not response.is_success:
+                raise SourceRefused(f"{location.url} is not given ({response.status_code})")
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise SourceRefused(f"{location.url} comes compressed, which it was asked not to")
+            body = bytearray()
+            async with pieces_of(response) as pieces:
+                async for piece in pieces:
+                    body += piece
+                    if len(body) > size_max:
+                        raise SourceRefused(f"{location.url} is larger than {size_max} bytes")
+            return Document(bytes(body), dict(response.headers))
+
+    async def _follow(
+        self,
+        method: str,
+        location: Location,
+        headers: Mapping[str, str],
+        *,
+        is_final: Callable[[httpx.Response], bool],
+    ) -> httpx.Response:
+        """The first answer on the way from `location` that is final; the caller closes it."""
+        url = location.url
+        for _ in range(_REDIRECTS_MAX + 1):
+            own = {"authorization": f"Bearer {location.token}"} if _is_for(location, url) else {}
+            request = self._http.build_request(method, url.text, headers={**headers, **own})
+            response = await self._http.send(request, stream=True)
+            if is_final(response):
+                return response
+            await response.aclose()
+            url = next_url(url, response.headers["location"])
+        raise SourceRefused(f"{location.url} leads on and on: more than {_REDIRECTS_MAX} redirects")
+
+    @contextmanager
+    def _faults(self, url: WebUrl) -> Iterator[None]:
+        """httpx's errors as ours."""
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise SourceUnavailable(
+                f"nobody answers at {url.host} ({_reason(error)}); is there a network?"
+            ) from error
+        except httpx.ProxyError as error:
+            raise SourceUnavailable(f"the proxy on the way to {url.host} does not let us through") from error
+        except httpx.TimeoutException as error:
+            raise SourceUnavailable(f"{url.host} sent nothing for {self._silence_max:g} seconds") from error
+        except httpx.HTTPError as error:
+            raise SourceUnavailable(f"the connection to {url.host} broke ({_reason(error)})") from error
+        except httpx.InvalidURL as error:
+            raise SourceRefused(f"{url} is no address that can be asked") from error
+
+
+def _check_proxies() -> None:
+    """httpx and what is below it raise anything at all for what is no proxy, some of it only when used."""
+    for scheme, text in getproxies().items():
+        if scheme not in ("http", "https", "all"):
+            continue
+        try:
+            parts = urlsplit(text if "://" in text else f"http://{text}")
+            is_proxy = parts.scheme in ("http", "https") and is_host(parts.hostname or "")
+            is_proxy = is_proxy and parts.port != 0
+        except ValueError:
+            is_proxy = False
+        if not is_proxy:
+            raise WrongUse(f"{scheme.upper()}_PROXY is not a proxy like http://HOST:PORT")
+
+
+def _is_no_redirect(response: httpx.Response) -> bool:
+    return not response.has_redirect_location
+
+
+def _is_for(location: Location, url: WebUrl) -> bool:
+    return bool(location.token) and url.origin == location.url.origin
+
+
+def _refusal(location: Location, response: httpx.Response) -> Exception:
+    return refusal(location.url, response.status_code, response.headers, had_token=bool(location.token))
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    # Some have no words, timeouts above all.
+    return str(error) or type(error).__name__
