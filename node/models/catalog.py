@@ -48,10 +48,11 @@ class Catalog:
         """What a person should know of the files that were read, one line each."""
         return tuple(self._warnings)
 
-    def read(self, given: Iterable[str] = ()) -> list[ModelName]:
+    def read(self, given: Iterable[str] = (), foreign: Iterable[ModelDefinition] = ()) -> list[ModelName]:
         """Find all models anew; returns the names of those in `given` (paths, or `demo`).
 
-        Of two with one name, the one given first is served; the folder comes last.
+        Of two with one name, the one given first is served; then comes the folder, and then `foreign`, which
+        are models in the folders of other programs.
         """
         self._definitions.clear()
         self._warnings.clear()
@@ -65,6 +66,8 @@ class Catalog:
             if self._register(definition):
                 names.append(definition.name)
         self._read_folder()
+        for definition in foreign:
+            self._register(definition)
         return names
 
     def add(self, source: str, *, copy: bool = False) -> ModelDefinition:
