@@ -68,6 +68,7 @@ CORES = (
     "p2p/blobs/file_name.py",
     "p2p/blobs/have_map.py",
     "p2p/blobs/manifest.py",
+    "p2p/blobs/upload.py",
     "p2p/fields.py",
     "p2p/framing.py",
     "p2p/hello.py",
