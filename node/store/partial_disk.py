@@ -356,6 +356,24 @@ class PartialDisk:
         lock.release(for_good=for_good)
 
 
+def drop(path: Path) -> None:
+    """Delete what came of the file that was to be at `path`.
+
+    Raises:
+      PartialInUse: somebody writes it.
+      SinkFailed: the folder cannot be written.
+    """
+    with written_in(path.parent):
+        if not path.parent.exists():
+            return
+        lock = PartialLock(_beside(path, ".lock"))
+        try:
+            for suffix in ("", ".map"):
+                _beside(path, suffix).unlink(missing_ok=True)
+        finally:
+            lock.release(for_good=True)
+
+
 def _beside(path: Path, suffix: str = "") -> Path:
     """Hidden, so that no catalog takes it for a model."""
     return path.with_name(f".{path.name}.partial{suffix}")
