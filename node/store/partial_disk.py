@@ -137,6 +137,8 @@ class PartialDisk:
           ChunkUnavailable: it is not what was written. It is not `there` any more.
         """
         data_file, partial_map = self._data, self._map
+        if chunk not in self.there:
+            raise ChunkUnavailable(f"chunk {chunk} of {self.path} has not come")
         if data_file is None or partial_map is None:
             raise ChunkUnavailable(f"{self.path} is not being written any more")
         try:
