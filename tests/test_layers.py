@@ -64,11 +64,16 @@ CORE_MUST_NOT_IMPORT = {
     "secrets": "a core is given its randomness",
 }
 CORES = (
+    "p2p/blobs/asked_seeder.py",
     "p2p/blobs/blob_messages.py",
+    "p2p/blobs/fetch.py",
+    "p2p/blobs/fetch_events.py",
     "p2p/blobs/file_name.py",
     "p2p/blobs/have_map.py",
     "p2p/blobs/manifest.py",
+    "p2p/blobs/reputation.py",
     "p2p/blobs/upload.py",
+    "p2p/blobs/wanted_chunks.py",
     "p2p/fields.py",
     "p2p/framing.py",
     "p2p/hello.py",
