@@ -48,6 +48,7 @@ from node.publisher import Publisher
 from node.readiness import why_not_ready
 from node.served_model import make_engine
 from node.status import swarm_status
+from node.store.foreign import foreign_models
 from node.store.store import Store
 from node.worker import Worker, WorkerSettings
 from p2p.membership import SwarmMembership
@@ -235,11 +236,14 @@ def _note_change(publisher: Publisher, load_server: LoadFeedServer) -> None:
 
 def _worker(config: NodeConfig, catalog: Catalog, store: Store, me: PeerId) -> Worker:
     """A worker for the models that were asked for, which it loads at once, and those of the home."""
-    preload = catalog.read(config.models)
+    memory_bytes = psutil.virtual_memory().total
+    found = [foreign_models(folder, memory_bytes=memory_bytes) for folder in config.models_from]
+    preload = catalog.read(config.models, [model for models, _ in found for model in models])
+    unfit = [warning for _, warnings in found for warning in warnings]
     missing = [
         f"there is no model {name} to pin" for name in config.pinned if name not in catalog.definitions
     ]
-    for warning in (*catalog.warnings, *missing):
+    for warning in (*catalog.warnings, *unfit, *missing):
         logger.warning("%s", warning)
     return Worker(
         me,
