@@ -15,6 +15,7 @@ them, or between files with what separates them in PATH.
 from __future__ import annotations
 
 import math
+import os
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ from node.flag_types import (
 )
 from node.home import Home
 from node.listening import PORT_DEFAULT
+from node.store.usual_folders import models_folder
 
 if TYPE_CHECKING:
     from federation.backend import PolicyName
@@ -78,6 +80,8 @@ class NodeConfig:
     """Multiaddrs; empty: the port kept in the home, else the default one."""
     models: tuple[str, ...] = ()
     """Files, or `demo`."""
+    models_from: tuple[Path, ...] = ()
+    """Folders of other programs, whose models are served where they are."""
     slots: int = SLOTS_DEFAULT
     """Sequences each engine runs at once."""
     memory_bytes: int | None = None
@@ -281,6 +285,12 @@ _WORKER_SETTINGS = (
         help="A GGUF file to serve, or the bundled demo model. Repeatable.",
     ),
     _setting(
+        "--models-from",
+        multiple=True,
+        metavar="DIR|ollama|huggingface",
+        help="A folder whose models are served where they are, or where that program has them. Repeatable.",
+    ),
+    _setting(
         "--slots",
         type=click.IntRange(1, _SLOTS_MAX),
         default=SLOTS_DEFAULT,
@@ -352,6 +362,9 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         api=options["api"],
         listen=tuple(options["listen"]),
         models=tuple(options.get("model", ())),
+        models_from=tuple(
+            models_folder(text, os.environ, Path.home()) for text in options.get("models_from", ())
+        ),
         slots=options.get("slots", SLOTS_DEFAULT),
         memory_bytes=options.get("memory"),
         keep_alive=options.get("keep_alive", math.inf),

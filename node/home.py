@@ -6,8 +6,9 @@
     config.toml      settings (see `config.py`)
     state.json       our port, and where peers were seen last
     ledger.sqlite    the replicated ledger
-    hashes.json      sha256 of model files, by size and time
     models/          model files
+    hashes/          of model files, by size and time
+    manifests/       of models that are on their way
     run/             the lock and the way to the running node
 
 Only paths, the lock and the small files are handled here; what is inside a key or
@@ -82,8 +83,12 @@ class Home:
         return self.path / "ledger.sqlite"
 
     @property
-    def hashes_file(self) -> Path:
-        return self.path / "hashes.json"
+    def hashes(self) -> Path:
+        return self.path / "hashes"
+
+    @property
+    def manifests(self) -> Path:
+        return self.path / "manifests"
 
     @property
     def control_file(self) -> Path:

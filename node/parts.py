@@ -44,11 +44,12 @@ from node.config import NodeConfig
 from node.hardware import memory_for_models, usable_memory
 from node.models.catalog import Catalog
 from node.models.errors import UnknownModel
-from node.models.hashing import FileHasher
 from node.publisher import Publisher
 from node.readiness import why_not_ready
 from node.served_model import make_engine
 from node.status import swarm_status
+from node.store.foreign import foreign_models
+from node.store.store import Store
 from node.worker import Worker, WorkerSettings
 from p2p.membership import SwarmMembership
 from p2p.network import Network
@@ -69,6 +70,8 @@ class Parts:
     prober: Prober
     view: SwarmView
     catalog: Catalog
+    store: Store
+    """The files of our models, for us and for peers."""
     worker: Worker | None
     """Our own engines."""
     local: LocalBackend | None
@@ -171,7 +174,8 @@ def wire(
     standing = (PROBE_PROTOCOL, LEDGER_PROTOCOL)
     swarm = Swarm(network, place, introduction, rng=rng, wall_clock=time.time, standing=standing)
     catalog = Catalog(config.home.models, memory_bytes=psutil.virtual_memory().total)
-    worker = _worker(config, catalog, network.me) if config.worker else None
+    store = Store(hashes=config.home.hashes, manifests=config.home.manifests)
+    worker = _worker(config, catalog, store, network.me) if config.worker else None
     local = _local(config, worker, network.me)
     gated = GatedBackend(local, local.load) if local is not None else None
     loads = gated.loads if gated is not None else _no_loads
@@ -215,6 +219,7 @@ def wire(
         prober=prober,
         view=view,
         catalog=catalog,
+        store=store,
         worker=worker,
         local=local,
         gated=gated,
@@ -229,18 +234,21 @@ def _note_change(publisher: Publisher, load_server: LoadFeedServer) -> None:
     load_server.note_change()
 
 
-def _worker(config: NodeConfig, catalog: Catalog, me: PeerId) -> Worker:
+def _worker(config: NodeConfig, catalog: Catalog, store: Store, me: PeerId) -> Worker:
     """A worker for the models that were asked for, which it loads at once, and those of the home."""
-    preload = catalog.read(config.models)
+    memory_bytes = psutil.virtual_memory().total
+    found = [foreign_models(folder, memory_bytes=memory_bytes) for folder in config.models_from]
+    preload = catalog.read(config.models, [model for models, _ in found for model in models])
+    unfit = [warning for _, warnings in found for warning in warnings]
     missing = [
         f"there is no model {name} to pin" for name in config.pinned if name not in catalog.definitions
     ]
-    for warning in (*catalog.warnings, *missing):
+    for warning in (*catalog.warnings, *unfit, *missing):
         logger.warning("%s", warning)
     return Worker(
         me,
         catalog.definitions.values(),
-        hasher=FileHasher(config.home.hashes_file),
+        store=store,
         settings=WorkerSettings(
             slots=config.slots,
             cache_type=config.kv_cache_type,

@@ -6,7 +6,8 @@
 
 Loading again after each crash. When it starts and ends `resident_models.py` decides. Its file is
 hashed in the background, after a load that is under way: both read all of it, and the second
-finds it in memory.
+finds it in memory. From then on peers may have it, until somebody writes to it: then it is hashed
+anew.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from node.engine.errors import EngineUnavailable
 from node.engine.wire import EngineParams, ModelFacts
 from node.models.definition import ModelDefinition
 from node.models.errors import ModelError
-from node.models.gguf_header import BadHeader, read_gguf_header
-from node.models.hashing import FileHasher
+from node.models.gguf_header import BadHeader, read_gguf_headers
 from node.models.memory_estimate import estimate_memory
 from node.resident_models import CannotLoad, ResidentModels
 from node.speeds import Speeds
+from node.store.store import Identity, Store
+from p2p.blobs.errors import BadManifest
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,9 @@ _CAPABILITIES: tuple[Capability, ...] = ("chat", "completion")
 
 _WAITING_MAX = 64
 """Requests that wait for a model to load. Slots are few: of more, most would only wait to be refused."""
+
+_HASH_PAUSE = 60.0
+"""Seconds until a file is read again that could not be, or was being written to: copying takes minutes."""
 
 MakeEngine: TypeAlias = Callable[[EngineParams, Callable[[], None]], Engine]
 """An engine for these parameters that calls back when its state changed."""
@@ -59,7 +64,7 @@ async def estimate_from_header(definition: ModelDefinition, params: EngineParams
     file's size where the header cannot be read."""
     free_bytes = await trio.to_thread.run_sync(free_device_bytes, limiter=_one_reader)
     try:
-        header = await trio.to_thread.run_sync(read_gguf_header, definition.path, limiter=_one_reader)
+        header = await trio.to_thread.run_sync(read_gguf_headers, definition.parts, limiter=_one_reader)
     except (BadHeader, OSError) as error:
         # Its engine will say what is wrong with it, if it cannot read it either.
         logger.debug("no estimate for a model: model=%s error=%s", definition.name, error)
@@ -81,14 +86,15 @@ class ServedModel:
         params: EngineParams,
         *,
         residents: ResidentModels,
-        hasher: FileHasher,
+        store: Store,
         on_change: Callable[[], None],
         make_engine: MakeEngine,
         estimate: EstimateMemory,
         is_pinned: bool = False,
     ) -> None:
         self.definition = definition
-        self.sha256 = ""
+        self.identity: Identity | None = None
+        """What its files are, to the byte; None until they are hashed."""
         self.speeds = Speeds()
         """As its answers showed; kept over restarts of its engine."""
         self.facts: ModelFacts | None = None
@@ -97,7 +103,7 @@ class ServedModel:
         self._params = params
         self._slots = params.slots
         self._residents = residents
-        self._hasher = hasher
+        self._store = store
         self._on_change = on_change
         self._make_engine = make_engine
         self._estimate = estimate
@@ -134,6 +140,11 @@ class ServedModel:
                 return "failed"
             case "starting" | "restarting":
                 return "loading"
+
+    @property
+    def sha256(self) -> str:
+        """Of its weights; empty until they are hashed."""
+        return self.identity.sha256 if self.identity else ""
 
     @property
     def can_chat(self) -> bool:
@@ -193,6 +204,7 @@ class ServedModel:
             context_size=self._context_size,
             size_bytes=self.definition.size_bytes,
             sha256=self.sha256,
+            manifest=self.identity.manifest.id if self.identity else "",
             slots=self._slots_total,
             reason=self.reason,
         )
@@ -289,7 +301,7 @@ class ServedModel:
             yield engine
 
     async def run(self) -> None:
-        """Hash its file, and run its engines, until `stop` or cancelled."""
+        """Know its files, and run its engines, until `stop` or cancelled."""
         try:
             with self._life:
                 async with trio.open_nursery() as nursery:
@@ -298,6 +310,7 @@ class ServedModel:
                         await self._started.wait()
                         await self._run_engine()
         finally:
+            self._forget()
             self._drop_engine()
             self._ended.set()
 
@@ -350,14 +363,32 @@ class ServedModel:
         if self._engine is not None:
             with suppress(EngineUnavailable):
                 await self._engine.wait_ready()
-        definition = self.definition
-        try:
-            sha256 = await self._hasher.sha256(definition.path)
-        except ModelError as error:
-            logger.warning("a model's file has no hash: model=%s error=%s", definition.name, error)
-            return
-        if definition.expected_sha256 not in {"", sha256}:
-            self._problem = f"{definition.path} is damaged: its sha256 is {sha256}"
-            self.stop()
-        self.sha256 = sha256
-        self._on_change()
+        while True:
+            identity = await self._hash()
+            expected = self.definition.expected_sha256
+            if expected not in {"", identity.sha256}:
+                self._problem = f"{self.definition.path} is damaged: its sha256 is {identity.sha256}"
+                self.stop()
+            self.identity = identity
+            self._on_change()
+            await identity.outdated.wait()
+            logger.warning("a model's files changed, and are hashed anew: model=%s", self.name)
+            self._forget()
+            self._on_change()
+
+    async def _hash(self) -> Identity:
+        """What its files are, as soon as they can be read and nobody writes to them."""
+        reason = ""
+        while True:
+            try:
+                return await self._store.identify(self.definition)
+            except (ModelError, BadManifest) as error:
+                if str(error) != reason:
+                    reason = str(error)
+                    logger.warning("a model's files have no hash: model=%s error=%s", self.name, reason)
+            await trio.sleep(_HASH_PAUSE)
+
+    def _forget(self) -> None:
+        if self.identity is not None:
+            self._store.forget(self.identity)
+            self.identity = None

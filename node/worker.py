@@ -52,10 +52,10 @@ from node.engine_request import (
 )
 from node.models.definition import ModelDefinition
 from node.models.errors import UnknownModel
-from node.models.hashing import FileHasher
 from node.models.model_yaml import ModelSettings
 from node.resident_models import ResidentModels
 from node.served_model import EstimateMemory, MakeEngine, ServedModel, estimate_from_header, make_engine
+from node.store.store import Store
 from p2p.peer import PeerId
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Worker:
         me: PeerId,
         definitions: Iterable[ModelDefinition],
         *,
-        hasher: FileHasher,
+        store: Store,
         settings: WorkerSettings | None = None,
         preload: Iterable[ModelName] = (),
         make_engine: MakeEngine = make_engine,
@@ -99,7 +99,7 @@ class Worker:
         self.on_change: Callable[[], None] = _ignore_change
         """Called, often, when what `model_records` returns may have changed. It must not raise."""
         self._me = me
-        self._hasher = hasher
+        self._store = store
         self._settings = settings or WorkerSettings()
         self._residents = ResidentModels(self._settings.memory_bytes, self._settings.keep_alive)
         self._make_engine = make_engine
@@ -342,7 +342,7 @@ class Worker:
             definition,
             engine_params(str(definition.path), definition.settings, settings.slots, settings.cache_type),
             residents=self._residents,
-            hasher=self._hasher,
+            store=self._store,
             on_change=lambda: self._note_change(model),
             make_engine=self._make_engine,
             estimate=self._estimate,

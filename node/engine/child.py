@@ -43,6 +43,7 @@ from node.engine.wire import (
     ToChild,
 )
 from node.engine.wire_codec import to_child, to_map
+from node.models.split_files import parts_of
 from p2p.errors import BadFrame
 from p2p.framing import FrameDecoder, encode_frame
 
@@ -156,7 +157,7 @@ def _load(params: EngineParams, load_model: LoadModel, answers: Answers) -> Step
 
 def _size_bytes(path: str) -> int:
     try:
-        return Path(path).stat().st_size
+        return sum(part.stat().st_size for part in parts_of(Path(path)))
     except OSError:
         return 0  # It was loaded, and is gone now: nothing will be read again.
 

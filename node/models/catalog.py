@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ import yaml
 from ledger.records import ModelName
 from node.models.definition import YAML_SUFFIXES, ModelDefinition, define_given, define_model
 from node.models.errors import BadModelFile, BadModelName, CannotStoreModel, ModelNameTaken, UnknownModel
+from p2p.blobs.errors import BadFileName
+from p2p.blobs.file_name import check_file_name
 
-_DISK_RESERVE = 2**30
-"""Bytes left free after a copy: a full disk also stops the ledger and everything else on it."""
+DISK_RESERVE = 2**30
+"""Bytes left free behind a model: a full disk also stops the ledger and everything else on it."""
 
 
 class Catalog:
@@ -48,10 +50,11 @@ class Catalog:
         """What a person should know of the files that were read, one line each."""
         return tuple(self._warnings)
 
-    def read(self, given: Iterable[str] = ()) -> list[ModelName]:
+    def read(self, given: Iterable[str] = (), foreign: Iterable[ModelDefinition] = ()) -> list[ModelName]:
         """Find all models anew; returns the names of those in `given` (paths, or `demo`).
 
-        Of two with one name, the one given first is served; the folder comes last.
+        Of two with one name, the one given first is served; then comes the folder, and then `foreign`, which
+        are models in the folders of other programs.
         """
         self._definitions.clear()
         self._warnings.clear()
@@ -65,6 +68,8 @@ class Catalog:
             if self._register(definition):
                 names.append(definition.name)
         self._read_folder()
+        for definition in foreign:
+            self._register(definition)
         return names
 
     def add(self, source: str, *, copy: bool = False) -> ModelDefinition:
@@ -105,8 +110,8 @@ class Catalog:
             raise UnknownModel(f"this node has no model {name}")
         others = [other for other in self._definitions.values() if other is not definition]
         files = [definition.yaml_path] if definition.yaml_path is not None else []
-        if not any(_is_same_file(other, definition) for other in others):
-            files.append(definition.path)
+        of_others = {file.resolve() for other in others for file in other.files}
+        files += [file for file in definition.files if file.resolve() not in of_others]
         deleted = [path for path in files if self._is_in_folder(path) and path.exists()]
         try:
             for path in deleted:
@@ -131,7 +136,7 @@ class Catalog:
             except BadModelName as error:
                 self._warnings.append(f"{str(path)!r}: {error}")
                 continue
-            described.add(definition.path)
+            described.update(definition.files)
             self._register(definition)
 
     def _register(self, definition: ModelDefinition) -> bool:
@@ -150,17 +155,18 @@ class Catalog:
         return path.parent.resolve().is_relative_to(self._folder.resolve())
 
     def _store(self, definition: ModelDefinition, *, copy: bool) -> ModelDefinition:
-        """Put the file, or a YAML that names it, into the folder."""
-        stem = _UNFIT_FOR_FILES.sub("_", definition.name)
-        model_path, yaml_path = self._folder / f"{stem}.gguf", self._folder / f"{stem}.yaml"
-        for path in (model_path, yaml_path):
+        """Put the files, or a YAML that names them, into the folder."""
+        stem = file_stem(definition.name)
+        yaml_path = self._folder / f"{stem}.yaml"
+        copies = {file: self._folder / f"{stem}{suffix}" for file, suffix in _suffixes(definition)}
+        for path in (yaml_path, *copies.values()):
             if path.exists():
                 raise CannotStoreModel(f"{path} exists already")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if copy:
-                _copy(definition.path, model_path)
-            document = _settings_document(definition, model_path if copy else definition.path)
+                _copy(copies)
+            document = _settings_document(definition, copies if copy else {})
             _replace(yaml_path, yaml.safe_dump(document, allow_unicode=True, sort_keys=False).encode())
         except OSError as error:
             raise CannotStoreModel(f"{self._folder} cannot be written: {error.strerror}") from error
@@ -171,17 +177,41 @@ _UNFIT_FOR_FILES = re.compile(r'[\\/:*?"<>|]')
 """What Windows, the strictest, refuses in a file's name."""
 
 
+def file_stem(name: ModelName) -> str:
+    """What the files of a model of that name are called in the models folder, without suffixes."""
+    stem = _UNFIT_FOR_FILES.sub("_", name)
+    try:
+        check_file_name(f"{stem}.gguf")
+    except BadFileName:
+        return f"_{stem}"  # It would be hidden, as unfinished files are, or a device on Windows.
+    return stem
+
+
+def _suffixes(definition: ModelDefinition) -> Iterator[tuple[Path, str]]:
+    """Each of its files, and how a copy's name ends."""
+    for number, file in enumerate(definition.parts, 1):
+        count = len(definition.parts)
+        yield file, f"-{number:05}-of-{count:05}.gguf" if count > 1 else ".gguf"
+    if definition.mmproj_path is not None:
+        yield definition.mmproj_path, ".mmproj.gguf"
+
+
 def _is_same_file(one: ModelDefinition, other: ModelDefinition) -> bool:
     return one.path.resolve() == other.path.resolve()
 
 
-def _settings_document(definition: ModelDefinition, path: Path) -> dict[str, Any]:
-    """The YAML to keep: what the person wrote, with the name, the file and our own template filled in."""
+def _settings_document(definition: ModelDefinition, copies: Mapping[Path, Path]) -> dict[str, Any]:
+    """The YAML to keep: what the person wrote, with the name, the files and our own template filled in."""
     document: dict[str, Any] = {}
     if definition.yaml_path is not None:
         document = yaml.safe_load(definition.yaml_path.read_bytes()) or {}
-    parameters = {**(document.get("parameters") or {}), "model": str(path)}
+    parameters = {
+        **(document.get("parameters") or {}),
+        "model": str(copies.get(definition.path, definition.path)),
+    }
     document = {**document, "name": str(definition.name), "parameters": parameters}
+    if (mmproj := definition.mmproj_path) is not None:
+        document["mmproj"] = str(copies.get(mmproj, mmproj))
     if definition.settings.chat_template:
         document["template"] = {
             **(document.get("template") or {}),
@@ -190,21 +220,27 @@ def _settings_document(definition: ModelDefinition, path: Path) -> dict[str, Any
     return document
 
 
-def _copy(source: Path, target: Path) -> None:
-    free_bytes = shutil.disk_usage(target.parent).free
-    size_bytes = source.stat().st_size
-    if free_bytes < size_bytes + _DISK_RESERVE:
-        raise CannotStoreModel(f"{target.parent} has {free_bytes} bytes left, too few for {size_bytes} more")
-    partial = target.with_name(f".{target.name}.partial")
+def _copy(copies: Mapping[Path, Path]) -> None:
+    """Each file to where it belongs, or none of them."""
+    folder = next(iter(copies.values())).parent
+    free_bytes = shutil.disk_usage(folder).free
+    size_bytes = sum(source.stat().st_size for source in copies)
+    if free_bytes < size_bytes + DISK_RESERVE:
+        raise CannotStoreModel(f"{folder} has {free_bytes} bytes left, too few for {size_bytes} more")
+    # Not `.partial`, which is what a file is called that comes in bit by bit, and goes on after a restart.
+    halves = {target.with_name(f".{target.name}.copy"): target for target in copies.values()}
     try:
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+        for source, half in zip(copies, halves, strict=True):
+            shutil.copyfile(source, half)
+        for half, target in halves.items():
+            half.replace(target)
     finally:
-        partial.unlink(missing_ok=True)
+        for half in halves:
+            half.unlink(missing_ok=True)
 
 
 def _replace(target: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(target)
+    half = target.with_name(f".{target.name}.copy")
+    half.write_bytes(content)
+    half.replace(target)

@@ -12,8 +12,8 @@ a process; and the file comes from the internet, so every length in it is checke
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -87,6 +87,16 @@ def read_gguf_header(path: Path) -> GgufHeader:
     size_bytes = path.stat().st_size
     with path.open("rb") as file:
         return _parse(_Cursor(file), size_bytes)
+
+
+def read_gguf_headers(paths: Sequence[Path]) -> GgufHeader:
+    """The header of a model in several files: metadata is in the first, and tensors are in all.
+
+    Raises:
+      BadHeader, OSError: as `read_gguf_header`.
+    """
+    first, *others = (read_gguf_header(path) for path in paths)
+    return replace(first, tensors=tuple(tensor for header in (first, *others) for tensor in header.tensors))
 
 
 def _parse(cursor: _Cursor, file_size: int) -> GgufHeader:

@@ -1,4 +1,4 @@
-"""A model file before it is loaded: is it there, is it GGUF, can it fit.
+"""A model's files before it is loaded: are they there, are they GGUF, can they fit.
 
 Looks at the 24 bytes every GGUF file starts with (little-endian):
 
@@ -11,6 +11,7 @@ process and says plainly what to do.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from node.models.errors import (
@@ -32,12 +33,28 @@ _TENSOR_INFO_SIZE_MIN = 32
 _GIB = 2**30
 
 
-def inspect_model_file(path: Path, *, memory_bytes: int) -> int:
-    """The size in bytes of the model at `path`, which a machine with `memory_bytes` of memory may load.
+def inspect_model_files(paths: Sequence[Path], *, memory_bytes: int) -> int:
+    """The size in bytes of the model in `paths`, which a machine with `memory_bytes` of memory may load.
 
     Raises:
       ModelFileMissing, ModelFileUnreadable, NotGguf, ModelFileTruncated, ModelTooLarge: as their names say.
     """
+    missing = [number for number, path in enumerate(paths, 1) if not path.exists()]
+    if len(paths) > 1 and missing:
+        raise ModelFileMissing(
+            f"part {missing[0]} of {len(paths)} is missing: there is no file {paths[missing[0] - 1]}"
+        )
+    size_bytes = sum(_inspect(path) for path in paths)
+    if size_bytes > memory_bytes:
+        raise ModelTooLarge(
+            f"{paths[0]} needs more than {size_bytes / _GIB:.1f} GiB of memory;"
+            f" this machine has {memory_bytes / _GIB:.1f} GiB"
+        )
+    return size_bytes
+
+
+def _inspect(path: Path) -> int:
+    """Its size in bytes."""
     try:
         if not path.is_file():
             raise ModelFileMissing(f"{path} is a folder" if path.is_dir() else f"there is no file {path}")
@@ -47,11 +64,6 @@ def inspect_model_file(path: Path, *, memory_bytes: int) -> int:
     except OSError as error:
         raise ModelFileUnreadable(f"{path} cannot be read: {error.strerror}") from error
     _require_gguf(path, header, size_bytes)
-    if size_bytes > memory_bytes:
-        raise ModelTooLarge(
-            f"{path} needs more than {size_bytes / _GIB:.1f} GiB of memory;"
-            f" this machine has {memory_bytes / _GIB:.1f} GiB"
-        )
     return size_bytes
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ledger.records import ModelName
 from node.models.errors import BadModelName
+from node.models.split_files import parse_part_name
 
 MODEL_NAME_SIZE_MAX = 128
 """Bytes in UTF-8: what a probe carries, and a ledger's key has room for. The longest on Hugging Face
@@ -37,9 +38,10 @@ def parse_model_name(text: str) -> ModelName:
 
 
 def name_of_file(path: Path) -> ModelName:
-    """The name a file has when its settings give none: its stem.
+    """The name a file has when its settings give none: its stem, without what says which part it is.
 
     Raises:
       BadModelName: no model can be called like this file.
     """
-    return parse_model_name(path.stem)
+    part = parse_part_name(path.stem)
+    return parse_model_name(part.stem if part else path.stem)

@@ -4,6 +4,7 @@
     parameters: {model: file.gguf, temperature: 0.2, top_p: 0.9, max_tokens: 512}
     context_size: 4096
     stopwords: ["</s>"]
+    mmproj: projector.gguf
     function: {tool_format: hermes}
     template: {chat: "{% for message in messages %}..."}
 
@@ -54,6 +55,8 @@ class ModelSettings:
     name: ModelName | None = None
     file: str = ""
     """`parameters.model`: relative to the YAML's folder, or absolute."""
+    mmproj: str = ""
+    """The file of the projector that turns images into tokens, likewise. Not used yet, but kept."""
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
@@ -110,6 +113,7 @@ def parse_model_yaml(content: bytes | str, *, source: str) -> ModelSettings:
     settings = ModelSettings(
         name=top.take("name", _name),
         file=parameters.take("model", _file) or "",
+        mmproj=top.take("mmproj", _file) or "",
         sampling=Sampling(
             temperature=parameters.take("temperature", number_between(0.0, 100.0)),
             top_k=parameters.take("top_k", count),

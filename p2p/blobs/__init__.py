@@ -8,6 +8,12 @@
     upload            who is served next, how fast                            (core)
     seeder            gives peers what they ask for
 
+    fetcher           gets manifests and files from peers
+      |- file_fetch       one file (fetched_file) from all who have it
+      |    '- fetch       which chunk is asked of whom (wanted_chunks, asked_seeder)   (core)
+      |- peer_channels    one stream to each seeder (peer_channel), read at fetch_pace
+      '- reputation       who sent wrong chunks                               (core)
+
 A file is known by its sha256 wherever it lies and whatever it is called. Nothing that came
 from a peer is used before its chunk's hash matched. Knows nothing of models or HTTP.
 """

@@ -127,7 +127,7 @@ class ManifestPiece:
     manifest: ManifestId
     offset: int
     size_bytes: int
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,8 @@ class Manifest:
     @cached_property
     def _encoded(self) -> bytes:
         files = [[each.name, each.size_bytes, bytes.fromhex(each.sha256), each.hashes] for each in self.files]
-        encoded: bytes = msgpack.packb({"manifest": _VERSION, "files": files})
+        # msgpack would begin with 256 KiB, which is much for what a stranger makes us encode with few bytes.
+        encoded: bytes = msgpack.packb({"manifest": _VERSION, "files": files}, buf_size=1024)
         return encoded
 
 

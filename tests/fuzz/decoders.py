@@ -31,6 +31,10 @@ from ledger.record_fields import decode_value_untrusted, encode_value
 from ledger.records import Record, decode_record, encode_record, key_of
 from node.engine import wire, wire_codec
 from p2p import hello, mdns, yamux_frames
+from p2p.blobs import blob_messages
+from p2p.blobs.blob_messages import FRAME_SIZE_MAX as BLOB_FRAME_SIZE_MAX
+from p2p.blobs.errors import BadManifest
+from p2p.blobs.manifest import decode_manifest_untrusted
 from p2p.credential import Credential
 from p2p.errors import BadFrame, BadMembership, BadToken, NotAdmitted, P2PError
 from p2p.fields import Fields
@@ -249,6 +253,27 @@ DECODERS = [
         streams.propose_multistream,
         BadFrame,
         are_msgpack=False,
+    ),
+    Decoder(
+        "p2p/blobs/manifest",
+        [manifest.encode() for manifest in seeds.MANIFESTS],
+        decode_manifest_untrusted,
+        BadManifest,
+        lambda manifest: manifest.encode(),
+    ),
+    Decoder(
+        "p2p/blobs/blob_messages fetcher",
+        seeds.packed(map(blob_messages.encode, seeds.FROM_FETCHER)),
+        framed(blob_messages.decode_from_fetcher_untrusted, BLOB_FRAME_SIZE_MAX),
+        BadFrame,
+        lambda message: msgpack.packb(blob_messages.encode(message)),
+    ),
+    Decoder(
+        "p2p/blobs/blob_messages seeder",
+        seeds.packed(map(blob_messages.encode, seeds.FROM_SEEDER)),
+        framed(blob_messages.decode_from_seeder_untrusted, BLOB_FRAME_SIZE_MAX),
+        BadFrame,
+        lambda message: msgpack.packb(blob_messages.encode(message)),
     ),
     Decoder(
         "ledger/entry",

@@ -55,6 +55,17 @@ from ledger.rumour import INCARNATION_MAX, Claim, Rumour, Status
 from ledger.version import VERSION_PART_MAX, Version
 from node.engine import wire
 from p2p import hello
+from p2p.blobs import blob_messages
+from p2p.blobs.manifest import (
+    CHUNK_SIZE,
+    CHUNKS_MAX,
+    ENCODED_SIZE_MAX,
+    ManifestFile,
+    ManifestId,
+    file_key,
+    manifest_of,
+    source_key,
+)
 from p2p.credential import NEVER, Invite
 from p2p.identity import Identity
 from p2p.membership import found_swarm, join_swarm
@@ -252,6 +263,48 @@ FROM_WORKER: list[WorkerMessage] = [
     Failure("the engine died", Load(4, 2)),
     Failure("the engine died"),
     Failure("too complex", is_bad_request=True, param="grammar"),
+]
+
+_GGUF = ManifestFile("model.gguf", 2 * CHUNK_SIZE + 1, "ab" * 32, bytes(range(96)))
+MANIFESTS = [
+    manifest_of([_GGUF]),
+    manifest_of([_GGUF, ManifestFile("model.yaml", 12, "cd" * 32, bytes(range(32)))]),
+    manifest_of(
+        ManifestFile(f"{n:05}-of-00300.gguf", n + 1, f"{n:064x}", bytes([n % 256] * 32)) for n in range(300)
+    ),
+]
+_FILE, _GROWING, _MANIFEST = file_key("ab" * 32), source_key("cd" * 32), ManifestId("ef" * 32)
+FROM_FETCHER: list[blob_messages.FetcherMessage] = [
+    blob_messages.WantManifest(_MANIFEST),
+    blob_messages.Follow(_FILE),
+    blob_messages.Follow(_GROWING, with_hashes=True),
+    blob_messages.Unfollow(_GROWING),
+    blob_messages.Request(0, _FILE, 0),
+    blob_messages.Request(2**32 - 1, _GROWING, CHUNKS_MAX - 1),
+    blob_messages.Cancel(7),
+]
+FROM_SEEDER: list[blob_messages.SeederMessage] = [
+    blob_messages.ManifestPiece(_MANIFEST, 0, 3, b"abc"),
+    blob_messages.ManifestPiece(_MANIFEST, ENCODED_SIZE_MAX - 1, ENCODED_SIZE_MAX, b"x"),
+    blob_messages.NoManifest(_MANIFEST),
+    blob_messages.Have(_FILE, 1, b"\x80", "ab" * 32, is_growing=False),
+    blob_messages.Have(_GROWING, CHUNKS_MAX * CHUNK_SIZE, b"\xff" * (CHUNKS_MAX // 8), "", is_growing=True),
+    blob_messages.Gained(_FILE, ()),
+    blob_messages.Gained(_FILE, (0, 1, CHUNKS_MAX - 1)),
+    blob_messages.Gained(_GROWING, (1, 2), bytes(range(64))),
+    blob_messages.Gained(
+        _GROWING,
+        tuple(range(CHUNKS_MAX - blob_messages.GAINED_MAX, CHUNKS_MAX)),
+        b"h" * (32 * blob_messages.GAINED_MAX),
+    ),
+    blob_messages.NoFile(_FILE),
+    blob_messages.Data(0, 0, b"x"),
+    blob_messages.Data(
+        2**32 - 1, CHUNK_SIZE - blob_messages.PIECE_SIZE_MAX, b"d" * blob_messages.PIECE_SIZE_MAX
+    ),
+    blob_messages.Refused(1, "busy"),
+    blob_messages.Refused(1, "gone"),
+    blob_messages.Refused(1, "no_chunk"),
 ]
 
 _FACTS = wire.ModelFacts(4096, 49152, None, "<s>", "</s>", ("<s>", "</s>"), (1, 2))

@@ -266,7 +266,8 @@ def test_keys_and_settings_are_no_business_of_a_damaged_ledger(
     home.create()
     found(home)
     home.config_file.write_text('name = "attic"\n')
-    home.hashes_file.write_text("{}")
+    home.hashes.mkdir()
+    (home.hashes / "5f0c").write_bytes(b"what is known of a file")
     (home.models / "tiny.gguf").write_bytes(b"GGUF")
 
     def others() -> dict[Path, tuple[bytes, int, int]]:

@@ -25,9 +25,10 @@ from node.engine.errors import EngineBusy, EngineFailed, EngineUnavailable, Prom
 from node.engine.wire import EngineParams, GenerateRequest, ModelFacts, PromptPart
 from node.models.definition import ModelDefinition
 from node.models.errors import ModelFileChanged, UnknownModel
-from node.models.hashing import FileHasher
 from node.models.model_yaml import ModelSettings
+from node.store.store import Identity, Store
 from node.worker import Worker, WorkerSettings
+from p2p.blobs.manifest import ManifestFile, manifest_of
 from p2p.peer import PeerId
 from tests.answers import check_no_scope_stays_open
 
@@ -58,8 +59,7 @@ class Behaviour:
     """By model; none: it cannot be measured."""
     load_time: float = LOAD_TIME
     estimate_time: float = 0.0
-    hash_times: dict[str, float] = field(default_factory=dict)
-    """By model; none: at once."""
+    store: FakeStore = field(default_factory=lambda: FakeStore({}))
     hangs_at: str = ""
     """`load`, `accept` or `events`."""
     error_at_accept: Exception | None = None
@@ -164,16 +164,26 @@ def sha256_of(stem: str) -> str:
 
 
 @dataclass
-class FakeHasher:
+class FakeStore:
     """Every file's hash is that of its stem."""
 
     times: Mapping[str, float]
+    """Seconds that hashing one takes; none: at once."""
+    identities: list[Identity] = field(default_factory=list)
+    """Of the models that are offered now."""
 
-    async def sha256(self, path: Path) -> str:
-        await trio.sleep(self.times.get(path.stem, 0.0))
-        if path.stem == "changing":
+    async def identify(self, definition: ModelDefinition) -> Identity:
+        await trio.sleep(self.times.get(definition.path.stem, 0.0))
+        if definition.path.stem == "changing":
             raise ModelFileChanged("it changed")
-        return sha256_of(path.stem)
+        sha256 = sha256_of(definition.path.stem)
+        manifest = manifest_of([ManifestFile("model.gguf", definition.size_bytes, sha256, bytes(32))])
+        identity = Identity(manifest, sha256, ())
+        self.identities.append(identity)
+        return identity
+
+    def forget(self, identity: Identity) -> None:
+        self.identities.remove(identity)
 
 
 class HangingRenderer:
@@ -238,7 +248,7 @@ def run(
         worker = Worker(
             ME,
             models,
-            hasher=cast("FileHasher", FakeHasher(behaves.hash_times)),
+            store=cast("Store", behaves.store),
             settings=WorkerSettings(slots=slots, **settings),
             preload=[model.name for model in models] if preload else [],
             make_engine=behaves.make_engine,
@@ -683,12 +693,46 @@ def test_a_model_is_known_by_its_hash_as_soon_as_there_is_one() -> None:
         assert changes == 1
         assert await ask(worker, completion(f"tiny@sha256:{sha256_of('tiny')}")) == "ab"
         record = worker.model_records()[0]
+        assert record.manifest == behaviour.store.identities[0].manifest.id
         assert (record.sha256, record.state, record.context_size, record.slots, record.size_bytes) == (
             *(sha256_of("tiny"), "loaded"),
             *(512, 2, 9),
         )
 
-    run(test, on_change=count_change)
+    behaviour = Behaviour()
+    run(test, behaviour=behaviour, on_change=count_change)
+    assert behaviour.store.identities == [], "nobody is offered the files of a worker that has ended"
+
+
+def test_a_model_whose_file_changed_is_another_one() -> None:
+    behaviour = Behaviour(store=FakeStore({"tiny": 5.0}))
+
+    async def test(worker: Worker) -> None:
+        await trio.sleep(6)
+        [former] = behaviour.store.identities
+        former.outdated.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert behaviour.store.identities == []
+        assert (worker.model_records()[0].sha256, worker.model_records()[0].manifest) == ("", "")
+        await trio.sleep(6)
+        [identity] = behaviour.store.identities
+        assert identity is not former
+        assert worker.model_records()[0].manifest == identity.manifest.id
+
+    run(test, behaviour=behaviour)
+
+
+def test_a_file_that_is_being_written_to_is_hashed_when_that_has_ended() -> None:
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        await trio.sleep(1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(behaviour.store, "identify", lambda _: FakeStore({}).identify(definition("done")))
+            await trio.sleep(120)
+        assert worker.model_records()[0].sha256 == sha256_of("done")
+
+    run(test, definition("changing"), behaviour=behaviour)
 
 
 def test_a_file_that_is_not_what_it_should_be_is_not_served() -> None:
@@ -963,7 +1007,7 @@ def test_who_asks_while_a_failed_model_is_shut_down_has_it_loaded_after_that() -
 
 
 def test_who_waits_for_memory_for_a_damaged_file_is_refused_and_takes_none() -> None:
-    behaviour = Behaviour(hash_times={"damaged": 5.0})
+    behaviour = Behaviour(store=FakeStore({"damaged": 5.0}))
 
     async def test(worker: Worker) -> None:
         async with worker.infer(completion("good")):

@@ -25,7 +25,7 @@ from node.engine.watchdog import WatchdogConfig
 from node.engine.wire import UNREAD_TOKENS_MAX, EngineParams, FilledSampling, GenerateRequest, PromptPart
 from node.models.catalog import Catalog
 from node.models.demo_model import DEMO_MODEL_NAME, find_demo_model
-from node.models.hashing import FileHasher
+from node.store.store import Store
 from node.worker import Worker
 from p2p.peer import PeerId
 
@@ -207,7 +207,7 @@ def test_a_peer_is_told_whether_it_may_ask_another_or_has_to_resume(tmp_path: Pa
     worker = Worker(
         PeerId("me"),
         catalog.definitions.values(),
-        hasher=FileHasher(tmp_path / "hashes.json"),
+        store=Store(hashes=tmp_path / "hashes", manifests=tmp_path / "manifests"),
         preload=preload,
         make_engine=lambda params, on_change: Engine(params, config(tmp_path), on_change),
     )

@@ -17,9 +17,10 @@ from llama_cpp._ggml import libggml as _ggml
 from node.engine.errors import ModelNotLoadable
 from node.engine.load_problem import load_problem
 from node.engine.wire import EngineParams
-from node.models.gguf_header import BadHeader, read_gguf_header
+from node.models.gguf_header import BadHeader, read_gguf_headers
 from node.models.gpu_layers import layers_that_fit
 from node.models.memory_estimate import estimate_memory, movable_parts
+from node.models.split_files import parts_of
 
 _GIB = 2**30
 
@@ -97,9 +98,9 @@ def gpu_layers(params: EngineParams) -> int:
     free_bytes = [device.free_bytes for device in gpu_devices()]
     if not free_bytes:
         return 0
-    path = Path(params.path)
+    parts = parts_of(Path(params.path))
     try:
-        header, size_bytes = read_gguf_header(path), path.stat().st_size
+        header, size_bytes = read_gguf_headers(parts), sum(part.stat().st_size for part in parts)
     except (BadHeader, OSError):
         return -1  # llama.cpp will say what is wrong with it.
     compute = estimate_memory(header, size_bytes, params).compute

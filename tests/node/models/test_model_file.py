@@ -12,7 +12,7 @@ from node.models.errors import (
     ModelTooLarge,
     NotGguf,
 )
-from node.models.model_file import inspect_model_file
+from node.models.model_file import inspect_model_files
 
 GIB = 2**30
 
@@ -28,7 +28,7 @@ def written(path: Path, content: bytes) -> Path:
 
 def test_a_file_that_starts_like_a_model_is_one(tmp_path: Path) -> None:
     path = written(tmp_path / "m.gguf", header() + bytes(100))
-    assert inspect_model_file(path, memory_bytes=GIB) == 124
+    assert inspect_model_files([path], memory_bytes=GIB) == 124
 
 
 @pytest.mark.parametrize(
@@ -49,19 +49,19 @@ def test_what_is_no_model_says_why(
 ) -> None:
     path = written(tmp_path / "m.gguf", content)
     with pytest.raises(error, match=says) as caught:
-        inspect_model_file(path, memory_bytes=GIB)
+        inspect_model_files([path], memory_bytes=GIB)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ModelFileMissing, match="there is no file"):
-        inspect_model_file(tmp_path / "none.gguf", memory_bytes=GIB)
+        inspect_model_files([tmp_path / "none.gguf"], memory_bytes=GIB)
     with pytest.raises(ModelFileMissing, match="is a folder"):
-        inspect_model_file(tmp_path, memory_bytes=GIB)
+        inspect_model_files([tmp_path], memory_bytes=GIB)
 
 
 def test_a_file_larger_than_memory_names_both_sizes(tmp_path: Path) -> None:
     path = written(tmp_path / "m.gguf", header() + bytes(100))
     with pytest.raises(ModelTooLarge, match=r"more than 0\.0 GiB .* has 0\.0 GiB"):
-        inspect_model_file(path, memory_bytes=123)
+        inspect_model_files([path], memory_bytes=123)

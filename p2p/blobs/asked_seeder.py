@@ -1,0 +1,124 @@
+"""One seeder as a fetch sees it: what it owes, how fast it gives, and until when it may be silent.
+
+A seeder gives what it is asked for in order, so of two chunks that it owes the second one begins when the
+first one is done. Reads no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from random import Random
+
+from p2p.blobs.fetch_events import FetchConfig
+from p2p.blobs.manifest import CHUNK_SIZE
+
+_PIECE_SIZE = 64 * 1024
+"""Bytes of one chunk that count as a sign of life: who gives one byte now and then gives nothing."""
+_SAMPLE_TIME = 0.25
+"""Seconds over which speed is measured: some chunks of a fast seeder, some pieces of a slow one."""
+_GAP_MAX = 1.0
+"""Seconds between two pieces that say nothing of a seeder's speed: a turn of others that it gives to."""
+
+
+@dataclass(slots=True)
+class _Owed:
+    """One chunk that was asked for."""
+
+    size_bytes: int
+    arrived: int = 0
+
+
+@dataclass(slots=True)
+class AskedSeeder:
+    """A seeder, and what is under way from it."""
+
+    config: FetchConfig
+    owed: dict[int, _Owed] = field(default_factory=dict)
+    """By chunk, in the order in which they were asked for."""
+    rests_until: float = -math.inf
+    """It is not asked before."""
+    _rest: float = 0.0
+    _speed: float | None = None
+    _sample_time: float = 0.0
+    """Seconds of the sample in which it owed something, until `_counted_at`."""
+    _sample_bytes: int = 0
+    _counted_at: float = 0.0
+    _heard_at: float = 0.0
+
+    def asked(self, chunk: int, size_bytes: int, now: float) -> None:
+        """It owes `chunk`."""
+        if not self.owed:
+            self._counted_at = self._heard_at = now
+        self.owed[chunk] = _Owed(size_bytes)
+
+    def settled(self, chunk: int) -> int:
+        """It does not owe `chunk` any more. Returns the bytes of it that had come."""
+        owed = self.owed.pop(chunk, None)
+        return owed.arrived if owed else 0
+
+    def note_late(self, now: float) -> None:
+        """Something is taken away from it because it is late. It is not believed to be faster than that, or
+        two that have stopped would take turns."""
+        self._speed = self.speed(now)
+
+    def gave(self, chunk: int, size_bytes: int, now: float) -> None:
+        """So many bytes more of `chunk` arrived."""
+        owed = self.owed[chunk]
+        before, owed.arrived = owed.arrived, owed.arrived + size_bytes
+        if owed.arrived // _PIECE_SIZE > before // _PIECE_SIZE or owed.arrived >= owed.size_bytes:
+            self._heard_at = now
+        self._rest = 0.0
+        self._sample_bytes += size_bytes
+        self._sample_time += now - self._counted_at
+        self._counted_at = now
+        if self._sample_time >= _SAMPLE_TIME:
+            sample = self._sample_bytes / self._sample_time
+            self._speed = sample if self._speed is None else (self._speed + sample) / 2
+            self._sample_bytes, self._sample_time = 0, 0.0
+
+    def refused(self, now: float, rng: Random) -> None:
+        """It gives nothing for now. Ask it again later, and later each time."""
+        self._rest = min(max(2 * self._rest, self.config.rest_min), self.config.rest_max)
+        self.rests_until = now + self._rest * rng.uniform(0.5, 1.0)
+
+    def speed(self, now: float) -> float:
+        """Bytes a second, as it is now; a guess while it was not measured."""
+        speed = max(1.0, self._speed or self.config.speed_assumed)
+        if self.owed:
+            # Each further wait for as long as a whole chunk takes it makes it half as likely that it goes on.
+            patience = max(_GAP_MAX, CHUNK_SIZE / speed)
+            speed *= 0.5 ** max(0.0, (now - self._counted_at) / patience - 1)
+        return speed
+
+    def window(self, now: float) -> int:
+        """Chunks that it should owe: half a second's work."""
+        config = self.config
+        if self._speed is None:
+            return config.window_min
+        work = math.ceil(self.speed(now) * config.work_under_way / CHUNK_SIZE)
+        return max(config.window_min, min(config.window_max, work))
+
+    def time_until(self, chunk: int, now: float) -> float:
+        """Seconds until `chunk`, which it owes, should be here."""
+        ahead = 0
+        for each, owed in self.owed.items():
+            ahead += owed.size_bytes - owed.arrived
+            if each == chunk:
+                break
+        return ahead / self.speed(now)
+
+    def time_for(self, size_bytes: int, now: float) -> float:
+        """Seconds until so many bytes more would be here, after what it owes already."""
+        ahead = sum(owed.size_bytes - owed.arrived for owed in self.owed.values())
+        return (ahead + size_bytes) / self.speed(now)
+
+    @property
+    def silent_at(self) -> float:
+        """When its silence has lasted too long."""
+        if not self.owed:
+            return math.inf
+        if self._speed is None:
+            return self._heard_at + self.config.silence_max
+        patience = self.config.silence_chunks * CHUNK_SIZE / max(1.0, self._speed)
+        return self._heard_at + max(self.config.silence_min, min(self.config.silence_max, patience))

@@ -1,0 +1,117 @@
+"""Upload: which peer may send its next piece, and when.
+
+    asks for a chunk -> waits for a slot -> holds it for a turn -> lets the next one have it
+
+A few peers are served at once, each as fast as it reads, so that the chunks they ask for are whole soon and
+can be passed on; the others wait in the order they came. Between those with a slot pieces go round.
+All together keep to one rate, which is lower while this node infers. Whoever does not read keeps its slot
+for one turn at most, if another waits.
+
+Reads no clock, sends nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from p2p.allowance import Allowance
+from p2p.blobs.blob_messages import PIECE_SIZE_MAX
+from p2p.peer import PeerId
+
+_BURST_TIME = 0.02
+"""Seconds of the rate that may be sent at once: a sleep ends some milliseconds late, `Allowance` adds ten,
+and what could have been sent meanwhile would be lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What this node gives to its peers."""
+
+    slots: int = 4
+    """Peers served at once. BitTorrent's number: more makes every chunk late, fewer leaves a line idle when
+    one of them reads slowly."""
+    turn: float = 1.0
+    """Seconds that a slot is held while others wait: some chunks at home's speeds."""
+    rate: float = 0.0
+    """Bytes a second to all peers together. 0: no limit."""
+    busy_rate: float = 10e6
+    """The same while this node infers; 0: no other limit than `rate`. A tenth of a core, and of a gigabit
+    line, so that a token finds both free nine times of ten."""
+
+    def rate_now(self, *, is_inference_busy: bool) -> float:
+        """Bytes a second that may be sent now; 0: no limit."""
+        rates = [self.rate, self.busy_rate] if is_inference_busy else [self.rate]
+        return min(filter(None, rates), default=0.0)
+
+
+@dataclass(slots=True)
+class Upload:
+    """Turns of those who have a piece to send. A peer has one at a time."""
+
+    limits: UploadLimits
+    _waiting: dict[PeerId, int] = field(default_factory=dict)
+    """Those without a slot, in the order of their turns, and the sizes of their pieces."""
+    _holders: dict[PeerId, float] = field(default_factory=dict)
+    """Those with a slot, and since when; the longest first."""
+    _ready: dict[PeerId, int] = field(default_factory=dict)
+    """Those of them that have a piece to send, in the order of their turns, and its size."""
+    _allowance: Allowance | None = None
+    """Bytes that may be sent; None: all."""
+
+    def want(self, peer: PeerId, size: int, now: float) -> None:
+        """`peer` has a piece of `size` bytes to send, and has sent the one before."""
+        (self._ready if peer in self._holders else self._waiting)[peer] = size
+        self._pass_slots_on(now)
+
+    def leave(self, peer: PeerId, now: float) -> None:
+        """`peer` has nothing to send, or is gone."""
+        for each in (self._waiting, self._ready, self._holders):
+            each.pop(peer, None)
+        self._pass_slots_on(now)
+
+    def has_slot(self, peer: PeerId) -> bool:
+        """Whether what is sent to `peer` next is worth keeping in memory: it is soon."""
+        return peer in self._holders
+
+    def due(self, now: float, *, is_inference_busy: bool) -> list[PeerId]:
+        """Who may send its piece now. It counts as sent."""
+        self._limit(self.limits.rate_now(is_inference_busy=is_inference_busy))
+        self._pass_slots_on(now)
+        may_send = []
+        while self._ready and (self._allowance is None or self._allowance.left(now) >= 1):
+            peer = next(iter(self._ready))
+            size = self._ready.pop(peer)
+            if self._allowance is not None:
+                self._allowance.spend(size, now)
+            may_send.append(peer)
+        return may_send
+
+    @property
+    def wake_at(self) -> float:
+        """When `due` is to be asked again, if nothing happens before."""
+        wake_at = math.inf
+        if self._ready and self._allowance is not None:
+            wake_at = self._allowance.next_at
+        if self._waiting:
+            wake_at = min(wake_at, min(self._holders.values()) + self.limits.turn)
+        return wake_at
+
+    def _limit(self, rate: float) -> None:
+        if rate != (0.0 if self._allowance is None else self._allowance.rate):
+            # What was sent under another limit is no debt under this one.
+            self._allowance = Allowance(max(PIECE_SIZE_MAX, _BURST_TIME * rate), rate) if rate else None
+
+    def _pass_slots_on(self, now: float) -> None:
+        """Take slots from those whose turn is over, as far as others wait, and give away what is free."""
+        wanted = len(self._waiting) - (self.limits.slots - len(self._holders))
+        for holder, since in list(self._holders.items())[: max(0, wanted)]:
+            if since + self.limits.turn > now:
+                break
+            del self._holders[holder]
+            if (size := self._ready.pop(holder, None)) is not None:
+                self._waiting[holder] = size
+        while self._waiting and len(self._holders) < self.limits.slots:
+            peer = next(iter(self._waiting))
+            self._ready[peer] = self._waiting.pop(peer)
+            self._holders[peer] = now
