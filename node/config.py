@@ -69,6 +69,8 @@ class NodeConfig:
     """Multiaddrs; empty: the port kept in the home, else the default one."""
     models: tuple[str, ...] = ()
     """Files, or `demo`."""
+    models_from: tuple[Path, ...] = ()
+    """Folders of other programs, whose models are served where they are."""
     slots: int = SLOTS_DEFAULT
     """Sequences each engine runs at once."""
     memory_bytes: int | None = None

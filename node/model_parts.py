@@ -45,6 +45,7 @@ from node.sources.galleries import Galleries
 from node.sources.gallery_source import GallerySource
 from node.sources.resolve import Resolver
 from node.sources.source_client import SourceClient
+from node.store.foreign import foreign_models
 from node.store.store import Store
 from node.worker import Worker, WorkerSettings
 from p2p.blobs.fetcher import Fetcher
@@ -115,11 +116,14 @@ def own_models(config: NodeConfig, me: PeerId) -> OwnModels:
     """A worker for the models that were asked for, which it loads at once, and those of the home."""
     catalog = Catalog(config.home.models, memory_bytes=psutil.virtual_memory().total)
     store = Store(hashes=config.home.hashes, manifests=config.home.manifests)
-    preload = catalog.read(config.models)
+    memory_bytes = psutil.virtual_memory().total
+    found = [foreign_models(folder, memory_bytes=memory_bytes) for folder in config.models_from]
+    preload = catalog.read(config.models, [model for models, _ in found for model in models])
+    unfit = [warning for _, warnings in found for warning in warnings]
     missing = [
         f"there is no model {name} to pin" for name in config.pinned if name not in catalog.definitions
     ]
-    for warning in (*catalog.warnings, *missing):
+    for warning in (*catalog.warnings, *unfit, *missing):
         logger.warning("%s", warning)
     settings = WorkerSettings(
         slots=config.slots,

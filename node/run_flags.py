@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -29,6 +30,7 @@ from node.config import (
 from node.flag_types import FOREVER, KeepAliveType, LabelType, NameType, SizeType
 from node.home import Home
 from node.sources.source_settings import LOCALAI_GALLERY, SourceSettings
+from node.store.usual_folders import models_folder
 
 _SLOTS_MAX = 256
 """llama.cpp refuses more sequences in one context."""
@@ -102,6 +104,12 @@ _WORKER_SETTINGS = (
         type=click.Path(),
         metavar="FILE|demo",
         help="A GGUF file to serve, or the bundled demo model. Repeatable.",
+    ),
+    setting(
+        "--models-from",
+        multiple=True,
+        metavar="DIR|ollama|huggingface",
+        help="A folder whose models are served where they are, or where that program has them. Repeatable.",
     ),
     setting(
         "--slots",
@@ -199,6 +207,9 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         api=options["api"],
         listen=tuple(options["listen"]),
         models=tuple(options.get("model", ())),
+        models_from=tuple(
+            models_folder(text, os.environ, Path.home()) for text in options.get("models_from", ())
+        ),
         slots=options.get("slots", SLOTS_DEFAULT),
         memory_bytes=options.get("memory"),
         keep_alive=options.get("keep_alive", math.inf),

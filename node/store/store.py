@@ -25,7 +25,7 @@ from pathlib import Path
 import trio
 
 from node.models.definition import ModelDefinition
-from node.store.chunk_reader import read_chunk
+from node.store.chunk_reader import SilentChange, read_chunk
 from node.store.fingerprint import Fingerprint
 from node.store.hash_cache import FileHashes
 from node.store.hashing import FileHasher, OnProgress, ignore_progress
@@ -177,11 +177,15 @@ class Store:
     async def read(self, file: FileKey, chunk: int) -> bytes:
         file = self._former_keys.get(file, file)
         for identity, whole in list(self._whole(file)):
+            if not 0 <= chunk < whole.entry.chunk_count:
+                raise ChunkUnavailable(f"{file} has no chunk {chunk}")
             try:
                 return await trio.to_thread.run_sync(whole.read, chunk)
             except ChunkUnavailable as error:
                 logger.warning("a model's file is not given to peers any more: %s", error)
                 self.forget(identity)
+                if isinstance(error, SilentChange) and whole.hashes is not None:
+                    await trio.to_thread.run_sync(self.hasher.cache.drop, whole.hashes.path)
                 identity.outdated.set()
         partial = self._growing.get(file)
         if partial is None:

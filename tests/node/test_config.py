@@ -316,6 +316,15 @@ def test_a_node_says_how_it_is_called_and_how_much_it_is_to_be_used(configure: C
     assert (configure().labels, configure().weight) == (("cellar",), 0.5)
 
 
+def test_models_of_other_programs_are_where_those_have_them(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", "/big/ollama")
+    monkeypatch.setenv("LOCALAI_NODE_MODELS_FROM", "ollama /data/gguf")
+    assert configure().models_from == (Path("/big/ollama"), Path("/data/gguf"))
+    assert configure("--models-from", "/mine").models_from == (Path("/mine"),)
+
+
 def test_a_node_has_so_many_labels_and_no_more(configure: Configure) -> None:
     names = [f"label {number}" for number in range(LABELS_MAX + 1)]
     assert len(configure(*(f"--label={name}" for name in names[1:])).labels) == LABELS_MAX

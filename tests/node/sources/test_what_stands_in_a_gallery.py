@@ -396,7 +396,16 @@ def test_a_gallery_has_a_name_and_a_place(text: str, name: str, index: str) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "home", "home=", "home=hf://o/r", "https://x.org/", "a b=https://x.org/y.yaml"]
+    "text",
+    [
+        "",
+        "home",
+        "home=",
+        "~no-such-user/x.yaml",
+        "home=hf://o/r",
+        "https://x.org/",
+        "a b=https://x.org/y.yaml",
+    ],
 )
 def test_what_is_no_gallery_is_said(text: str) -> None:
     with pytest.raises(BadReference):
