@@ -192,7 +192,8 @@ def wire(
         load_server = LoadFeedServer(gated)
         load_server.attach(swarm)
         local.on_change = partial(_note_change, publisher, load_server)
-        InferServer(gated.for_front, gated.load).attach(swarm)
+        loading = worker.loaded_fractions if worker is not None else _nothing_loads
+        InferServer(gated.for_front, gated.load, loading).attach(swarm)
     feeds = LoadFeeds(swarm, prober.note_loads)
     front = Front(
         network.me,
@@ -264,6 +265,10 @@ def _local(config: NodeConfig, worker: Worker | None, me: PeerId) -> LocalBacken
 
 
 def _no_loads() -> Mapping[ModelName, Load]:
+    return {}
+
+
+def _nothing_loads() -> Mapping[ModelName, float]:
     return {}
 
 
