@@ -137,6 +137,9 @@ class Continuation:
         """What to ask of somebody else, where there is no obstacle: the rest of the answer."""
         assert not self.obstacle()
         if self._prompt_sha256 == _NO_PROMPT:
+            if not self._text:
+                # Nothing came of it: whoever can begin it will do.
+                return self._request
             limit = self._request.max_tokens
             left = replace(self._request, max_tokens=None if limit is None else limit - self._counted)
             return _begun_with("".join(self._text), left)

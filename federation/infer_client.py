@@ -68,6 +68,9 @@ _RESET_MAX = 1.0
 """Seconds a reset may take. It waits for nobody, so this only bounds a broken connection's surprises."""
 
 
+_SEND_MIN = 50_000.0
+"""Bytes a second: of a long prompt, or an answer to go on with, the uplink of a slow home carries more."""
+
 _PROBE_TIME = 1.0
 """Seconds of its silence that a peer gets to give a sign of life: as long as the whole of a probe takes, with
 its tries through others. A machine that works is late by less."""
@@ -249,7 +252,7 @@ class _Exchange:
                     for part in self._whole(chunk):
                         yield part
                     if count := self.order.grant():
-                        await self._send(encode_frame(encode(Credit(count)), FRAME_SIZE_MAX))
+                        await self._grant(count)
                 case Progress() as progress:
                     yield progress
                 case Done() as done:
@@ -259,6 +262,11 @@ class _Exchange:
                     raise BadRequest(message, param=param)
                 case Failure(message):
                     raise Failed(message)
+
+    async def _grant(self, count: int) -> None:
+        """Let `count` more chunks come. From who is gone by now the rest may have arrived: reading tells."""
+        with suppress(_StreamEnded):
+            await self._send(encode_frame(encode(Credit(count)), FRAME_SIZE_MAX))
 
     def _note(self, standstill: Standstill, said: WorkerMessage, waited: float) -> None:
         standstill.note(said, waited)
@@ -280,7 +288,7 @@ class _Exchange:
         return parts
 
     async def _send(self, frame: bytes) -> None:
-        with _wire_errors(self._peer), _time_limit(self._peer, self._deadline):
+        with _wire_errors(self._peer), _time_limit(self._peer, self._deadline, len(frame)):
             await self.frames.send_frame(frame)
 
     async def _receive(self) -> WorkerMessage:
@@ -303,16 +311,18 @@ class _Exchange:
         if began_at >= self._deadline:
             # A peer that always has something more must not go on for ever.
             raise _silence(line.peer, began_at, self._deadline)
+        # What was sent may still be on its way, whatever says that there is room for more.
+        sent_by = began_at if self.was_heard else began_at + self._size / _SEND_MIN
         with suppress(trio.TooSlowError):
             return await self.frames.receive_until(
-                min(self._deadline, began_at + line.pace.silence_max - _PROBE_TIME)
+                min(self._deadline, sent_by + line.pace.silence_max - _PROBE_TIME)
             )
         asked_at = line.pulse.ask(line.peer)
         # From now on, and not from when silence began: it may have been we who stood still.
         with trio.move_on_at(min(self._deadline, trio.current_time() + _PROBE_TIME)):
             return await self.frames.receive()
         if line.pulse.has_heard(line.peer, asked_at):
-            with trio.move_on_at(min(self._deadline, began_at + SILENCE_MAX)):
+            with trio.move_on_at(min(self._deadline, sent_by + SILENCE_MAX)):
                 return await self.frames.receive()
         raise _silence(line.peer, began_at, self._deadline)
 
@@ -326,15 +336,16 @@ def _silence(peer: PeerId, began_at: float, deadline: float) -> FederationError:
 
 
 @contextmanager
-def _time_limit(peer: PeerId, deadline: float) -> Iterator[None]:
-    """Bounds one step on the wire."""
+def _time_limit(peer: PeerId, deadline: float, size: int = 0) -> Iterator[None]:
+    """Bounds one step on the wire, which sends `size` bytes."""
+    limit = SILENCE_MAX + size / _SEND_MIN
     try:
-        with trio.fail_at(min(deadline, trio.current_time() + SILENCE_MAX)):
+        with trio.fail_at(min(deadline, trio.current_time() + limit)):
             yield
     except trio.TooSlowError:
         if trio.current_time() >= deadline:
             raise DeadlineExceeded("the request's time is over") from None
-        raise Stalled(f"{peer} took nothing for {SILENCE_MAX:g} seconds") from None
+        raise Stalled(f"{peer} did not take {size} bytes within {limit:.0f} seconds") from None
 
 
 _WIRE_ERRORS = (trio.BrokenResourceError, ProtocolNotSpoken, Unreachable, BadFrame)
