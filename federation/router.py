@@ -166,8 +166,10 @@ class Router:
         peer, model = lease.peer, lease.model
         if lease.unmeasured_tokens and lease.unmeasured_seconds:
             self._measure(lease, now)
-        uncached = done.usage.prompt_tokens - done.usage.cached_tokens
-        self._speeds.read(peer, model, uncached, done.timings.prefill, now)
+        if not lease.work.is_resumed:
+            # Else it read what was delivered too, which is none of the prompt's tokens.
+            uncached = done.usage.prompt_tokens - done.usage.cached_tokens
+            self._speeds.read(peer, model, uncached, done.timings.prefill, now)
         self._affinity.answered(
             peer, model, lease.held_share, done.usage.prompt_tokens, done.usage.cached_tokens
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -61,6 +62,18 @@ def serve(router: Router, candidate: Candidate, work: Work, began_at: float, sec
 
 def one(router: Router, name: str = "a", now: float = 0.0) -> Candidate:
     return survey(router, [node(name)], now).candidates[0]
+
+
+def test_what_an_answer_that_goes_on_has_read_tells_nothing_of_how_fast_prompts_are_read() -> None:
+    slow = Done(("stop",), Usage(100, 5000), Timings(0.0, 60.0, 1.0))
+    costs = []
+    for is_resumed in (True, False):
+        router = Router(ME, serves_locally=True)
+        work = replace(router.work(request()), is_resumed=is_resumed)
+        with router.lease(one(router), work, 0.0) as lease:
+            router.ended(lease, slow, 1.0)
+        costs.append(one(router, now=1.0).cost.first_token)
+    assert costs[0] < costs[1] / 10
 
 
 def test_only_online_nodes_that_can_serve_it_are_candidates_and_the_others_have_a_reason() -> None:
