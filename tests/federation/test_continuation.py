@@ -186,6 +186,10 @@ def test_what_is_kept_is_bounded() -> None:
     assert begun.obstacle() == ""
     begun.note(Chunk(1, (1,), "a"))
     assert str(KEPT_TOKENS_MAX) in begun.obstacle()
+    for _ in range(3):
+        begun.note(Chunk(1, (1,) * KEPT_TOKENS_MAX, "a"))
+    assert begun.tokens == 4 * KEPT_TOKENS_MAX + 1
+    assert sum(len(choice.token_ids) for choice in begun._choices) == KEPT_TOKENS_MAX + 1
 
 
 def test_where_only_the_end_is_missing_nobody_need_be_asked() -> None:
