@@ -17,6 +17,7 @@ from federation.infer import (
     FRAME_SIZE_MAX,
     PROTOCOL_ID,
     Accepted,
+    Failure,
     Refusal,
     WorkerMessage,
 )
@@ -184,9 +185,16 @@ def test_a_stream_goes_on_where_the_lies_began(script: Script, stage: Stage) -> 
         says(Accepted(bytes(32), 3), Chunk(0, (1, 2), " lies"), Done(("stop",), Usage(3, 3), Timings())),
         says(Refusal("resume_mismatch", "so it says")),
         says(Refusal("bad_request", "so it says")),
+        says(PROPERLY_ACCEPTED, Failure("so it says", is_bad_request=True)),
         says(PROPERLY_ACCEPTED, Done((), Usage(3, 3), Timings())),
     ],
-    ids=["with another prompt", "and will not", "and blames the request", "and ends it wrongly"],
+    ids=[
+        "with another prompt",
+        "and will not",
+        "and blames the request",
+        "and blames it on the way",
+        "and ends it wrongly",
+    ],
 )
 def test_who_is_asked_to_go_on_cannot_spoil_an_answer(script: Script, stage: Stage) -> None:
     async def main() -> None:
