@@ -195,8 +195,8 @@ class Relay:
         return not self._request.is_streamed or not (has_content or len(self._held) >= _UNSEEN_MAX)
 
     def _append(self, event: AnswerEvent) -> None:
-        """Hold `event`, in one chunk with the last where nobody watches: one for each token takes ten times as
-        much memory."""
+        """Hold `event`, in one chunk with the last where nobody watches: one for each token takes ten times
+        as much memory."""
         last = self._held[-1] if self._held and not self._request.is_streamed else None
         both = merged(last, event) if isinstance(last, Chunk) and isinstance(event, Chunk) else None
         if both is None:
