@@ -6,7 +6,8 @@
 What an honest worker can always show: a model that is loaded grows, and its own watchdog ends an engine that
 reports nothing for five minutes; prompts share each step, so one that waits beside others is read too; and
 tokens are chunks, whatever becomes of their text. What it cannot show is how much of a prompt a server of
-another program has read, so a long prompt may take longer.
+another program has read, so a long prompt may take longer; nor how long a model will wait for the memory of
+others, so whoever waits so long is asked no longer.
 
 Only what grows beyond all before counts, or two values in turn would do. Only our own waiting counts: a
 client that reads slowly makes no peer stand still.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 import trio
 
-from federation.backend import Chunk, Done, Timings, Usage
+from federation.backend import Chunk, Done, Progress, Timings, Usage
 from federation.errors import Failed
 from federation.infer import (
     CREDIT_MAX,
@@ -73,6 +73,18 @@ async def babbles(frames: FrameStream) -> None:
         credit = int(message["count"])
 
 
+def is_at_work_for_ever(*messages: WorkerMessage) -> Script:
+    """Says `messages`, and then every second that it is at work."""
+
+    async def run(frames: FrameStream) -> None:
+        await says(*messages)(frames)
+        while True:
+            await frames.send(encode(Progress(0, 3)))
+            await trio.sleep(1)
+
+    return run
+
+
 IN_NO_UTF8 = encode_frame(encode(CHUNK), FRAME_SIZE_MAX).replace(b"lies", b"\xff\xfe\xfd\xfc")
 
 
@@ -114,6 +126,8 @@ def in_earnest_until(*lies: WorkerMessage) -> Script:
         sends(encode_frame(encode(ACCEPTED), FRAME_SIZE_MAX) + IN_NO_UTF8),
         sends(b"\xff\xff\xff\xff and four gigabytes to come"),
         babbles,
+        is_at_work_for_ever(),
+        is_at_work_for_ever(ACCEPTED),
     ],
     ids=[
         "lies about its load",
@@ -124,6 +138,8 @@ def in_earnest_until(*lies: WorkerMessage) -> Script:
         "sends no UTF-8",
         "announces a frame of gigabytes",
         "sends a gigabyte of text",
+        "is at work for ever before it accepts",
+        "is at work for ever after that",
     ],
 )
 def test_every_answer_is_an_honest_one(script: Script, stage: Stage) -> None:
@@ -155,6 +171,7 @@ def test_every_answer_is_an_honest_one(script: Script, stage: Stage) -> None:
         in_earnest_until(*[Chunk(0, (), "")] * (CREDIT_MAX + 1)),
         in_earnest_until(Chunk(0, (2, 3, 4), " three four five")),
         in_earnest_until(),
+        is_at_work_for_ever(PROPERLY_ACCEPTED, Chunk(0, (0,), "one"), Chunk(0, (1,), " two")),
     ],
     ids=[
         "another choice",
@@ -164,6 +181,7 @@ def test_every_answer_is_an_honest_one(script: Script, stage: Stage) -> None:
         "more than it may",
         "more tokens than were asked for",
         "nothing",
+        "signs of life",
     ],
 )
 def test_a_stream_goes_on_where_the_lies_began(script: Script, stage: Stage) -> None:
