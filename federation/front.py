@@ -320,7 +320,7 @@ class Front:
                 # A server that tells no ids, and a vector, count as one token for each chunk.
                 self._router.heard(source.lease, len(event.token_ids) or 1, waited, now)
             case Done():
-                source.visit.tokens = event.usage.prompt_tokens + event.usage.completion_tokens
+                source.visit.tokens = source.lease.spent(event.usage)
                 self._router.ended(source.lease, event, now)
                 if event.load is not None:
                     self._note_load(source.candidate, source.visit.ticket.model, event.load)

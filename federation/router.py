@@ -173,7 +173,7 @@ class Router:
         self._affinity.answered(
             peer, model, lease.held_share, done.usage.prompt_tokens, done.usage.cached_tokens
         )
-        self._estimator.answered(lease.work, done)
+        self._estimator.answered(lease.work, lease.tokens, done.finish_reasons)
         if done.load is not None:
             own = self.leases.count(peer, model) - lease.slots
             self._reports.told(peer, model, done.load, max(own, 0), now)
