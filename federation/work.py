@@ -69,7 +69,7 @@ class Work:
     def credible(self, prompt_tokens: int) -> int:
         """What a peer says that it found in the prompt, or the most that can be in it.
 
-        One lie must not outweigh all that follows, nor put who asked into a debt that a fair share never pays.
+        One lie must not outweigh all that follows, nor put who asked into a debt that no fair share pays.
         """
         most = _TOKENS_PER_CHARACTER_MAX * self.prefix.characters + self.prefix.ids + _TEMPLATE_TOKENS_MAX
         return min(prompt_tokens, most)
