@@ -51,7 +51,7 @@ from federation.relay import Source
 from federation.room import Claim, NoPlace, Visit
 from federation.router import Router
 from federation.turns import Turns
-from federation.waiting_room import Tenant
+from federation.waiting_line import Tenant
 from federation.work import Work
 from ledger.probe import Loads
 from ledger.records import Load, ModelName
@@ -132,20 +132,21 @@ class SwarmSources:
             entering = self._turns.visit(_claim(attempts, work), takes_slot=work.slots > 0)
             visit = await stay.enter_async_context(entering)
             while True:
-                async with AsyncExitStack() as held:
-                    with ExitStack() as way:
+                # The way ends once it is back in line: in between nobody is to be told that it does not wait.
+                with ExitStack() as way:
+                    async with AsyncExitStack() as held:
                         take = partial(self._take, attempts, work, visit, held, way)
                         with _timed(attempts.request.trace.waited):
                             candidate, lease = await visit.place(take, _like(attempts, work))
                         asked_at = trio.current_time()
                         answer = await self._answer_of(candidate, lease, attempts, held)
-                    if answer is not None:
-                        # Left first, and then the room, which passes the slot on.
-                        stay.push_async_exit(held.pop_all())
-                        answer = replace(answer, queued=visit.queued)
-                        now = trio.current_time()
-                        return Source(candidate, lease, answer, stay.pop_all(), visit, asked_at, now)
-                visit.come_back()
+                        if answer is not None:
+                            # Left first, and then the room, which passes the slot on.
+                            stay.push_async_exit(held.pop_all())
+                            answer = replace(answer, queued=visit.queued)
+                            now = trio.current_time()
+                            return Source(candidate, lease, answer, stay.pop_all(), visit, asked_at, now)
+                    visit.come_back()
 
     async def _answer_of(
         self, candidate: Candidate, lease: Lease, attempts: Attempts, held: AsyncExitStack
@@ -189,11 +190,16 @@ class SwarmSources:
             hope = outlook(attempts, survey, nodes, directory.models(nodes, self._view.aliases()))
             return NoPlace(hope.patience, hope.verdict, hope.again_in)
         able = self._turns.askable(remaining, name, work.slots)
+        if not attempts.is_onward:
+            # Nothing is kept from an answer that goes on: its client is in the middle of a sentence.
+            able = [each for each in able if each.peer not in visit.kept]
         chosen = self._router.choose(able, work, self._rng)
-        if chosen is None and any(not each.is_full for each in able):
-            return NoPlace(again_in=_CHOOSY_FOR, is_choosy=True)
         if chosen is None:
-            return self._turns.all_taken(remaining, name)
+            soonest = min(remaining, key=lambda each: (each.cost.total / each.weight, each.peer))
+            waits_for = soonest.peer if work.slots > 1 else None
+            if any(not each.is_full for each in able):
+                return NoPlace(again_in=_CHOOSY_FOR, is_choosy=True, waits_for=waits_for)
+            return self._turns.all_taken(remaining, name, waits_for)
         lease = held.enter_context(self._router.lease(chosen, work, now))
         way.enter_context(self._turns.asking(chosen, name, work.slots))
         return chosen, lease
@@ -282,6 +288,7 @@ def _claim(attempts: Attempts, work: Work) -> Claim:
         # What it did not take is given back.
         round(work.prompt_tokens + work.answer_tokens * work.choices),
         attempts.waits_until,
+        work.slots,
     )
 
 

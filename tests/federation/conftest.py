@@ -101,8 +101,10 @@ class StubBackend:
                 raise self.failure
             await trio.sleep(self.gap if self.gaps is None else next(self.gaps))
             self.pulled += 1
-            yield Chunk(0, (number,) * self.tokens_per_word, word)
-        yield Done(("stop",), Usage(3, len(self.words)), Timings(0.1, 0.2, 0.3))
+            for choice in range(request.choices):
+                yield Chunk(choice, (number,) * self.tokens_per_word, word)
+        said = len(self.words) * request.choices
+        yield Done(("stop",) * request.choices, Usage(3, said), Timings(0.1, 0.2, 0.3))
 
     def load(self, model: ModelName) -> Load:
         assert model.startswith(MODEL)

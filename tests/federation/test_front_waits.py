@@ -267,3 +267,29 @@ def test_a_request_waits_for_a_fast_peer_until_the_line_for_it_is_longer_than_th
             assert 1 <= served.count("slow") < served.count("fast")
 
     stage.run(main)
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b")])
+def test_a_request_for_several_choices_gets_its_slots_although_single_ones_keep_coming(
+    stage: Stage, names: tuple[str, ...]
+) -> None:
+    async def main() -> None:
+        async with stage.swarm(*names, slots=4) as swarm, trio.open_nursery() as nursery:
+            for number, worker in enumerate(swarm.workers.values(), 3):
+                worker.gap = number / 10
+
+            async def keep_asking() -> None:
+                while True:
+                    await stage.read(swarm.front, stage.request())
+
+            for _ in range(6 * len(names)):
+                nursery.start_soon(keep_asking)
+                await trio.sleep(0.1)
+            begun = trio.current_time()
+            several = await stage.read(swarm.front, stage.request(choices=4))
+            assert trio.current_time() - begun < 8
+            assert several.answer.queued.seconds > 0
+            assert max(worker.most_running for worker in swarm.workers.values()) <= 4
+            nursery.cancel_scope.cancel()
+
+    stage.run(main)

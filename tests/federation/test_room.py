@@ -14,7 +14,8 @@ import trio.testing
 
 from federation.errors import Busy, ModelNotFound, ModelUnavailable, TimedOut
 from federation.room import Claim, NoPlace, Room
-from federation.waiting_room import WAITING_MAX, Tenant
+from federation.waiting_line import Tenant
+from federation.waiting_room import WAITING_MAX
 from ledger.records import ModelName
 
 if TYPE_CHECKING:
@@ -367,7 +368,7 @@ def test_who_comes_back_is_before_those_that_came_later(stage: Stage) -> None:
 def test_how_many_wait_is_told_whenever_it_changes(stage: Stage) -> None:
     async def main() -> None:
         told: list[int] = []
-        here = People(Room(lambda model: told.append(here.room.waiting(model))), Slots(1))
+        here = People(Room(lambda model: told.append(here.room.wanted(model))), Slots(1))
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(here.ask, "a")
@@ -401,5 +402,44 @@ def test_looking_again_is_over_with_the_deadline(stage: Stage) -> None:
             with pytest.raises(TimedOut):
                 await visit.place(lambda: NoPlace(again_in=10.0))
         assert trio.current_time() == begun + 25
+
+    stage.run(main)
+
+
+def test_what_one_waits_for_that_needs_several_slots_is_kept_for_it_in_the_end(stage: Stage) -> None:
+    """Four slots, of which three at least are always taken by requests that need one each."""
+
+    async def main() -> None:
+        room, free = Room(), [4]
+
+        async def ask(slots: int, seconds: float) -> float:
+            came = trio.current_time()
+            claim = Claim(MODEL, Tenant(""), 0, 1, came + 600, slots)
+            async with room.visit(claim) as visit:
+
+                def choose() -> bool | NoPlace:
+                    if "the peer" in visit.kept or free[0] < slots:
+                        return NoPlace(waits_for="the peer" if slots > 1 else None)
+                    free[0] -= slots
+                    return True
+
+                await visit.place(choose, slots)
+                waited = trio.current_time() - came
+                await trio.sleep(seconds)
+                free[0] += slots
+            return waited
+
+        async def keep_asking(seconds: float) -> None:
+            while True:
+                await ask(1, seconds)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(6):
+                nursery.start_soon(keep_asking, 1.0 + number / 10)
+            await trio.sleep(2)
+            for _ in range(3):
+                assert 1 < await ask(4, 1.0) < 6
+            assert free[0] <= 4
+            nursery.cancel_scope.cancel()
 
     stage.run(main)
