@@ -142,9 +142,9 @@ class Visit:
 
     @property
     def queued(self) -> Queued:
-        """How it waited for the place that it has."""
-        assert self.admitted_at is not None
-        return Queued(self.ticket.position, self.admitted_at - self.ticket.arrived_at)
+        """What it had to expect, now that it has a place."""
+        has_waited = self.admitted_at != self.ticket.arrived_at
+        return Queued(self.ticket.position, self.ticket.estimate if has_waited else 0.0)
 
     async def place(self, choose: Choose[Place], like: Hashable = None) -> Place:
         """What `choose` returns when it is this one's turn and there is a place.

@@ -59,6 +59,8 @@ class Ticket:
     """That it needs at once."""
     position: int = 0
     """How many would have been admitted before it when it came."""
+    estimate: float | None = None
+    """Seconds that it was to wait then, as things went; None: not known."""
 
 
 @dataclass(slots=True)

@@ -82,7 +82,8 @@ class WaitingRoom:
                 return overflow
             line.drop(last)
             evicted = Evicted(last, overflow)
-        ticket = replace(ticket, position=line.position(ticket))
+        position = line.position(ticket)
+        ticket = replace(ticket, position=position, estimate=line.pace.until_free(position + 1))
         line.add(ticket)
         return Entered(ticket, evicted)
 

@@ -17,6 +17,7 @@ from federation.backend import (
     AnswerEvent,
     Chunk,
     Done,
+    FinishReason,
     InferenceRequest,
     Infers,
     PolicyName,
@@ -104,7 +105,8 @@ class StubBackend:
             for choice in range(request.choices):
                 yield Chunk(choice, (number,) * self.tokens_per_word, word)
         said = len(self.words) * request.choices
-        yield Done(("stop",) * request.choices, Usage(3, said), Timings(0.1, 0.2, 0.3))
+        reasons: list[FinishReason] = ["stop"] * request.choices
+        yield Done(tuple(reasons), Usage(3, said), Timings(0.1, 0.2, 0.3))
 
     def load(self, model: ModelName) -> Load:
         assert model.startswith(MODEL)
@@ -117,6 +119,8 @@ class Answered:
 
     answer: Answer
     events: list[AnswerEvent]
+    waited: float
+    """Seconds, for a slot."""
 
     @property
     def text(self) -> str:
@@ -125,7 +129,8 @@ class Answered:
 
 async def read_answer(backend: Infers, request: InferenceRequest) -> Answered:
     async with backend.infer(request) as answer:
-        return Answered(answer, [event async for event in answer.events])
+        events = [event async for event in answer.events]
+    return Answered(answer, events, request.trace.queue)
 
 
 def make_request(**changes: object) -> InferenceRequest:

@@ -38,7 +38,7 @@ class Load:
             if trio.current_time() > self.until:
                 return
             self.served[front.number] += 1
-            self.waited.setdefault(front.number, []).append(answered.answer.queued.seconds)
+            self.waited.setdefault(front.number, []).append(answered.waited)
             self.refused += answered.answer.attempts - 1
 
 
