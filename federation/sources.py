@@ -183,7 +183,7 @@ class SwarmSources:
         """
         # By name alone, which is what loads are reported by: two references may mean the same slots.
         name, now = work.model.name, trio.current_time()
-        survey = self._router.survey(work, self._view.nodes(), now, visit.ahead)
+        survey = self._router.survey(work, self._view.nodes(), now, visit.ahead, attempts.left_out)
         remaining = attempts.remaining(survey.candidates)
         if not remaining:
             nodes = self._view.nodes()
@@ -293,8 +293,10 @@ def _claim(attempts: Attempts, work: Work) -> Claim:
 
 
 def _like(attempts: Attempts, work: Work) -> Hashable:
-    """What decides where a request may go: who agrees in it with one that finds no place finds none."""
-    return work.model, work.kind, work.only, work.slots, attempts.left_out, attempts.is_onward
+    """What decides where a request may go and would go: who agrees in it with one that finds no place finds
+    none."""
+    would = (work.policy, work.prefer, work.avoid)
+    return work.model, work.kind, work.only, work.slots, attempts.left_out, attempts.is_onward, would
 
 
 def _expected_first_words(candidate: Candidate) -> float:

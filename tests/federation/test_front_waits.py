@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from federation.backend import Chunk
+from federation.backend import Chunk, Routing
 from federation.errors import Busy, ModelUnavailable, Refused, TimedOut
 from federation.prospects import RETURN_MAX
 from federation.slot_gate import REMEMBERED_FOR
@@ -267,6 +267,25 @@ def test_a_request_waits_for_a_fast_peer_until_the_line_for_it_is_longer_than_th
                 for _ in range(12):
                     nursery.start_soon(ask)
             assert 1 <= served.count("slow") < served.count("fast")
+
+    stage.run(main)
+
+
+def test_one_that_takes_any_slot_does_not_wait_behind_many_that_wait_for_a_fast_one(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("fast", "slow", slots=1) as swarm, trio.open_nursery() as nursery:
+            for name, gap in (("fast", 1.0), ("slow", 10_000.0)):
+                swarm.workers[name].gap = gap
+                swarm.view.report(name, Load(1, 0, decode_speed=1 / gap))
+            asked = Asked(stage, swarm, nursery)
+            for _ in range(12):
+                asked.send(max_tokens=3, ignore_eos=True)
+            await trio.sleep(0.5)
+            assert not swarm.workers["slow"].served
+            asked.send(max_tokens=3, ignore_eos=True, routing=Routing(policy="least_used"))
+            await trio.sleep(0.5)
+            assert len(swarm.workers["slow"].served) == 1
+            nursery.cancel_scope.cancel()
 
     stage.run(main)
 
