@@ -137,6 +137,9 @@ def test_who_unfollows_hears_no_more_and_may_follow_again() -> None:
             await fetcher.say(Unfollow(FILE), Follow(FILE))
             assert await fetcher.hear() == Have(FILE, SIZE, b"\x80", "", is_growing=True)
             await fetcher.hear_nothing(1)
+            await fetcher.say(Follow(FILE, with_hashes=True))
+            assert await fetcher.hear() == Have(FILE, SIZE, b"\x80", "", is_growing=True)
+            assert await fetcher.hear() == Gained(FILE, (0,), HASHES[:32])
 
     run(main)
 
