@@ -1,4 +1,4 @@
-"""Near misses of what people write and sources say: each is understood, or refused in the one way there is."""
+"""Near misses of what people write and sources say: each is understood, or refused in one way only."""
 
 from __future__ import annotations
 
