@@ -157,19 +157,21 @@ def test_a_proxy_that_is_none_is_named_by_its_variable(proxy: str, monkeypatch: 
 
 def test_settings_are_those_of_the_environment() -> None:
     usual = SourceSettings.of({})
-    assert str(usual.hf_endpoint) == "https://huggingface.co/"
-    assert str(usual.ollama_registry) == "https://registry.ollama.ai/"
+    assert [str(each) for each in usual.hf_endpoints] == ["https://huggingface.co/"]
+    assert [str(each) for each in usual.ollama_registries] == ["https://registry.ollama.ai/"]
     settings = SourceSettings.of(
         {
-            "HF_ENDPOINT": "https://mirror.lan/hf/",
+            "HF_ENDPOINT": "https://mirror.lan/hf/ other.lan",
             "HF_TOKEN": " hf_t0ken\n",
             "OLLAMA_REGISTRY": "box.lan:5000",
         }
     )
-    assert str(settings.hf_endpoint) == "https://mirror.lan/hf"
+    assert [str(each) for each in settings.hf_endpoints] == ["https://mirror.lan/hf/", "https://other.lan/"]
     assert settings.hf_token == TOKEN
-    assert str(settings.ollama_registry) == "https://box.lan:5000/"
+    assert [str(each) for each in settings.ollama_registries] == ["https://box.lan:5000/"]
     assert TOKEN not in repr(settings)
+    with pytest.raises(WrongUse, match="HF_ENDPOINT names 9 mirrors"):
+        SourceSettings.of({"HF_ENDPOINT": "x " * 9})
 
 
 @pytest.mark.parametrize("name", ["HF_ENDPOINT", "OLLAMA_REGISTRY", "HF_TOKEN"])
