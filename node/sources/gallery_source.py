@@ -16,8 +16,6 @@ from node.sources.errors import BadReference
 from node.sources.reference import FileReference, UrlReference, expanded, parse_reference
 from node.sources.web_url import WebUrl
 
-LOCALAI_GALLERY = "localai=github:mudler/LocalAI/gallery/index.yaml@master"
-
 _NAME = re.compile(r"[\w.-]{1,60}")
 _NAMED = re.compile(r"([\w.-]{1,60})=(.+)")
 

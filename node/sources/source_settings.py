@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from node.errors import WrongUse
 from node.sources.web_url import WebUrl
 
+LOCALAI_GALLERY = "localai=github:mudler/LocalAI/gallery/index.yaml@master"
+"""The gallery that names are looked up in unless others are given."""
+
 _HF_ENDPOINT = "https://huggingface.co"
 _ENDPOINTS_MAX = 8
 """Each that is down costs the time of finding out."""

@@ -21,10 +21,10 @@ from node.sources.gallery_index import (
     parse_index,
 )
 from node.sources.gallery_install import base_location, files_to_install
-from node.sources.gallery_source import LOCALAI_GALLERY, GallerySource
+from node.sources.gallery_source import GallerySource
 from node.sources.settings_merge import merge, settings_text
 from node.sources.source_files import SourceFiles
-from node.sources.source_settings import SourceSettings
+from node.sources.source_settings import LOCALAI_GALLERY, SourceSettings
 from node.sources.web_url import WebUrl
 
 SHA256 = "009aba717c09d4a35890c7d35eb59d54e1dba884c7c526e7197d9c13ab5911d9"

@@ -1,4 +1,4 @@
-"""Near misses of what people write and sources say: each is understood, or refused in one way only."""
+"""Near misses of what people write and sources say: understood, or refused in the one way there is."""
 
 from __future__ import annotations
 
