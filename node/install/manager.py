@@ -93,7 +93,7 @@ class Manager:
     async def available_models(self) -> Sequence[Mapping[str, Any]]:
         try:
             async with self._open_galleries() as galleries:
-                listed = await galleries.list()
+                listed = await galleries.listing()
         except SourceError as error:
             raise HttpError(502, str(error), type="server_error", code="no_gallery") from error
         return [

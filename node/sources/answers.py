@@ -100,9 +100,10 @@ def next_url(url: WebUrl, location: str) -> WebUrl:
 def _version(headers: Mapping[str, str]) -> str:
     """A strong ETag, else the time of change: what If-Range takes."""
     etag = headers.get("etag", "").strip()
-    if etag.startswith('"') and len(etag) <= 200:
+    if etag.startswith('"') and etag.isascii() and len(etag) <= 200:
         return etag
-    return headers.get("last-modified", "").strip()[:40]
+    changed = headers.get("last-modified", "").strip()[:40]
+    return changed if changed.isascii() else ""
 
 
 def _no_entry(url: WebUrl, status: int, headers: Mapping[str, str], *, had_token: bool) -> str:

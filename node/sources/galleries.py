@@ -76,7 +76,7 @@ class Galleries:
     _parsed: dict[str, tuple[bytes, GalleryIndex]] = field(default_factory=dict)
     """By gallery: the sha256 of the index that was understood last, and what it said."""
 
-    async def list(self) -> GalleryList:
+    async def listing(self) -> GalleryList:
         """What every gallery has. One that cannot be read is a warning, unless it is the only one.
 
         Raises:
@@ -109,7 +109,7 @@ class Galleries:
         if wanted and wanted not in (source.name.casefold() for source in self.sources):
             known = ", ".join(source.name for source in self.sources) or "none"
             raise NotInGallery(f"no gallery is called {reference.gallery!r}; there is {known}")
-        listed = await self.list()
+        listed = await self.listing()
         names = []
         for source, index in listed.indexes:
             if wanted in ("", source.name.casefold()):

@@ -18,7 +18,7 @@ from node.models.model_yaml import parse_model_yaml
 from node.sources.errors import BadGallery, BadReference, UnsuitableModel
 from node.sources.file_names import PROJECTOR_FILE, canonical_names, parts_of
 from node.sources.gallery_index import BaseConfig, GalleryEntry, GalleryFile
-from node.sources.hugging_face import file_location
+from node.sources.hugging_face import file_locations
 from node.sources.reference import (
     GITHUB,
     FileReference,
@@ -148,13 +148,13 @@ def _source_file(
         raise UnsuitableModel(f"{entry}: {file.filename!r} cannot be had: {error}") from error
     match reference:
         case HuggingFaceReference(path=path) if path:
-            location = file_location(settings, reference, path)
+            locations = file_locations(settings, reference, path)
         case UrlReference(url):
-            location = Location(url)
+            locations = (Location(url),)
         case FileReference(path) if is_local:
             return SourceFile(name, str(path), path=path, sha256=file.sha256)
         case FileReference():
             raise BadGallery(f"{entry} names a file of this machine, which a gallery from elsewhere may not")
         case _:
             raise UnsuitableModel(f"{entry}: {file.filename!r} has an address that is not that of a file")
-    return SourceFile(name, reference.canonical, (location,), sha256=file.sha256)
+    return SourceFile(name, reference.canonical, locations, sha256=file.sha256)

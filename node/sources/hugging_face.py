@@ -43,16 +43,17 @@ class RepositoryFile:
     sha256: str = ""
 
 
-def file_location(settings: SourceSettings, reference: HuggingFaceReference, path: str) -> Location:
-    """Where the file at `path` of the repository is."""
-    return _location(settings, f"/{reference.repository}/resolve/{quote(reference.revision)}/{quote(path)}")
+def file_locations(
+    settings: SourceSettings, reference: HuggingFaceReference, path: str
+) -> tuple[Location, ...]:
+    """Where the file at `path` of the repository is: at each mirror."""
+    return _locations(settings, f"/{reference.repository}/resolve/{quote(reference.revision)}/{quote(path)}")
 
 
-def tree_location(settings: SourceSettings, reference: HuggingFaceReference) -> Location:
-    """Where the list of the repository's files is, its first page."""
-    return _location(
-        settings, f"/api/models/{reference.repository}/tree/{quote(reference.revision)}?recursive=true"
-    )
+def tree_locations(settings: SourceSettings, reference: HuggingFaceReference) -> tuple[Location, ...]:
+    """Where the list of the repository's files is, its first page: at each mirror."""
+    path = f"/api/models/{reference.repository}/tree/{quote(reference.revision)}?recursive=true"
+    return _locations(settings, path)
 
 
 def read_tree(document: object) -> Sequence[RepositoryFile]:
@@ -117,10 +118,12 @@ def choose(files: Iterable[RepositoryFile], reference: HuggingFaceReference) -> 
     return [models[path] for path in parts_of(first, models)]
 
 
-def _location(settings: SourceSettings, path: str) -> Location:
-    root = settings.hf_endpoint
+def _locations(settings: SourceSettings, path: str) -> tuple[Location, ...]:
     # What stands behind a '?' in an endpoint has no place here.
-    return Location(root.join(root.shown.rstrip("/") + path), settings.hf_token)
+    return tuple(
+        Location(root.join(root.shown.rstrip("/") + path), settings.hf_token)
+        for root in settings.hf_endpoints
+    )
 
 
 def _oid(item: Mapping[str, object]) -> str:

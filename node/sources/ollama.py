@@ -62,14 +62,16 @@ class OllamaManifest:
     warnings: tuple[str, ...] = ()
 
 
-def manifest_location(settings: SourceSettings, reference: OllamaReference) -> Location:
-    """Where the manifest is."""
-    return _location(settings, reference, f"manifests/{reference.tag}")
+def manifest_locations(settings: SourceSettings, reference: OllamaReference) -> tuple[Location, ...]:
+    """Where the manifest is: at each mirror."""
+    return _locations(settings, reference, f"manifests/{reference.tag}")
 
 
-def blob_location(settings: SourceSettings, reference: OllamaReference, layer: Layer) -> Location:
-    """Where a layer is."""
-    return _location(settings, reference, f"blobs/sha256:{layer.sha256}")
+def blob_locations(
+    settings: SourceSettings, reference: OllamaReference, layer: Layer
+) -> tuple[Location, ...]:
+    """Where a layer is: at each mirror."""
+    return _locations(settings, reference, f"blobs/sha256:{layer.sha256}")
 
 
 def read_manifest(document: object, *, reference: OllamaReference) -> OllamaManifest:
@@ -120,9 +122,10 @@ def settings_of(params: object) -> dict[str, Any]:
     return settings
 
 
-def _location(settings: SourceSettings, reference: OllamaReference, path: str) -> Location:
-    root = WebUrl.parse(f"https://{reference.host}") if reference.host else settings.ollama_registry
-    return Location(root.join(f"{root.shown.rstrip('/')}/v2/{reference.namespace}/{reference.name}/{path}"))
+def _locations(settings: SourceSettings, reference: OllamaReference, path: str) -> tuple[Location, ...]:
+    own = (WebUrl.parse(f"https://{reference.host}"),) if reference.host else settings.ollama_registries
+    path = f"/v2/{reference.namespace}/{reference.name}/{path}"
+    return tuple(Location(root.join(root.shown.rstrip("/") + path)) for root in own)
 
 
 def _layer(item: object, name: str) -> tuple[str, Layer]:

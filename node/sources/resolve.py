@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import trio
@@ -21,7 +22,7 @@ from node.models.model_name import parse_model_name
 from node.models.model_yaml import YAML_SIZE_MAX
 from node.sources import hugging_face, ollama
 from node.sources.bounded_yaml import BadYaml, load_yaml_untrusted
-from node.sources.errors import BadReference, SourceError, SourceRefused, UnsuitableModel
+from node.sources.errors import BadReference, SourceError, SourceRefused, SourceUnavailable, UnsuitableModel
 from node.sources.file_names import PROJECTOR_FILE, canonical_names, part_name, parts_of
 from node.sources.galleries import FoundEntry, Galleries
 from node.sources.gallery_index import BASE_SIZE_MAX, GalleryEntry, GalleryFile, parse_base
@@ -41,6 +42,8 @@ from node.sources.settings_merge import merge, settings_text
 from node.sources.source_client import SourceClient
 from node.sources.source_files import Location, SourceFile, SourceFiles
 from node.sources.source_settings import SourceSettings
+
+Answer = TypeVar("Answer")
 
 _VALUES_MAX = 10_000
 """Keys and values of one model's settings."""
@@ -75,7 +78,9 @@ class Resolver:
         found = await self._find(reference, wishes or Wishes())
         unknown = [file.canonical for file in found.files if not file.sha256 and file.path is None]
         warnings = [f"nobody says the sha256 of {file}: what comes is taken as it is" for file in unknown]
-        return replace(found, warnings=(*found.warnings, *warnings))
+        # Nothing says that two mirrors have the same as long as there is no hash.
+        files = [file if file.sha256 else replace(file, locations=file.locations[:1]) for file in found.files]
+        return replace(found, files=tuple(files), warnings=(*found.warnings, *warnings))
 
     async def _find(self, reference: Reference, wishes: Wishes) -> SourceFiles:
         match reference:
@@ -118,11 +123,11 @@ class Resolver:
 
     async def _hashed(self, file: SourceFile) -> SourceFile:
         """`file` with its size and sha256, if it has none and Hugging Face says them."""
-        here = file.locations[0] if file.locations else None
-        if file.sha256 or here is None or here.url.origin != self.settings.hf_endpoint.origin:
+        theirs = {endpoint.origin for endpoint in self.settings.hf_endpoints}
+        if file.sha256 or not file.locations or file.locations[0].url.origin not in theirs:
             return file
         try:
-            found = hugging_face.read_headers(file.name, await self.client.headers(here, "x-linked-etag"))
+            found = await self._described(file.name, file.locations)
         except SourceError:
             # The download meets the same and says so.
             return file
@@ -134,7 +139,8 @@ class Resolver:
             paths = _all_parts(reference.path, part.base, part.count) if part else [reference.path]
             files = [await self._repository_file(reference, path) for path in paths]
         else:
-            files = list(hugging_face.choose(await self._tree(reference), reference))
+            places = hugging_face.tree_locations(self.settings, reference)
+            files = list(hugging_face.choose(await _first_of(places, self._tree), reference))
         names = canonical_names(len(files))
         return SourceFiles(
             _name_of(files[0].path),
@@ -142,7 +148,7 @@ class Resolver:
                 SourceFile(
                     name,
                     replace(reference, path=file.path, quantisation="").canonical,
-                    (hugging_face.file_location(self.settings, reference, file.path),),
+                    hugging_face.file_locations(self.settings, reference, file.path),
                     size_bytes=file.size_bytes,
                     sha256=file.sha256,
                 )
@@ -153,11 +159,15 @@ class Resolver:
     async def _repository_file(
         self, reference: HuggingFaceReference, path: str
     ) -> hugging_face.RepositoryFile:
-        location = hugging_face.file_location(self.settings, reference, path)
-        return hugging_face.read_headers(path, await self.client.headers(location, "x-linked-etag"))
+        return await self._described(path, hugging_face.file_locations(self.settings, reference, path))
 
-    async def _tree(self, reference: HuggingFaceReference) -> Sequence[hugging_face.RepositoryFile]:
-        location = hugging_face.tree_location(self.settings, reference)
+    async def _described(self, path: str, locations: Sequence[Location]) -> hugging_face.RepositoryFile:
+        headers = await _first_of(locations, lambda each: self.client.headers(each, "x-linked-etag"))
+        return hugging_face.read_headers(path, headers)
+
+    async def _tree(self, location: Location) -> Sequence[hugging_face.RepositoryFile]:
+        """All files of a repository, from the first page of their list on."""
+        first = location.url
         files: list[hugging_face.RepositoryFile] = []
         for _ in range(hugging_face.TREE_PAGES_MAX):
             document = await self.client.read(location, size_max=hugging_face.TREE_SIZE_MAX)
@@ -169,25 +179,28 @@ class Resolver:
                 location = replace(location, url=location.url.join(following))
             except ValueError:
                 break
-            if location.url.origin != self.settings.hf_endpoint.origin:
+            if location.url.origin != first.origin:
                 break
-        raise SourceRefused(
-            f"{reference.canonical} has more files than can be looked through; name one of them"
-        )
+        raise SourceRefused(f"{first} lists more files than can be looked through; name one of them")
+
+    async def _manifest(self, location: Location) -> object:
+        headers = {"accept": ollama.MANIFEST_TYPE}
+        document = await self.client.read(location, size_max=ollama.MANIFEST_SIZE_MAX, headers=headers)
+        return _json(document.body, location)
+
+    async def _params(self, location: Location, layer: ollama.Layer) -> object:
+        body = (await self.client.read(location, size_max=ollama.PARAMS_SIZE_MAX)).body
+        if hashlib.sha256(body).hexdigest() != layer.sha256:
+            raise SourceRefused(f"{location.url} is not what the model's manifest says")
+        return _json(body, location)
 
     async def _ollama(self, reference: OllamaReference) -> SourceFiles:
-        location = ollama.manifest_location(self.settings, reference)
-        document = await self.client.read(
-            location, size_max=ollama.MANIFEST_SIZE_MAX, headers={"accept": ollama.MANIFEST_TYPE}
-        )
-        manifest = ollama.read_manifest(_json(document.body, location), reference=reference)
+        document = await _first_of(ollama.manifest_locations(self.settings, reference), self._manifest)
+        manifest = ollama.read_manifest(document, reference=reference)
         settings: Mapping[str, Any] = {}
-        if manifest.params is not None:
-            params = ollama.blob_location(self.settings, reference, manifest.params)
-            body = (await self.client.read(params, size_max=ollama.PARAMS_SIZE_MAX)).body
-            if hashlib.sha256(body).hexdigest() != manifest.params.sha256:
-                raise SourceRefused(f"{params.url} is not what the manifest of {reference.canonical} says")
-            settings = ollama.settings_of(_json(body, params))
+        if (params := manifest.params) is not None:
+            places = ollama.blob_locations(self.settings, reference, params)
+            settings = ollama.settings_of(await _first_of(places, lambda each: self._params(each, params)))
         layers = [(canonical_names(1)[0], manifest.model)]
         if manifest.projector is not None:
             layers.append((PROJECTOR_FILE, manifest.projector))
@@ -195,7 +208,7 @@ class Resolver:
             SourceFile(
                 name,
                 f"{reference.canonical}/{name}",
-                (ollama.blob_location(self.settings, reference, layer),),
+                ollama.blob_locations(self.settings, reference, layer),
                 size_bytes=layer.size_bytes,
                 sha256=layer.sha256,
             )
@@ -206,6 +219,15 @@ class Resolver:
         return SourceFiles(
             name, files, settings_text({"name": str(name), **settings}), warnings=manifest.warnings
         )
+
+
+async def _first_of(locations: Sequence[Location], ask: Callable[[Location], Awaitable[Answer]]) -> Answer:
+    """What the first of `locations` says that can help; raises what the last one says instead."""
+    *others, last = locations
+    for location in others:
+        with suppress(SourceRefused, SourceUnavailable):
+            return await ask(location)
+    return await ask(last)
 
 
 def _is_settings(reference: UrlReference) -> bool:

@@ -10,6 +10,7 @@ opening.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -163,6 +164,11 @@ class SourceClient:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if _is_about_certificates(error):
+                raise SourceRefused(
+                    f"{url.host} does not prove that it is {url.host}; if a proxy of yours is in between,"
+                    " name its certificate in SSL_CERT_FILE"
+                ) from error
             raise SourceUnavailable(
                 f"nobody answers at {url.host} ({_reason(error)}); is there a network?"
             ) from error
@@ -189,6 +195,14 @@ def _check_proxies() -> None:
             is_proxy = False
         if not is_proxy:
             raise WrongUse(f"{scheme.upper()}_PROXY is not a proxy like http://HOST:PORT")
+
+
+def _is_about_certificates(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _is_no_redirect(response: httpx.Response) -> bool:

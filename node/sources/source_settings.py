@@ -1,9 +1,10 @@
 """Which servers stand behind `hf://` and `ollama://`, and who we are there.
 
-    HF_ENDPOINT         a mirror of Hugging Face                as its own tools read it
-    HF_TOKEN            for models that are not for everybody   as its own tools read it
-    OLLAMA_REGISTRY     a mirror of Ollama's registry           https://HOST, or HOST alone
+    HF_ENDPOINT         mirrors of Hugging Face                 one is as its own tools read it
+    HF_TOKEN            for models that are not for everybody   goes to each of these
+    OLLAMA_REGISTRY     mirrors of Ollama's registry            https://HOST, or HOST alone
 
+Of several mirrors, with spaces between them, each is asked where the one before could not help.
 Proxies are read by httpx: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
 """
 
@@ -19,6 +20,8 @@ LOCALAI_GALLERY = "localai=github:mudler/LocalAI/gallery/index.yaml@master"
 """The gallery that names are looked up in unless others are given."""
 
 _HF_ENDPOINT = "https://huggingface.co"
+_ENDPOINTS_MAX = 8
+"""Each that is down costs the time of finding out."""
 _OLLAMA_REGISTRY = "https://registry.ollama.ai"
 
 
@@ -26,9 +29,9 @@ _OLLAMA_REGISTRY = "https://registry.ollama.ai"
 class SourceSettings:
     """What the environment says of sources."""
 
-    hf_endpoint: WebUrl = field(default_factory=lambda: WebUrl.parse(_HF_ENDPOINT))
+    hf_endpoints: tuple[WebUrl, ...] = (WebUrl.parse(_HF_ENDPOINT),)
     hf_token: str = field(default="", repr=False)
-    ollama_registry: WebUrl = field(default_factory=lambda: WebUrl.parse(_OLLAMA_REGISTRY))
+    ollama_registries: tuple[WebUrl, ...] = (WebUrl.parse(_OLLAMA_REGISTRY),)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> SourceSettings:
@@ -41,15 +44,17 @@ class SourceSettings:
         if not token.isascii() or not token.isprintable() or " " in token:
             raise WrongUse("HF_TOKEN holds what no token can: a space, or a character that is not ASCII")
         return cls(
-            _endpoint(environment, "HF_ENDPOINT", _HF_ENDPOINT),
+            _endpoints(environment, "HF_ENDPOINT", _HF_ENDPOINT),
             token,
-            _endpoint(environment, "OLLAMA_REGISTRY", _OLLAMA_REGISTRY),
+            _endpoints(environment, "OLLAMA_REGISTRY", _OLLAMA_REGISTRY),
         )
 
 
-def _endpoint(environment: Mapping[str, str], name: str, usual: str) -> WebUrl:
-    text = environment.get(name, "").strip().rstrip("/") or usual
+def _endpoints(environment: Mapping[str, str], name: str, usual: str) -> tuple[WebUrl, ...]:
+    texts = environment.get(name, "").split() or [usual]
+    if len(texts) > _ENDPOINTS_MAX:
+        raise WrongUse(f"{name} names {len(texts)} mirrors; {_ENDPOINTS_MAX} are allowed")
     try:
-        return WebUrl.parse(text if "://" in text else f"https://{text}")
+        return tuple(WebUrl.parse(text if "://" in text else f"https://{text}") for text in texts)
     except ValueError as error:
         raise WrongUse(f"{name}: {error}") from None

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from node.errors import WrongUse
 from node.sources.answers import next_url
@@ -111,6 +120,47 @@ def test_nothing_leads_from_https_to_http() -> None:
     assert next_url(secure, "n?sig=2").text == "https://x.org/n?sig=2"
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Of 127.0.0.1, signed by itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(datetime(2020, 1, 1, tzinfo=UTC)).not_valid_after(
+        datetime(2100, 1, 1, tzinfo=UTC)
+    )
+    address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    signed = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    path = tmp_path / "web.pem"
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + signed.public_bytes(Encoding.PEM)
+    )
+    return path
+
+
+def test_who_does_not_prove_who_he_is_gets_no_token(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+
+    async def test(web: Web, _other: Web) -> None:
+        async with serving(tls) as secure:
+            secure.pages["/a"] = always(Reply(200, b"there"))
+            secure.pages["/b"] = leading_to(f"{web.root}/c")
+            with pytest.raises(SourceRefused, match="does not prove that it is"):
+                await read(secure.url("/a"), TOKEN)
+            assert secure.asked == []
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            assert (await read(secure.url("/a"), TOKEN)).body == b"there"
+            with pytest.raises(SourceRefused, match="from https to http"):
+                await read(secure.url("/b"), TOKEN)
+            assert web.asked == []
+
+    with_two_webs(test)
+
+
 def test_a_small_answer_has_a_bound() -> None:
     async def test(web: Web, _other: Web) -> None:
         web.pages["/a"] = always(Reply(200, b"x" * 1001))
@@ -157,19 +207,21 @@ def test_a_proxy_that_is_none_is_named_by_its_variable(proxy: str, monkeypatch: 
 
 def test_settings_are_those_of_the_environment() -> None:
     usual = SourceSettings.of({})
-    assert str(usual.hf_endpoint) == "https://huggingface.co/"
-    assert str(usual.ollama_registry) == "https://registry.ollama.ai/"
+    assert [str(each) for each in usual.hf_endpoints] == ["https://huggingface.co/"]
+    assert [str(each) for each in usual.ollama_registries] == ["https://registry.ollama.ai/"]
     settings = SourceSettings.of(
         {
-            "HF_ENDPOINT": "https://mirror.lan/hf/",
+            "HF_ENDPOINT": "https://mirror.lan/hf/ other.lan",
             "HF_TOKEN": " hf_t0ken\n",
             "OLLAMA_REGISTRY": "box.lan:5000",
         }
     )
-    assert str(settings.hf_endpoint) == "https://mirror.lan/hf"
+    assert [str(each) for each in settings.hf_endpoints] == ["https://mirror.lan/hf/", "https://other.lan/"]
     assert settings.hf_token == TOKEN
-    assert str(settings.ollama_registry) == "https://box.lan:5000/"
+    assert [str(each) for each in settings.ollama_registries] == ["https://box.lan:5000/"]
     assert TOKEN not in repr(settings)
+    with pytest.raises(WrongUse, match="HF_ENDPOINT names 9 mirrors"):
+        SourceSettings.of({"HF_ENDPOINT": "x " * 9})
 
 
 @pytest.mark.parametrize("name", ["HF_ENDPOINT", "OLLAMA_REGISTRY", "HF_TOKEN"])

@@ -115,10 +115,10 @@ def test_what_somebody_writes(beginning: str, end: str) -> None:
         if isinstance(reference, HuggingFaceReference | OllamaReference):
             assert parse_reference(reference.canonical) == reference
         if isinstance(reference, HuggingFaceReference):
-            hugging_face.tree_location(SETTINGS, reference)
-            hugging_face.file_location(SETTINGS, reference, reference.path or "m.gguf")
+            hugging_face.tree_locations(SETTINGS, reference)
+            hugging_face.file_locations(SETTINGS, reference, reference.path or "m.gguf")
         if isinstance(reference, OllamaReference):
-            ollama.manifest_location(SETTINGS, reference)
+            ollama.manifest_locations(SETTINGS, reference)
 
 
 @given(st.integers(100, 999), HEADERS, ENDS)

@@ -49,9 +49,12 @@ class World:
     token: str = ""
     galleries: tuple[str, ...] = ()
     """As people write them."""
+    mirror: Web | None = None
+    """Asked first, if there is one."""
 
     async def find(self, text: str, wishes: Wishes | None = None) -> SourceFiles:
-        settings = SourceSettings(self.web.url("/"), self.token, self.web.url("/"))
+        endpoints = tuple(web.url("/") for web in (self.mirror, self.web) if web)
+        settings = SourceSettings(endpoints, self.token, endpoints)
         sources = [GallerySource.parse(each) for each in self.galleries]
         async with SourceClient(silence_max=5.0) as client:
             galleries = Galleries(sources, client, self.home / "galleries")
@@ -385,7 +388,7 @@ def test_parameters_that_are_not_what_the_manifest_says_are_refused(tmp_path: Pa
         for path in list(world.web.pages):
             if "blobs" in path:
                 world.web.pages[path] = always(Reply(200, b'{"num_ctx": 2}'))
-        with pytest.raises(SourceRefused, match="is not what the manifest"):
+        with pytest.raises(SourceRefused, match="is not what the model's manifest"):
             await world.find("ollama://me/tiny:q8")
 
     in_world(test, tmp_path)
@@ -560,6 +563,27 @@ def test_the_bundled_model_is_used_where_it_is(tmp_path: Path) -> None:
         assert file.path.is_file()
         assert parse_model_yaml(found.settings, source="demo").chat_template == DEMO_CHAT_TEMPLATE
         assert world.web.asked == []
+
+    in_world(test, tmp_path)
+
+
+@pytest.mark.parametrize("reply", [Reply(404), Reply(500), Reply(200, b"<html>")])
+def test_where_one_mirror_cannot_help_the_next_one_is_asked(reply: Reply, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with serving() as mirror:
+            world.mirror = mirror
+            for path in ("/api/models/org/repo/tree/main", "/v2/me/tiny/manifests/q8"):
+                mirror.pages[path] = always(reply)
+            world.web.pages["/api/models/org/repo/tree/main"] = say(tree("m-Q4_K_M.gguf"))
+            ollama(world, {"num_ctx": 512}, model=1)
+            model = await world.find("ollama://me/tiny:q8")
+            assert "context_size: 512" in model.settings
+            for found in (model, await world.find("hf://org/repo")):
+                origins = [location.url.origin for location in found.files[0].locations]
+                assert origins == [mirror.root, world.web.root]
+            # Without a hash nothing says that both have the same.
+            world.web.pages["/org/repo/resolve/main/m.gguf"] = always(Reply(200, b"x"))
+            assert len((await world.find("hf://org/repo/m.gguf")).files[0].locations) == 1
 
     in_world(test, tmp_path)
 

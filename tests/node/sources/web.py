@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -50,16 +51,13 @@ Handler: TypeAlias = Callable[[Asked], Reply]
 class Web:
     """The server. Paths it does not know are 404."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, scheme: str = "http") -> None:
         self.port = port
+        self.root = f"{scheme}://127.0.0.1:{port}"
         self.pages: dict[str, Handler] = {}
         self.asked: list[Asked] = []
         self.sent_bytes = 0
         """Of bodies."""
-
-    @property
-    def root(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def url(self, path: str) -> WebUrl:
         return WebUrl.parse(self.root + path)
@@ -67,7 +65,7 @@ class Web:
     def ranges(self) -> list[str]:
         return [each.headers.get("range", "") for each in self.asked]
 
-    async def answer(self, stream: trio.SocketStream) -> None:
+    async def answer(self, stream: trio.abc.Stream) -> None:
         head = b""
         async with stream:
             try:
@@ -81,10 +79,10 @@ class Web:
                 path = asked.target.partition("?")[0]
                 handler = self.pages.get(path) or self.pages.get(asked.target)
                 await self._say(stream, asked, handler(asked) if handler else Reply(404))
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
 
-    async def _say(self, stream: trio.SocketStream, asked: Asked, reply: Reply) -> None:
+    async def _say(self, stream: trio.abc.Stream, asked: Asked, reply: Reply) -> None:
         headers = {"content-length": str(len(reply.body)), "connection": "close", **reply.headers}
         lines = [
             f"HTTP/1.1 {reply.status} Said",
@@ -111,12 +109,18 @@ def read_head(head: bytes) -> Asked:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Web]:
+async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Web]:
     """A server that ends with the block."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    web = Web(listeners[0].socket.getsockname()[1])
+    web = Web(listeners[0].socket.getsockname()[1], "https" if tls else "http")
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await web.answer(
+            trio.SSLStream(stream, tls, server_side=True, https_compatible=True) if tls else stream
+        )
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, web.answer, listeners)
+        nursery.start_soon(trio.serve_listeners, answer, listeners)
         yield web
         nursery.cancel_scope.cancel()
 
