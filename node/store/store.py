@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +117,10 @@ class Store:
         self._rise(identity)
         return identity
 
+    async def knows(self, definition: ModelDefinition) -> bool:
+        """Whether nothing has to be read to tell what the model is."""
+        return await trio.to_thread.run_sync(self._knows, [path for _, path in canonical_names(definition)])
+
     def forget(self, identity: Identity) -> None:
         """Offer it no more, unless another model has the same files."""
         if identity in self._identities:
@@ -125,8 +129,11 @@ class Store:
 
     @contextmanager
     def growing(self, key: FileKey, partial: PartialFile) -> Iterator[None]:
-        """Within, what has come of a file is offered, also once it is whole."""
-        assert key not in self._growing
+        """Within, what has come of a file is offered, also once it is whole. Of two that come in at once
+        under two names, the first."""
+        if key in self._growing:
+            yield
+            return
         self._growing[key] = partial
         self._changed[key].rise()
         try:
@@ -195,6 +202,13 @@ class Store:
         for whole in identity.files:
             if whole.entry.key in self._changed:
                 self._changed[whole.entry.key].rise()
+
+    def _knows(self, paths: Iterable[Path]) -> bool:
+        try:
+            known = [self.hasher.cache.get(path, Fingerprint.of_path(path)) for path in paths]
+        except OSError:
+            return False
+        return all(hashes is not None and hashes.is_whole for hashes in known)
 
     def _find(self, sha256: str) -> Path | None:
         for hashes in self.hasher.cache:

@@ -23,12 +23,11 @@ from node.config import (
     WEIGHTS,
     NodeConfig,
     home_option,
-    node_config,
-    run_options,
 )
 from node.errors import HomeDamaged
 from node.flag_types import DurationType, HostPort, KeepAliveType
 from node.home import Home
+from node.run_flags import node_config, run_options
 
 Configure = Callable[..., NodeConfig]
 
