@@ -87,6 +87,13 @@ def test_a_hash_is_computed_once(tmp_path: Path, file: Path) -> None:
     assert hashes_of(cache, file) == first
 
 
+def test_a_file_whose_name_is_no_unicode_is_remembered_too(tmp_path: Path) -> None:
+    file = tmp_path / "caf\udce9.gguf"
+    file.write_bytes(CONTENT)
+    assert hashes_of(tmp_path / "hashes", file) == hashes_of(tmp_path / "hashes", file)
+    assert [hashes.path for hashes in FileHasher(tmp_path / "hashes").cache] == [file]
+
+
 def test_a_changed_file_is_hashed_again(tmp_path: Path, file: Path) -> None:
     cache = tmp_path / "hashes"
     hashes_of(cache, file)
