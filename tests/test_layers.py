@@ -220,6 +220,7 @@ CORES = (
     "node/models/ranking_head.py",
     "node/models/split_files.py",
     "node/models/yaml_reader.py",
+    "node/models/yaml_writer.py",
     "node/sources/answers.py",
     "node/sources/bounded_yaml.py",
     "node/sources/download_core.py",

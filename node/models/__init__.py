@@ -1,7 +1,7 @@
 """The models of one node: which files it has, what they are called, what they are.
 
     catalog ------> model_file     what a file is before it is loaded
-        |           model_yaml     LocalAI-style settings beside it
+        |           model_yaml     LocalAI-style settings beside it (yaml_reader, yaml_writer)
         |           model_name     what a model may be called
         |           split_files    which files are parts of one model
         +---------> demo_model     the bundled one, where it is installed

@@ -25,6 +25,7 @@ import yaml
 from ledger.records import ModelName
 from node.models.definition import YAML_SUFFIXES, ModelDefinition, define_given, define_model
 from node.models.errors import BadModelFile, BadModelName, CannotStoreModel, ModelNameTaken, UnknownModel
+from node.models.yaml_writer import write_yaml
 from p2p.blobs.errors import BadFileName
 from p2p.blobs.file_name import check_file_name
 
@@ -167,7 +168,7 @@ class Catalog:
             if copy:
                 _copy(copies)
             document = _settings_document(definition, copies if copy else {})
-            _replace(yaml_path, yaml.safe_dump(document, allow_unicode=True, sort_keys=False).encode())
+            _replace(yaml_path, write_yaml(document))
         except OSError as error:
             raise CannotStoreModel(f"{self._folder} cannot be written: {error.strerror}") from error
         return define_model(yaml_path, memory_bytes=self._memory_bytes)

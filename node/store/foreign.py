@@ -15,6 +15,7 @@ from pathlib import Path
 
 from node.errors import NodeError
 from node.models.definition import ModelDefinition
+from node.models.portable_text import is_portable
 from node.store.gguf_folder import gguf_models
 from node.store.hugging_face_cache import snapshots
 from node.store.ollama_store import is_ollama_store, ollama_models
@@ -22,6 +23,8 @@ from node.store.ollama_store import is_ollama_store, ollama_models
 
 def foreign_models(folder: Path, *, memory_bytes: int) -> tuple[list[ModelDefinition], list[str]]:
     """The models in `folder`, and what a person should know of what is not one, a line each."""
+    if not is_portable(str(folder)):
+        return [], [f"{str(folder)!r} is not text in UTF-8: rename it or a folder above it"]
     if not folder.is_dir():
         return [], [f"there is no folder {folder}"]
     definitions, warnings = [], []

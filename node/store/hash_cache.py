@@ -10,6 +10,7 @@ Nothing here is worth a fsync: a record that is lost or damaged costs only time.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ class HashCache:
         """Remember, on disk. A failure is logged: it costs only time."""
         fingerprint = hashes.fingerprint
         values = (
-            str(hashes.path),
+            os.fsencode(hashes.path),
             [fingerprint.size_bytes, fingerprint.mtime_ns, fingerprint.inode],
             hashes.chunks,
             hashes.sha256,
@@ -101,7 +102,7 @@ class HashCache:
                 yield hashes
 
     def _place(self, path: Path) -> Path:
-        return self._folder / blake3(str(path).encode()).hexdigest()[:32]
+        return self._folder / blake3(os.fsencode(path)).hexdigest()[:32]
 
     def _places(self) -> list[Path]:
         try:
@@ -128,11 +129,13 @@ def _read(place: Path) -> FileHashes | None:
         return None
     match unseal(data):
         case [
-            str(path),
+            bytes(path),
             [int(size_bytes), int(mtime_ns), int(inode)],
             bytes(chunks),
             str(sha256),
             bytes(state),
         ]:
-            return FileHashes(Path(path), Fingerprint(size_bytes, mtime_ns, inode), chunks, sha256, state)
+            return FileHashes(
+                Path(os.fsdecode(path)), Fingerprint(size_bytes, mtime_ns, inode), chunks, sha256, state
+            )
     return None

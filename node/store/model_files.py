@@ -22,6 +22,7 @@ from ledger.records import ModelName
 from node.models.definition import ModelDefinition
 from node.models.model_yaml import YAML_SIZE_MAX, ModelSettings, parse_model_yaml
 from node.models.split_files import PartName
+from node.models.yaml_writer import write_yaml
 from p2p.blobs.errors import BadManifest
 from p2p.blobs.manifest import Manifest, ManifestFile, hash_chunk
 
@@ -73,7 +74,8 @@ def settings_file(settings: ModelSettings) -> bytes:
         "template": {"chat": settings.chat_template} if settings.chat_template else {},
         "function": {"tool_format": settings.tool_format} if settings.tool_format else {},
     }
-    return _yaml({key: value for key, value in document.items() if value})
+    document = {key: value for key, value in document.items() if value}
+    return write_yaml(document) if document else b""
 
 
 def settings_at_home(shared: bytes, name: ModelName, files: Mapping[str, str]) -> bytes:
@@ -90,11 +92,11 @@ def settings_at_home(shared: bytes, name: ModelName, files: Mapping[str, str]) -
     settings = parse_model_yaml(shared, source=SETTINGS)
     document: dict[str, Any] = yaml.safe_load(settings_file(settings)) or {}
     weights = min(file for file in files if file not in (SETTINGS, PROJECTOR))
-    document["name"] = str(name)
-    document["parameters"] = {**document.get("parameters", {}), "model": files[weights]}
+    parameters = {**document.get("parameters", {}), "model": files[weights]}
+    document = {"name": str(name), **document, "parameters": parameters}
     if PROJECTOR in files:
         document["mmproj"] = files[PROJECTOR]
-    return _yaml(document)
+    return write_yaml(document)
 
 
 def require_model(manifest: Manifest) -> None:
@@ -121,9 +123,3 @@ def manifest_file_of(name: str, data: bytes) -> ManifestFile:
 
 def _weights_name(stem: str, number: int, count: int) -> str:
     return PartName(stem, number, count).file_name(number) if count > 1 else f"{stem}.gguf"
-
-
-def _yaml(document: Mapping[str, Any]) -> bytes:
-    if not document:
-        return b""
-    return yaml.safe_dump(dict(document), allow_unicode=True, sort_keys=True).encode()

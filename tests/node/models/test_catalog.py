@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.records import ModelName
@@ -14,6 +14,8 @@ from node.models.demo_model import DEMO_CHAT_TEMPLATE
 from node.models.errors import BadModelFile, BadModelName, CannotStoreModel, ModelNameTaken, UnknownModel
 from node.models.model_name import MODEL_NAME_SIZE_MAX, parse_model_name
 from p2p.blobs.file_name import check_file_name
+
+unhurried = settings(deadline=None)
 
 GGUF = struct.pack("<4sIQQ", b"GGUF", 3, 0, 0) + bytes(50)
 
@@ -183,6 +185,7 @@ def test_a_copy_has_a_name_that_every_system_takes(folder: Path, tmp_path: Path,
         check_file_name(path.name)
 
 
+@unhurried
 @given(st.text(max_size=MODEL_NAME_SIZE_MAX))
 def test_the_files_of_every_model_may_be_called_so(text: str) -> None:
     try:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.records import ModelName
 from node.models.catalog import Catalog
 from node.models.split_files import parse_part_name, parts_of
+
+unhurried = settings(deadline=None)
 
 GGUF = struct.pack("<4sIQQ", b"GGUF", 3, 0, 0) + bytes(50)
 BIG = ModelName("big")
@@ -120,6 +122,7 @@ def test_what_only_looks_like_a_part_is_a_model_by_itself(folder: Path, name: st
     assert (definition.name, definition.parts) == (path.stem, (path,))
 
 
+@unhurried
 @given(st.text(min_size=1), st.integers(1, 1024), st.data())
 def test_every_part_knows_all_of_them(stem: str, count: int, data: st.DataObject) -> None:
     number = data.draw(st.integers(1, count))

@@ -114,6 +114,14 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert foreign_models(tmp_path / "none", memory_bytes=1) == ([], [f"there is no folder {tmp_path}/none"])
 
 
+def test_a_folder_nobody_could_be_told_of_is_left_out_with_a_word(tmp_path: Path) -> None:
+    folder = tmp_path / "caf\udce9"
+    ollama(folder, "registry.ollama.ai/library/tiny/latest", model=GGUF)
+    definitions, [warning] = foreign_models(folder, memory_bytes=2**30)
+    assert definitions == []
+    assert warning.isprintable()
+
+
 @pytest.mark.parametrize("main", [True, False])
 def test_of_a_hugging_face_cache_the_current_revision_is_served(unwritten: Path, main: bool) -> None:
     repository = unwritten / "models--org--repo"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 from blake3 import blake3
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.models.errors import ModelFileChanged, ModelFileUnreadable
@@ -17,6 +17,8 @@ from node.store.hash_cache import FileHashes
 from node.store.hashing import FileHasher, OnProgress, ignore_progress
 from node.store.resumable_sha256 import ResumableSha256
 from tests.node.store.chunked_files import CHUNK
+
+unhurried = settings(deadline=None)
 
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -83,6 +85,13 @@ def test_a_hash_is_computed_once(tmp_path: Path, file: Path) -> None:
     # Nothing tells that this happened, so only a hash that is computed again would notice.
     rewrite(file, later_ns=0)
     assert hashes_of(cache, file) == first
+
+
+def test_a_file_whose_name_is_no_unicode_is_remembered_too(tmp_path: Path) -> None:
+    file = tmp_path / "caf\udce9.gguf"
+    file.write_bytes(CONTENT)
+    assert hashes_of(tmp_path / "hashes", file) == hashes_of(tmp_path / "hashes", file)
+    assert [hashes.path for hashes in FileHasher(tmp_path / "hashes").cache] == [file]
 
 
 def test_a_changed_file_is_hashed_again(tmp_path: Path, file: Path) -> None:
@@ -227,6 +236,7 @@ def test_this_python_can_put_a_sha256_aside() -> None:
     assert ResumableSha256().state() is not None
 
 
+@unhurried
 @given(st.lists(st.binary(max_size=300), max_size=8), st.integers(0, 20), st.binary(max_size=300))
 def test_a_sha256_put_aside_goes_on_as_if_nothing_had_been(
     pieces: list[bytes], blocks: int, rest: bytes
@@ -247,6 +257,7 @@ def test_a_sha256_put_aside_goes_on_as_if_nothing_had_been(
     assert resumed.hexdigest() == hashlib.sha256(first + rest).hexdigest()
 
 
+@unhurried
 @given(st.binary(min_size=32, max_size=32), st.integers(0, 2**54), st.binary(max_size=200))
 def test_any_state_from_a_disk_is_harmless(state: bytes, blocks: int, rest: bytes) -> None:
     digest = ResumableSha256.resume(state, 64 * blocks)

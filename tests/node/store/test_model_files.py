@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation.backend import Sampling
@@ -25,6 +25,8 @@ from node.store.model_files import (
 )
 from p2p.blobs.errors import BadManifest
 from p2p.blobs.manifest import Manifest, ManifestFile, manifest_of
+
+unhurried = settings(deadline=None)
 
 ONE = ModelName("one")
 
@@ -73,6 +75,7 @@ def test_at_home_files_are_called_as_people_do() -> None:
     ]
 
 
+@unhurried
 @given(SETTINGS)
 def test_settings_that_travel_come_home_as_they_were(settings: ModelSettings) -> None:
     shared = settings_file(settings)
