@@ -25,6 +25,7 @@ from p2p.blobs.fetch_events import (
     Cancel,
     ChunkArrived,
     ChunkRefused,
+    ChunksLost,
     ChunkStored,
     ChunkWrong,
     DropSeeder,
@@ -113,6 +114,10 @@ class Fetch:
                 self._on_arrived(peer, chunk)
             case ChunkStored(chunk):
                 self._on_stored(chunk)
+            case ChunksLost(chunks):
+                for chunk in chunks:
+                    self._stored.discard(chunk)
+                    self._want(chunk)
             case ChunkWrong(peer, chunk):
                 self._on_wrong(peer, chunk)
             case ChunkRefused(peer, chunk, refusal):

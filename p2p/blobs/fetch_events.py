@@ -122,6 +122,13 @@ class ChunkStored:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunksLost:
+    """These were stored, and are not any more: the disk gave something else back than was written."""
+
+    chunks: Collection[int]
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkWrong:
     """What came from `peer` as `chunk` has another hash."""
 
@@ -152,6 +159,7 @@ Event: TypeAlias = (
     | LateBytesArrived
     | ChunkArrived
     | ChunkStored
+    | ChunksLost
     | ChunkWrong
     | ChunkRefused
     | TimerFired

@@ -26,6 +26,7 @@ from p2p.blobs.fetch_events import (
     BytesArrived,
     Cancel,
     ChunkArrived,
+    ChunksLost,
     ChunkStored,
     ChunkWrong,
     DropSeeder,
@@ -206,6 +207,8 @@ class FileFetch:
                     self._followed[peer].channel.cancel(self._file.key, chunk)
                 case DropSeeder(peer):
                     self._drop(peer)
+        if self._fetch.is_done and not self._sink.have.is_full:
+            self._tell(ChunksLost(list(self._sink.have.missing())))
         if self._fetch.wake_at < self._sleeps_until:
             self._is_due_earlier.set()
         if self._is_over():

@@ -13,6 +13,7 @@ from p2p.blobs.fetch_events import (
     Cancel,
     ChunkArrived,
     ChunkRefused,
+    ChunksLost,
     ChunkStored,
     ChunkWrong,
     DropSeeder,
@@ -273,6 +274,14 @@ def test_a_chunk_that_came_from_elsewhere_is_not_needed_any_more() -> None:
     course.offer(ALICE)
     assert course.tell(ChunkStored(0)) == [Cancel(ALICE, 0)]
     assert course.fetch.is_done
+
+
+def test_what_the_disk_lost_is_asked_for_again() -> None:
+    course = Course(count=2, stored=(0, 1))
+    course.offer(ALICE)
+    assert course.fetch.is_done
+    assert course.tell(ChunksLost([1])) == [Ask(ALICE, 1)]
+    assert not course.fetch.is_done
 
 
 @pytest.mark.parametrize("seeders", [1, 5])
