@@ -69,7 +69,7 @@ class InferenceResponse(Response):
             # those this one has two dozen.
             nursery.start_soon(self._answer, report, send, result, nursery.cancel_scope)
             nursery.start_soon(self._bridge_silence, send)
-            await _hang_up(receive)
+            await hang_up(receive)
             nursery.cancel_scope.cancel()
         if result.failure is not None:
             raise result.failure
@@ -226,7 +226,7 @@ def _body(body: bytes, *, is_last: bool) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": not is_last}
 
 
-async def _hang_up(receive: Receive) -> None:
-    """Wait until the client does."""
+async def hang_up(receive: Receive) -> None:
+    """Wait until the client hangs up."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -17,7 +17,9 @@ from api.errors import HttpError
 from api.gate import Gate
 from api.inference_routes import inference_routes
 from api.metrics import Metrics
+from api.model_manager import ModelManager
 from api.model_routes import model_routes
+from api.model_store_routes import job_routes, model_store_routes
 from api.node_routes import node_routes
 from api.node_status import NodeStatus
 from api.question_routes import question_routes
@@ -25,7 +27,7 @@ from api.settings import ApiSettings
 from federation.backend import Backend
 
 
-def create_app(backend: Backend, settings: ApiSettings, status: NodeStatus) -> FastAPI:
+def create_app(backend: Backend, settings: ApiSettings, status: NodeStatus, manager: ModelManager) -> FastAPI:
     """OpenAI's endpoints over `backend`, and those about the node.
 
     Start no tasks, open nothing: the app lives as long as somebody serves it.
@@ -49,6 +51,8 @@ def create_app(backend: Backend, settings: ApiSettings, status: NodeStatus) -> F
     app.include_router(inference_routes(backend, settings.version))
     app.include_router(question_routes(backend))
     app.include_router(model_routes(backend))
+    app.include_router(model_store_routes(manager))
+    app.include_router(job_routes(manager))
     app.include_router(backend_routes(status))
     app.include_router(node_routes(status, metrics, settings.version))
 

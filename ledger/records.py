@@ -64,7 +64,8 @@ class ModelRecord:
     """Tokens; 0 until the model was loaded once."""
     size_bytes: int = 0
     sha256: str = ""
-    """Hex, of the model's file; empty until the background hashing is done."""
+    """Hex, of the model's file, or of the sha256s of its parts where it is split; empty until the background
+    hashing is done."""
     slots: int = 1
     reason: str = ""
     """Why it failed, for a person."""

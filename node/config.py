@@ -15,9 +15,8 @@ them, or between files with what separates them in PATH.
 from __future__ import annotations
 
 import math
-import socket
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,19 +28,15 @@ from node.attached.server_url import ServerUrl
 from node.child_environment import SETTINGS_PREFIX
 from node.errors import HomeDamaged
 from node.flag_types import (
-    FOREVER,
     ApiKeyType,
     HostPort,
     HostPortType,
-    KeepAliveType,
-    LabelType,
     MultiaddrType,
-    NameType,
     ServerUrlType,
-    SizeType,
 )
 from node.home import Home
 from node.listening import PORT_DEFAULT
+from node.sources.source_settings import LOCALAI_GALLERY, SourceSettings
 
 if TYPE_CHECKING:
     from federation.backend import PolicyName
@@ -61,10 +56,6 @@ WEIGHTS = (0.01, 100.0)
 LABELS_MAX = 16
 """As `federation/backend.py` and `ledger/records.py` have them, which take too long to import for a command
 that only asks a node."""
-_SLOTS_MAX = 256
-"""llama.cpp refuses more sequences in one context."""
-_BACKEND_SLOTS_MAX = 4096
-"""More than any server of a home batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +69,8 @@ class NodeConfig:
     """Multiaddrs; empty: the port kept in the home, else the default one."""
     models: tuple[str, ...] = ()
     """Files, or `demo`."""
+    models_from: tuple[Path, ...] = ()
+    """Folders of other programs, whose models are served where they are."""
     slots: int = SLOTS_DEFAULT
     """Sequences each engine runs at once."""
     memory_bytes: int | None = None
@@ -105,6 +98,14 @@ class NodeConfig:
     """What else requests may call this node by."""
     weight: float = 1.0
     """2: used as if it was twice as fast."""
+    models_size_max: int = 0
+    """Bytes of models that the swarm may place here; 0: none."""
+    upload_rate: float = 0.0
+    """Bytes a second to all peers that fetch models from here; 0: as many as they take."""
+    galleries: tuple[str, ...] = (LOCALAI_GALLERY,)
+    """Where models are looked up by name."""
+    sources: SourceSettings = field(default_factory=SourceSettings, repr=False)
+    """Which servers stand behind `hf://` and `ollama://`, and who we are there."""
     exit_with_stdin: bool = False
     """End when stdin ends: how a parent process owns a node even if it is killed."""
 
@@ -171,203 +172,43 @@ _is_repeatable: dict[str, bool] = {}
 """What config.toml may set, by name: filled by the definitions below."""
 
 
-def _setting(flag: str, *, multiple: bool = False, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 (click's own keywords)
+def setting(flag: str, *, multiple: bool = False, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 (click's own keywords)
     """An option that `LOCALAI_NODE_<FLAG>` sets too."""
     name = flag.removeprefix("--").partition("/")[0].replace("-", "_")
     _is_repeatable[name] = multiple
     return click.option(flag, envvar=f"{SETTINGS_PREFIX}{name.upper()}", multiple=multiple, **attributes)
 
 
-api_option = _setting(
+api_option = setting(
     "--api",
     type=HostPortType(),
     default=API_DEFAULT,
     show_default=True,
     help="Where to answer HTTP; port 0: any free one.",
 )
-listen_option = _setting(
+listen_option = setting(
     "--listen",
     multiple=True,
     type=MultiaddrType(),
     help=f"Where peers connect to: {LISTEN_DEFAULT}, or the next free port, if not given. Repeatable.",
 )
-api_key_option = _setting(
+api_key_option = setting(
     "--api-key",
     multiple=True,
     type=ApiKeyType(),
     metavar="KEY",
     help="What HTTP clients must show. Repeatable.",
 )
-backend_option = _setting(
+backend_option = setting(
     "--backend",
     multiple=True,
     type=ServerUrlType(),
     metavar="URL",
     help="A local server whose models are served too: Ollama, llama-server, vLLM, LM Studio. Repeatable.",
 )
-backend_key_option = _setting(
+backend_key_option = setting(
     "--backend-key",
     type=ApiKeyType(),
     metavar="KEY",
     help=f"What attached servers are shown, if they want an API key ({SETTINGS_PREFIX}BACKEND_KEY).",
 )
-
-_RUN_SETTINGS = (
-    _setting(
-        "--name",
-        type=NameType(),
-        default=socket.gethostname,
-        show_default="this machine's",
-        help="How others see this node.",
-    ),
-    api_option,
-    listen_option,
-    _setting(
-        "--hedge",
-        type=click.FloatRange(0, 1),
-        default=0.0,
-        help="Share of streams, as 0.05, that one more node may get if the first is late; the faster stays.",
-    ),
-    _setting("--mdns/--no-mdns", default=True, help="Find members of this swarm on the local network."),
-    api_key_option,
-    _setting(
-        "--allow-unauthenticated", is_flag=True, help="Let a public address answer anyone, without a key."
-    ),
-    _setting(
-        "--policy",
-        type=click.Choice(POLICIES),
-        default="eta",
-        show_default=True,
-        help="How a peer is chosen: who would be done first (eta), by its share of slots, or at random.",
-    ),
-    _setting(
-        "--label",
-        multiple=True,
-        type=LabelType(),
-        metavar="NAME",
-        help="What else requests may call this node by: gpu, quiet. Repeatable.",
-    ),
-    _setting(
-        "--weight",
-        type=click.FloatRange(*WEIGHTS),
-        default=1.0,
-        show_default=True,
-        help="How much this node is to be used: 2 is as if it was twice as fast.",
-    ),
-    _setting(
-        "--log-level",
-        type=click.Choice(["debug", "info", "warning", "error"]),
-        default="info",
-        show_default=True,
-        help="What is worth a line on stderr.",
-    ),
-    _setting(
-        "--log-format",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-        help="Lines for people, or for programs.",
-    ),
-    click.option(
-        "--exit-with-stdin", is_flag=True, help="End when stdin ends: for programs that own a node."
-    ),
-)
-_WORKER_SETTINGS = (
-    _setting(
-        "--model",
-        multiple=True,
-        type=click.Path(),
-        metavar="FILE|demo",
-        help="A GGUF file to serve, or the bundled demo model. Repeatable.",
-    ),
-    _setting(
-        "--slots",
-        type=click.IntRange(1, _SLOTS_MAX),
-        default=SLOTS_DEFAULT,
-        show_default=True,
-        help="Answers each model gives at once.",
-    ),
-    _setting(
-        "--memory",
-        type=SizeType(),
-        metavar="SIZE",
-        help="What all models together may take, for example 8GiB; if not given, most of what there is."
-        " Weights count that go to a GPU, too.",
-    ),
-    _setting(
-        "--keep-alive",
-        type=KeepAliveType(),
-        default=FOREVER,
-        show_default=True,
-        help="How long a model that nobody uses stays in memory, for example 15m.",
-    ),
-    _setting(
-        "--pin",
-        multiple=True,
-        metavar="MODEL",
-        help="A model, by its name, that is loaded at the start and stays. Repeatable.",
-    ),
-    _setting(
-        "--kv-cache-type",
-        type=click.Choice(["f16", "q8_0", "q4_0"]),
-        default="f16",
-        show_default=True,
-        help="How contexts are kept: q8_0 takes half of the memory, q4_0 a quarter.",
-    ),
-    _setting(
-        "--engine-memory",
-        type=SizeType(),
-        metavar="SIZE",
-        help="End a model's process that needs more memory, beside its file, than for example 6GB.",
-    ),
-    _setting("--worker/--no-worker", default=True, help="Run models here, or only route requests."),
-    backend_option,
-    _setting(
-        "--backend-slots",
-        type=click.IntRange(1, _BACKEND_SLOTS_MAX),
-        help="Answers each attached server gives at once, if it does not say it or you know better.",
-    ),
-    backend_key_option,
-)
-
-
-def run_options(*, worker: bool) -> Callable[[Command], Command]:
-    """Give a command that runs a node its flags, each also read from `LOCALAI_NODE_*` and config.toml."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed((*_RUN_SETTINGS, *(_WORKER_SETTINGS if worker else ()))):
-            command = option(command)
-        return home_option(command)
-
-    return decorate
-
-
-def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
-    """The configuration in the parsed `options` of a command with `run_options`."""
-    if len(options["label"]) > LABELS_MAX:
-        raise click.UsageError(f"a node has {LABELS_MAX} labels at most")
-    return NodeConfig(
-        home=home,
-        name=options["name"],
-        api=options["api"],
-        listen=tuple(options["listen"]),
-        models=tuple(options.get("model", ())),
-        slots=options.get("slots", SLOTS_DEFAULT),
-        memory_bytes=options.get("memory"),
-        keep_alive=options.get("keep_alive", math.inf),
-        pinned=tuple(options.get("pin", ())),
-        kv_cache_type=options.get("kv_cache_type", "f16"),
-        engine_memory=options.get("engine_memory") or 0,
-        worker=options.get("worker", False),
-        backends=tuple(options.get("backend", ())),
-        backend_slots=options.get("backend_slots"),
-        backend_key=options.get("backend_key") or "",
-        mdns=options["mdns"],
-        hedge=options["hedge"],
-        api_keys=tuple(options["api_key"]),
-        allow_unauthenticated=options["allow_unauthenticated"],
-        policy=options["policy"],
-        labels=tuple(options["label"]),
-        weight=options["weight"],
-        exit_with_stdin=options["exit_with_stdin"],
-    )

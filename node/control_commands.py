@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import trio
@@ -12,10 +10,10 @@ import trio
 from ledger.records import ModelName
 from node.control_server import Handler
 from node.errors import NodeError
-from node.models.errors import UnknownModel
+from node.install.order import Order
+from node.model_parts import ModelParts
 from node.parts import Parts
 from node.place import shareable
-from node.worker import Worker
 from p2p.network import Network
 
 
@@ -29,8 +27,6 @@ class ControlCommands:
         self._network = network
         self._api = api
         self._leave_swarm = leave
-        self._models_turn = trio.Lock()
-        """One command at a time changes models: what one takes away, another must not be adding."""
 
     def handlers(self) -> dict[str, Handler]:
         """By the name a command asks with."""
@@ -39,6 +35,10 @@ class ControlCommands:
             "status": self._status,
             "models.add": self._add_model,
             "models.rm": self._remove_model,
+            "models.pull": self._pull_model,
+            "jobs": self._list_jobs,
+            "job": self._show_job,
+            "job.cancel": self._cancel_job,
             "drain": self._drain,
             "leave": self._leave,
         }
@@ -51,23 +51,24 @@ class ControlCommands:
         return self._parts.swarm()
 
     async def _add_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        worker = self._worker()
-        add = partial(self._parts.catalog.add, str(arguments["source"]), copy=bool(arguments["copy"]))
-        async with self._models_turn:
-            definition = await trio.to_thread.run_sync(add)
-            worker.add_model(definition)
-        return definition.name
+        return await self._models().shelf.add(str(arguments["source"]), copy=bool(arguments["copy"]))
 
     async def _remove_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        name, worker = ModelName(str(arguments["name"])), self._worker()
-        async with self._models_turn:
-            # Its file could not be deleted the last time, and it is asked for again.
-            with suppress(UnknownModel):
-                await worker.remove_model(name)
-            # Not to be interrupted: a model that is not served any more must not be there after a restart.
-            with trio.CancelScope(shield=True):
-                deleted = await trio.to_thread.run_sync(self._parts.catalog.remove, name)
-        return [str(path) for path in deleted]
+        name = ModelName(str(arguments["name"]))
+        return [str(path) for path in await self._models().shelf.remove(name)]
+
+    async def _pull_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        order = Order(str(arguments["reference"]), name=str(arguments["name"]))
+        return self._models().manager.order(order).as_map()
+
+    async def _list_jobs(self, _: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        return list(self._parts.manager.jobs())
+
+    async def _show_job(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        return self._parts.manager.job(str(arguments["job"]))
+
+    async def _cancel_job(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        return self._parts.manager.cancel_job(str(arguments["job"]))
 
     async def _drain(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         with trio.move_on_after(float(arguments["grace"])):
@@ -77,7 +78,7 @@ class ControlCommands:
     async def _leave(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         await self._leave_swarm(float(arguments["grace"]))
 
-    def _worker(self) -> Worker:
-        if self._parts.worker is None:
+    def _models(self) -> ModelParts:
+        if self._parts.models is None:
             raise NodeError("this node runs no models: it was started as a front")
-        return self._parts.worker
+        return self._parts.models

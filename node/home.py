@@ -9,6 +9,10 @@
     models/          model files
     hashes/          of model files, by size and time
     manifests/       of models that are on their way
+    models.json      where each model came from
+    jobs.json        what takes a while, over restarts   0600
+    galleries/       copies of their indexes
+    reputation.json  who sent wrong chunks
     run/             the lock and the way to the running node
 
 Only paths, the lock and the small files are handled here; what is inside a key or
@@ -89,6 +93,22 @@ class Home:
     @property
     def manifests(self) -> Path:
         return self.path / "manifests"
+
+    @property
+    def model_notes_file(self) -> Path:
+        return self.path / "models.json"
+
+    @property
+    def jobs_file(self) -> Path:
+        return self.path / "jobs.json"
+
+    @property
+    def galleries(self) -> Path:
+        return self.path / "galleries"
+
+    @property
+    def reputation_file(self) -> Path:
+        return self.path / "reputation.json"
 
     @property
     def control_file(self) -> Path:

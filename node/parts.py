@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import SystemRandom
 from typing import Any
 
-import psutil
-
 import node
+from api.model_manager import ModelManager
 from federation.backend import InferenceRequest, RequestId
 from federation.errors import ModelNotFound
 from federation.front import Front
@@ -41,15 +40,13 @@ from ledger.view import SwarmView
 from node.attached.server import AttachedServer
 from node.attached.together import LocalBackend, Together
 from node.config import NodeConfig
-from node.hardware import memory_for_models, usable_memory
-from node.models.catalog import Catalog
+from node.install.manager import NoModels
+from node.model_parts import ModelParts, own_models, wire_models
 from node.models.errors import UnknownModel
 from node.publisher import Publisher
 from node.readiness import why_not_ready
-from node.served_model import make_engine
 from node.status import swarm_status
-from node.store.store import Store
-from node.worker import Worker, WorkerSettings
+from node.worker import Worker
 from p2p.membership import SwarmMembership
 from p2p.network import Network
 from p2p.peer import PeerId
@@ -68,11 +65,12 @@ class Parts:
     replicator: Replicator
     prober: Prober
     view: SwarmView
-    catalog: Catalog
-    store: Store
-    """The files of our models, for us and for peers."""
     worker: Worker | None
     """Our own engines."""
+    models: ModelParts | None
+    """How their models come and go."""
+    manager: ModelManager
+    """What HTTP asks for that."""
     local: LocalBackend | None
     """All that runs models for this node: the worker, and the servers attached to it."""
     gated: GatedBackend | None
@@ -172,28 +170,26 @@ def wire(
     introduction = Introduction(config.name, node.__version__, boot_id)
     standing = (PROBE_PROTOCOL, LEDGER_PROTOCOL)
     swarm = Swarm(network, place, introduction, rng=rng, wall_clock=time.time, standing=standing)
-    catalog = Catalog(config.home.models, memory_bytes=psutil.virtual_memory().total)
-    store = Store(hashes=config.home.hashes, manifests=config.home.manifests)
-    worker = _worker(config, catalog, store, network.me) if config.worker else None
+    own = own_models(config, network.me) if config.worker else None
+    worker = own.worker if own is not None else None
     local = _local(config, worker, network.me)
     gated = GatedBackend(local, local.load) if local is not None else None
     loads = gated.loads if gated is not None else _no_loads
     prober = Prober(swarm, ledger, loads, rng)
     view = SwarmView(ledger, prober, loads)
-    publisher = Publisher(
-        ledger,
-        name=config.name,
-        role="worker" if local is not None else "front",
-        version=node.__version__,
-        hardware=hardware,
-        addresses=lambda: [address.multiaddr for address in network.listen_addresses],
-        models=local.model_records if local is not None else _no_models,
-        labels=config.labels,
-        weight=config.weight,
-    )
+
+    def is_busy() -> bool:
+        return any(load.slots_busy for load in loads().values()) or len(front.leases) > 0
+
+    models = None
+    if own is not None:
+        models = wire_models(config, swarm, ledger, view, own, is_inference_busy=is_busy)
+    publisher = _publisher(config, network, ledger, hardware, partial(_published, local, models))
     if local is not None and gated is not None:
         load_server = LoadFeedServer(gated)
         load_server.attach(swarm)
+        if models is not None:
+            models.coming.on_change = publisher.note_change
         local.on_change = partial(_note_change, publisher, load_server)
         InferServer(gated.for_front, gated.load).attach(swarm)
     feeds = LoadFeeds(swarm, prober.note_loads)
@@ -217,9 +213,9 @@ def wire(
         replicator=Replicator(swarm, ledger, prober.is_doubtful, rng),
         prober=prober,
         view=view,
-        catalog=catalog,
-        store=store,
         worker=worker,
+        models=models,
+        manager=models.manager if models is not None else NoModels(),
         local=local,
         gated=gated,
         publisher=publisher,
@@ -233,27 +229,24 @@ def _note_change(publisher: Publisher, load_server: LoadFeedServer) -> None:
     load_server.note_change()
 
 
-def _worker(config: NodeConfig, catalog: Catalog, store: Store, me: PeerId) -> Worker:
-    """A worker for the models that were asked for, which it loads at once, and those of the home."""
-    preload = catalog.read(config.models)
-    missing = [
-        f"there is no model {name} to pin" for name in config.pinned if name not in catalog.definitions
-    ]
-    for warning in (*catalog.warnings, *missing):
-        logger.warning("%s", warning)
-    return Worker(
-        me,
-        catalog.definitions.values(),
-        store=store,
-        settings=WorkerSettings(
-            slots=config.slots,
-            cache_type=config.kv_cache_type,
-            memory_bytes=config.memory_bytes or memory_for_models(usable_memory()),
-            keep_alive=config.keep_alive,
-            pinned=frozenset(map(ModelName, config.pinned)),
-        ),
-        preload=preload,
-        make_engine=partial(make_engine, memory_max=config.engine_memory),
+def _publisher(
+    config: NodeConfig,
+    network: Network,
+    ledger: Ledger,
+    hardware: Mapping[str, Any],
+    models: Callable[[], Sequence[ModelRecord]],
+) -> Publisher:
+    return Publisher(
+        ledger,
+        name=config.name,
+        role="worker" if config.worker or config.backends else "front",
+        version=node.__version__,
+        hardware=hardware,
+        addresses=lambda: [address.multiaddr for address in network.listen_addresses],
+        models=models,
+        labels=config.labels,
+        weight=config.weight,
+        models_size_max=config.models_size_max if config.worker else 0,
     )
 
 
@@ -271,5 +264,7 @@ def _no_loads() -> Mapping[ModelName, Load]:
     return {}
 
 
-def _no_models() -> list[ModelRecord]:
-    return []
+def _published(local: LocalBackend | None, models: ModelParts | None) -> Sequence[ModelRecord]:
+    """What the swarm is told of this node's models."""
+    served = local.model_records() if local is not None else []
+    return models.records(served) if models is not None else served

@@ -50,10 +50,17 @@ class Publisher:
         models: Callable[[], Sequence[ModelRecord]],
         labels: tuple[str, ...] = (),
         weight: float = 1.0,
+        models_size_max: int = 0,
     ) -> None:
         self._ledger = ledger
         self._identity = NodeRecord(
-            name=name, role=role, version=version, hardware=hardware, labels=labels, weight=weight
+            name=name,
+            role=role,
+            version=version,
+            hardware=hardware,
+            labels=labels,
+            weight=weight,
+            models_size_max=models_size_max,
         )
         self._addresses = addresses
         self._models = models

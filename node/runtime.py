@@ -207,6 +207,8 @@ class Node:
         if parts.local is not None:
             await nursery.start(parts.local.run)
         nursery.start_soon(parts.publisher.run)
+        if parts.models is not None:
+            nursery.start_soon(parts.models.run)
         if self._config.mdns:
             nursery.start_soon(
                 find_members,
@@ -219,7 +221,7 @@ class Node:
     async def _serve_http(self, *, task_status: trio.TaskStatus[ServerAddress]) -> None:
         config = self._config
         settings = ApiSettings(node.__version__, config.api_keys, config.api.host, machine_names())
-        app = create_app(self._parts.front, settings, self._parts)
+        app = create_app(self._parts.front, settings, self._parts, self._parts.manager)
         # How long running answers get is decided in one place, by whoever says goodbye.
         serving = partial(serve, app, config.api.host, config.api.port, stop=self._http_stop, grace=math.inf)
         await serving(task_status=task_status)

@@ -360,7 +360,7 @@ class ServedModel:
     async def _identify(self) -> None:
         if self._problem:
             return
-        if self._engine is not None:
+        if self._engine is not None and not await self._store.knows(self.definition):
             with suppress(EngineUnavailable):
                 await self._engine.wait_ready()
         while True:

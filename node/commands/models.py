@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.commands.pull import cancel, jobs, pull
 from node.config import home_option
 from node.control import ask
 from node.errors import NotRunning, WrongUse
@@ -29,6 +30,10 @@ _COPY_TIMEOUT = 3600.0
 @click.group(epilog="Example: localai-node models add ~/models/qwen.gguf")
 def models() -> None:
     """The models of this node, and of the swarm."""
+
+
+for _command in (pull, jobs, cancel):
+    models.add_command(_command)
 
 
 @models.command(epilog="Example: localai-node models ls")

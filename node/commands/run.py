@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.config import TOKEN_VARIABLE, NodeConfig, node_config, run_options, token_options
+from node.config import TOKEN_VARIABLE, NodeConfig, token_options
 from node.errors import WrongUse
 from node.home import Home
 from node.log import LogFormat, announcements, setup_logging
 from node.place import found, load_place
 from node.place import join as join_swarm
+from node.run_flags import node_config, run_options
 from node.status_table import model_text
 from p2p.interfaces import own_addresses
 from p2p.membership import SwarmMembership

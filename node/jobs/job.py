@@ -24,8 +24,9 @@ class Job:
     kind: JobKind
     model: str
     """Its name, as far as it is known; before that what it was asked for by."""
-    order: Mapping[str, Any] = field(default_factory=dict)
-    """What whoever runs it needs to know, as JSON says it. Nothing secret: it is shown and kept."""
+    order: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What whoever runs it needs to know, as JSON says it. It may hold a password, so it is kept and not
+    shown."""
     state: JobState = "queued"
     step: str = ""
     """What it is doing, for a person."""
@@ -54,8 +55,9 @@ class Job:
         return min(self.done_bytes / self.size_bytes, 1.0) if self.size_bytes else 0.0
 
     def as_map(self) -> dict[str, Any]:
-        """As JSON and msgpack say it."""
-        return {**asdict(self), "warnings": list(self.warnings), "fraction": round(self.fraction, 4)}
+        """As it is shown, in JSON and msgpack."""
+        shown = {name: value for name, value in asdict(self).items() if name != "order"}
+        return {**shown, "warnings": list(self.warnings), "fraction": round(self.fraction, 4)}
 
 
 @dataclass(frozen=True, slots=True)

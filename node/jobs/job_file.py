@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from node.home import write_private
 from node.jobs.job import JOB_KINDS, JOB_STATES, Job
 
 logger = logging.getLogger(__name__)
@@ -36,12 +37,10 @@ def write_jobs(path: Path, jobs: Iterable[Job]) -> None:
     """Keep `jobs`, whole or not at all.
 
     Raises:
-      OSError: the file cannot be written.
+      NodeError: the file cannot be written.
     """
-    rows = [job.as_map() for job in jobs]
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    partial.replace(path)
+    rows = [asdict(job) for job in jobs]
+    write_private(path, json.dumps(rows, indent=1).encode())
 
 
 def _job(row: Any) -> Job | None:  # noqa: ANN401 (whatever JSON says)

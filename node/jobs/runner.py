@@ -143,5 +143,5 @@ class Jobs:
     def _write(self, jobs: Sequence[Job]) -> None:
         try:
             write_jobs(self._path, jobs)
-        except OSError as error:
-            logger.warning("jobs cannot be kept for the next start: path=%s error=%s", self._path, error)
+        except NodeError as error:
+            logger.warning("jobs are not kept for the next start: %s", error)

@@ -25,6 +25,8 @@ import yaml
 from ledger.records import ModelName
 from node.models.definition import YAML_SUFFIXES, ModelDefinition, define_given, define_model
 from node.models.errors import BadModelFile, BadModelName, CannotStoreModel, ModelNameTaken, UnknownModel
+from p2p.blobs.errors import BadFileName
+from p2p.blobs.file_name import check_file_name
 
 DISK_RESERVE = 2**30
 """Bytes left free behind a model: a full disk also stops the ledger and everything else on it."""
@@ -48,10 +50,11 @@ class Catalog:
         """What a person should know of the files that were read, one line each."""
         return tuple(self._warnings)
 
-    def read(self, given: Iterable[str] = ()) -> list[ModelName]:
+    def read(self, given: Iterable[str] = (), foreign: Iterable[ModelDefinition] = ()) -> list[ModelName]:
         """Find all models anew; returns the names of those in `given` (paths, or `demo`).
 
-        Of two with one name, the one given first is served; the folder comes last.
+        Of two with one name, the one given first is served; then comes the folder, and then `foreign`, which
+        are models in the folders of other programs.
         """
         self._definitions.clear()
         self._warnings.clear()
@@ -65,6 +68,8 @@ class Catalog:
             if self._register(definition):
                 names.append(definition.name)
         self._read_folder()
+        for definition in foreign:
+            self._register(definition)
         return names
 
     def add(self, source: str, *, copy: bool = False) -> ModelDefinition:
@@ -174,7 +179,12 @@ _UNFIT_FOR_FILES = re.compile(r'[\\/:*?"<>|]')
 
 def file_stem(name: ModelName) -> str:
     """What the files of a model of that name are called in the models folder, without suffixes."""
-    return _UNFIT_FOR_FILES.sub("_", name)
+    stem = _UNFIT_FOR_FILES.sub("_", name)
+    try:
+        check_file_name(f"{stem}.gguf")
+    except BadFileName:
+        return f"_{stem}"  # It would be hidden, as unfinished files are, or a device on Windows.
+    return stem
 
 
 def _suffixes(definition: ModelDefinition) -> Iterator[tuple[Path, str]]:

@@ -13,10 +13,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from node.sources.errors import BadReference
-from node.sources.reference import FileReference, UrlReference, parse_reference
+from node.sources.reference import FileReference, UrlReference, expanded, parse_reference
 from node.sources.web_url import WebUrl
-
-LOCALAI_GALLERY = "localai=github:mudler/LocalAI/gallery/index.yaml@master"
 
 _NAME = re.compile(r"[\w.-]{1,60}")
 _NAMED = re.compile(r"([\w.-]{1,60})=(.+)")
@@ -45,7 +43,7 @@ class GallerySource:
                 index = url
                 parts = PurePosixPath(urlsplit(url.shown).path)
             case FileReference(path):
-                index = path.expanduser().absolute()
+                index = expanded(path).absolute()
                 parts = PurePosixPath(index.as_posix())
             case _:
                 raise BadReference(

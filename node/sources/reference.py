@@ -173,6 +173,18 @@ def parse_reference(text: str) -> Reference:
     return _gallery(text)
 
 
+def expanded(path: Path) -> Path:
+    """`path` with the home folder that a `~` stands for.
+
+    Raises:
+      BadReference: nobody knows that folder.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise BadReference(f"{str(path)!r} begins with the home of somebody who is not known here") from None
+
+
 def _with_scheme(scheme: str, text: str, rest: str) -> Reference:
     match scheme:
         case "http" | "https":
@@ -221,14 +233,13 @@ def _github(text: str) -> UrlReference:
 
 
 def _file(text: str) -> FileReference:
-    parts = urlsplit(text)
-    if parts.netloc not in ("", "localhost") or not parts.path:
+    host, slash, path = unquote(text.partition("://")[2]).partition("/")
+    if host not in ("", "localhost") or not path or not path.isprintable():
         raise BadReference(
             f"{text!r} names no file of this machine; write file:///folder/model.gguf or the path alone"
         )
-    path = unquote(parts.path)
-    # `/C:/models/x.gguf`: there the drive is the root.
-    return FileReference(Path(path[1:] if re.match(r"/[A-Za-z]:", path) else path))
+    # `file:///C:/models/x.gguf`: there the drive is the root.
+    return FileReference(Path(path if re.match(r"[A-Za-z]:", path) else slash + path))
 
 
 def _web(text: str) -> Reference:

@@ -35,6 +35,7 @@ from node.sources.reference import (
     OllamaReference,
     Reference,
     UrlReference,
+    expanded,
 )
 from node.sources.settings_merge import merge, settings_text
 from node.sources.source_client import SourceClient
@@ -232,7 +233,7 @@ def _demo() -> SourceFiles:
 
 def _local(path: Path) -> SourceFiles:
     # How much memory there is plays no part in which files it has.
-    definition = define_model(path, memory_bytes=sys.maxsize)
+    definition = define_model(expanded(path), memory_bytes=sys.maxsize)
     if definition.problem:
         raise UnsuitableModel(definition.problem)
     folder = definition.path.parent

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from node.errors import WrongUse
 from node.sources.web_url import WebUrl
 
+LOCALAI_GALLERY = "localai=github:mudler/LocalAI/gallery/index.yaml@master"
+"""The gallery that names are looked up in unless others are given."""
+
 _HF_ENDPOINT = "https://huggingface.co"
 _OLLAMA_REGISTRY = "https://registry.ollama.ai"
 

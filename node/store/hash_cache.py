@@ -86,6 +86,13 @@ class HashCache:
                 "a file's hashes were computed and cannot be kept: path=%s error=%s", hashes.path, error
             )
 
+    def drop(self, path: Path) -> None:
+        """Forget what is known of the file at `path`: it is not true, though the file looks as it did."""
+        try:
+            self._place(path).unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("a file's hashes are wrong and cannot be forgotten: path=%s error=%s", path, error)
+
     def __iter__(self) -> Iterator[FileHashes]:
         """All that is known of whole files, as they were."""
         for place in self._places():

@@ -47,12 +47,18 @@ def home_name(canonical_name: str, stem: str) -> str:
 
 
 def weights_sha256(manifest: Manifest) -> str:
-    """What a model's weights are known by, hexadecimal: the sha256 of their file; of a split model the sha256
-    of the sha256s of all parts, since of two models the first parts may be equal."""
-    weights = [
-        bytes.fromhex(file.sha256) for file in manifest.files if file.name not in (SETTINGS, PROJECTOR)
-    ]
-    return weights[0].hex() if len(weights) == 1 else hashlib.sha256(b"".join(weights)).hexdigest()
+    """What a model's weights are known by (`weights_sha256_of`)."""
+    return weights_sha256_of({file.name: file.sha256 for file in manifest.files})
+
+
+def weights_sha256_of(files: Mapping[str, str]) -> str:
+    """What a model's weights are known by, hexadecimal, from the sha256 of each of its files by name: that of
+    their one file; of a split model the sha256 of the sha256s of all parts, since of two models the first
+    parts may be equal. Empty while one of them is not known."""
+    weights = [sha256 for name, sha256 in sorted(files.items()) if name not in (SETTINGS, PROJECTOR)]
+    if len(weights) == 1 or not all(weights):
+        return weights[0] if len(weights) == 1 else ""
+    return hashlib.sha256(b"".join(map(bytes.fromhex, weights))).hexdigest()
 
 
 def settings_file(settings: ModelSettings) -> bytes:

@@ -137,6 +137,8 @@ class PartialDisk:
           ChunkUnavailable: it is not what was written. It is not `there` any more.
         """
         data_file, partial_map = self._data, self._map
+        if chunk not in self.there:
+            raise ChunkUnavailable(f"chunk {chunk} of {self.path} has not come")
         if data_file is None or partial_map is None:
             raise ChunkUnavailable(f"{self.path} is not being written any more")
         try:
@@ -354,6 +356,24 @@ class PartialDisk:
                 for_good = True
                 _beside(self.path, ".map").unlink(missing_ok=True)
         lock.release(for_good=for_good)
+
+
+def drop(path: Path) -> None:
+    """Delete what came of the file that was to be at `path`.
+
+    Raises:
+      PartialInUse: somebody writes it.
+      SinkFailed: the folder cannot be written.
+    """
+    with written_in(path.parent):
+        if not path.parent.exists():
+            return
+        lock = PartialLock(_beside(path, ".lock"))
+        try:
+            for suffix in ("", ".map"):
+                _beside(path, suffix).unlink(missing_ok=True)
+        finally:
+            lock.release(for_good=True)
 
 
 def _beside(path: Path, suffix: str = "") -> Path:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from pathlib import Path
 import trio
 
 from node.models.definition import ModelDefinition
-from node.store.chunk_reader import read_chunk
+from node.store.chunk_reader import SilentChange, read_chunk
 from node.store.fingerprint import Fingerprint
 from node.store.hash_cache import FileHashes
 from node.store.hashing import FileHasher, OnProgress, ignore_progress
@@ -117,6 +117,10 @@ class Store:
         self._rise(identity)
         return identity
 
+    async def knows(self, definition: ModelDefinition) -> bool:
+        """Whether nothing has to be read to tell what the model is."""
+        return await trio.to_thread.run_sync(self._knows, [path for _, path in canonical_names(definition)])
+
     def forget(self, identity: Identity) -> None:
         """Offer it no more, unless another model has the same files."""
         if identity in self._identities:
@@ -125,8 +129,11 @@ class Store:
 
     @contextmanager
     def growing(self, key: FileKey, partial: PartialFile) -> Iterator[None]:
-        """Within, what has come of a file is offered, also once it is whole."""
-        assert key not in self._growing
+        """Within, what has come of a file is offered, also once it is whole. Of two that come in at once
+        under two names, the first."""
+        if key in self._growing:
+            yield
+            return
         self._growing[key] = partial
         self._changed[key].rise()
         try:
@@ -170,11 +177,15 @@ class Store:
     async def read(self, file: FileKey, chunk: int) -> bytes:
         file = self._former_keys.get(file, file)
         for identity, whole in list(self._whole(file)):
+            if not 0 <= chunk < whole.entry.chunk_count:
+                raise ChunkUnavailable(f"{file} has no chunk {chunk}")
             try:
                 return await trio.to_thread.run_sync(whole.read, chunk)
             except ChunkUnavailable as error:
                 logger.warning("a model's file is not given to peers any more: %s", error)
                 self.forget(identity)
+                if isinstance(error, SilentChange) and whole.hashes is not None:
+                    await trio.to_thread.run_sync(self.hasher.cache.drop, whole.hashes.path)
                 identity.outdated.set()
         partial = self._growing.get(file)
         if partial is None:
@@ -191,6 +202,13 @@ class Store:
         for whole in identity.files:
             if whole.entry.key in self._changed:
                 self._changed[whole.entry.key].rise()
+
+    def _knows(self, paths: Iterable[Path]) -> bool:
+        try:
+            known = [self.hasher.cache.get(path, Fingerprint.of_path(path)) for path in paths]
+        except OSError:
+            return False
+        return all(hashes is not None and hashes.is_whole for hashes in known)
 
     def _find(self, sha256: str) -> Path | None:
         for hashes in self.hasher.cache:

@@ -15,6 +15,7 @@ from api.app import create_app
 from api.settings import ApiSettings
 from federation.errors import ModelNotFound
 from tests.api.stub_backend import SERVED_BY, StubBackend
+from tests.api.stub_manager import StubManager
 from tests.asgi import Exchange, Reply, open_request
 from tests.mock_time import run
 
@@ -76,6 +77,7 @@ class Bench:
 
     backend: StubBackend
     status: StubStatus
+    manager: StubManager
     app: FastAPI
 
     def open(self, method: str, path: str, **options: Any) -> AbstractAsyncContextManager[Exchange]:
@@ -118,10 +120,9 @@ def new_bench() -> Callable[..., Bench]:
 
     def new(settings: Mapping[str, Any] | None = None, **script: Any) -> Bench:
         backend = StubBackend(**script)
-        status = StubStatus()
-        return Bench(
-            backend, status, create_app(backend, ApiSettings(version="1.2.3", **(settings or {})), status)
-        )
+        status, manager = StubStatus(), StubManager()
+        app_settings = ApiSettings(version="1.2.3", **(settings or {}))
+        return Bench(backend, status, manager, create_app(backend, app_settings, status, manager))
 
     return new
 

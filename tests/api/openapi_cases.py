@@ -31,6 +31,7 @@ from schemathesis.specs.openapi.checks import (
 from api.app import create_app
 from api.settings import ApiSettings
 from tests.api.plausible_backend import PlausibleBackend
+from tests.api.stub_manager import StubManager
 from tests.asgi import Reply, open_request
 from tests.mock_time import run
 
@@ -46,7 +47,7 @@ CHECKS: list[schemathesis.CheckFunction] = [
 ]
 
 
-_NEEDED = frozenset({"model", "messages", "prompt", "input", "query", "documents", "content", "tokens"})
+_NEEDED = frozenset({"model", "messages", "prompt", "input", "query", "documents", "content", "tokens", "id"})
 """Parameters without which no request is one."""
 
 
@@ -77,7 +78,7 @@ class Status:
 
 def new_app() -> FastAPI:
     """The app over a backend that answers everything."""
-    return create_app(PlausibleBackend(), ApiSettings(version="1"), Status())
+    return create_app(PlausibleBackend(), ApiSettings(version="1"), Status(), StubManager())
 
 
 def operations(app: FastAPI) -> list[Operation]:

@@ -23,12 +23,11 @@ from node.config import (
     WEIGHTS,
     NodeConfig,
     home_option,
-    node_config,
-    run_options,
 )
 from node.errors import HomeDamaged
 from node.flag_types import DurationType, HostPort, KeepAliveType
 from node.home import Home
+from node.run_flags import node_config, run_options
 
 Configure = Callable[..., NodeConfig]
 
@@ -315,6 +314,15 @@ def test_a_node_says_how_it_is_called_and_how_much_it_is_to_be_used(configure: C
     assert (configure().labels, configure().weight, configure().policy) == ((), 1.0, "eta")
     (home / "config.toml").write_text('label = ["cellar"]\nweight = 0.5\n')
     assert (configure().labels, configure().weight) == (("cellar",), 0.5)
+
+
+def test_models_of_other_programs_are_where_those_have_them(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", "/big/ollama")
+    monkeypatch.setenv("LOCALAI_NODE_MODELS_FROM", "ollama /data/gguf")
+    assert configure().models_from == (Path("/big/ollama"), Path("/data/gguf"))
+    assert configure("--models-from", "/mine").models_from == (Path("/mine"),)
 
 
 def test_a_node_has_so_many_labels_and_no_more(configure: Configure) -> None:

@@ -14,8 +14,12 @@ import trio.testing
 from ledger.records import ModelName
 from node.control_commands import ControlCommands
 from node.control_server import Handler
+from node.install.model_notes import ModelNotes
+from node.install.shelf import Shelf
+from node.models.catalog import Catalog
 from node.models.errors import CannotStoreModel, UnknownModel
 from node.parts import Parts
+from node.worker import Worker
 from p2p.network import Network
 
 TINY = "tiny"
@@ -64,7 +68,8 @@ Test = Callable[[dict[str, Handler], FakeWorker, FakeCatalog], Awaitable[None]]
 def run(test: Test) -> None:
     async def main() -> None:
         worker, catalog = FakeWorker(), FakeCatalog()
-        parts = cast("Parts", SimpleNamespace(worker=worker, catalog=catalog))
+        shelf = Shelf(cast("Catalog", catalog), cast("Worker", worker), ModelNotes(Path("/nowhere")))
+        parts = cast("Parts", SimpleNamespace(models=SimpleNamespace(shelf=shelf)))
         commands = ControlCommands(parts, cast("Network", None), "", leave)
         with trio.fail_after(30):
             await test(commands.handlers(), worker, catalog)

@@ -172,6 +172,10 @@ class FakeStore:
     identities: list[Identity] = field(default_factory=list)
     """Of the models that are offered now."""
 
+    async def knows(self, definition: ModelDefinition) -> bool:
+        await trio.lowlevel.checkpoint()
+        return False
+
     async def identify(self, definition: ModelDefinition) -> Identity:
         await trio.sleep(self.times.get(definition.path.stem, 0.0))
         if definition.path.stem == "changing":

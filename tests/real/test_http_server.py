@@ -26,6 +26,7 @@ from api.settings import ApiSettings
 from federation.backend import AnswerEvent, Chunk, Done, Timings, TokenLogprob, ToolCallDelta, Usage
 from federation.errors import BadRequest, Busy, ContextTooLong, Failed, ModelNotFound, ModelUnavailable
 from tests.api.stub_backend import SERVED_BY, Hang, StubBackend, words
+from tests.api.stub_manager import StubManager
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,7 +63,7 @@ class Status:
 
 
 def app_over(backend: StubBackend) -> FastAPI:
-    return create_app(backend, ApiSettings(version="1"), Status())
+    return create_app(backend, ApiSettings(version="1"), Status(), StubManager())
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 import pytest
 import trio
+import yaml
 from numpy.typing import NDArray
 
 from federation.backend import Chunk, Done, InferenceRequest, RequestId, Sampling
@@ -18,11 +19,12 @@ from federation.errors import ContextTooLong, Refused
 from ledger.records import ModelName
 from node.models.catalog import Catalog
 from node.models.definition import define_model
-from node.models.demo_model import DEMO_MODEL_NAME, find_demo_model
+from node.models.demo_model import DEMO_CHAT_TEMPLATE, DEMO_MODEL_NAME, find_demo_model
 from node.store.store import Store
 from node.worker import Worker, WorkerSettings
 from p2p.peer import PeerId
 from tests.real import minilm
+from tests.real.split_model import PARTS, write_split
 
 pytestmark = pytest.mark.real
 
@@ -80,6 +82,28 @@ def test_a_template_speaks_in_tokens_and_a_user_in_text(tmp_path: Path) -> None:
             with pytest.raises(ContextTooLong, match=r"\d+"):
                 await say(worker, DEMO_MODEL_NAME, "Paris " * 10_000)
 
+    trio.run(main)
+
+
+def test_a_model_in_several_files_answers_as_one(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    parts = write_split(folder, find_demo_model(), "big")
+    (folder / "big.yaml").write_text(yaml.safe_dump({"template": {"chat": DEMO_CHAT_TEMPLATE}}))
+
+    async def main() -> None:
+        async with running_worker(tmp_path) as worker:
+            text, _ = await say(worker, "big", "Name the capital of France.")
+            assert "Paris" in text
+            hashed = trio.Event()
+            worker.on_change = lambda: hashed.set() if worker.model_records()[0].manifest else None
+            worker.on_change()
+            await hashed.wait()
+            record = worker.model_records()[0]
+            assert record.size_bytes == sum(part.stat().st_size for part in parts)
+            assert [info.name for info in worker.models()] == ["big"]
+
+    assert len(parts) == PARTS
     trio.run(main)
 
 

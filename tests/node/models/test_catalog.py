@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger.records import ModelName
-from node.models.catalog import Catalog
+from node.models.catalog import Catalog, file_stem
 from node.models.demo_model import DEMO_CHAT_TEMPLATE
-from node.models.errors import BadModelFile, CannotStoreModel, ModelNameTaken, UnknownModel
+from node.models.errors import BadModelFile, BadModelName, CannotStoreModel, ModelNameTaken, UnknownModel
+from node.models.model_name import MODEL_NAME_SIZE_MAX, parse_model_name
+from p2p.blobs.file_name import check_file_name
 
 GGUF = struct.pack("<4sIQQ", b"GGUF", 3, 0, 0) + bytes(50)
 
@@ -168,6 +172,25 @@ def test_a_full_disk_refuses_a_copy_and_leaves_nothing(
     with pytest.raises(CannotStoreModel, match="bytes left"):
         read(folder).add(str(source), copy=True)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".hidden", "CON", "nul.v2", "a/b:7b", 'say "hi"?'])
+def test_a_copy_has_a_name_that_every_system_takes(folder: Path, tmp_path: Path, name: str) -> None:
+    source = model(tmp_path / "disk" / "any.gguf", {"name": name})
+    assert read(folder).add(str(source), copy=True).name == name
+    assert names(read(folder)) == [name]
+    for path in folder.iterdir():
+        check_file_name(path.name)
+
+
+@given(st.text(max_size=MODEL_NAME_SIZE_MAX))
+def test_the_files_of_every_model_may_be_called_so(text: str) -> None:
+    try:
+        name = parse_model_name(text)
+    except BadModelName:
+        return
+    for suffix in (".gguf", "-00001-of-00002.gguf", ".mmproj.gguf", ".yaml"):
+        check_file_name(file_stem(name) + suffix)
 
 
 def test_removing_deletes_what_is_in_the_folder_only(folder: Path, tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ from node.sources.gallery_index import (
     parse_index,
 )
 from node.sources.gallery_install import base_location, files_to_install
-from node.sources.gallery_source import LOCALAI_GALLERY, GallerySource
+from node.sources.gallery_source import GallerySource
 from node.sources.settings_merge import merge, settings_text
 from node.sources.source_files import SourceFiles
-from node.sources.source_settings import SourceSettings
+from node.sources.source_settings import LOCALAI_GALLERY, SourceSettings
 from node.sources.web_url import WebUrl
 
 SHA256 = "009aba717c09d4a35890c7d35eb59d54e1dba884c7c526e7197d9c13ab5911d9"
@@ -396,7 +396,16 @@ def test_a_gallery_has_a_name_and_a_place(text: str, name: str, index: str) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "home", "home=", "home=hf://o/r", "https://x.org/", "a b=https://x.org/y.yaml"]
+    "text",
+    [
+        "",
+        "home",
+        "home=",
+        "~no-such-user/x.yaml",
+        "home=hf://o/r",
+        "https://x.org/",
+        "a b=https://x.org/y.yaml",
+    ],
 )
 def test_what_is_no_gallery_is_said(text: str) -> None:
     with pytest.raises(BadReference):

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from node.store import partial_disk
-from node.store.partial import open_partial
+from node.store.errors import PartialInUse
+from node.store.partial import drop_partial, open_partial
 from p2p.blobs.errors import ChunkUnavailable, SinkFailed
 from p2p.blobs.have_map import HaveMap
 from p2p.blobs.sink import ChunkSink
@@ -155,6 +156,20 @@ def test_a_chunk_that_rots_is_not_offered_any_more(path: Path, some_file: SomeFi
                 await partial.read(1)
             assert partial.have == have(0)
             assert partial.changed.number > number
+
+    trio.run(main)
+
+
+def test_what_came_of_a_file_that_nobody_wants_any_more_is_dropped(path: Path, some_file: SomeFile) -> None:
+    async def main() -> None:
+        async with open_partial(path, some_file.wanted) as partial:
+            await write(partial, some_file, 0)
+            with pytest.raises(PartialInUse):
+                await drop_partial(path)
+        for _ in range(2):
+            await drop_partial(path)
+        assert list(path.parent.iterdir()) == []
+        await drop_partial(path.parent / "no such folder" / "any.gguf")
 
     trio.run(main)
 

@@ -456,6 +456,15 @@ def test_what_is_closed_takes_and_gives_nothing(path: Path, some_file: SomeFile)
     disk.close()
 
 
+def test_a_look_at_a_chunk_that_is_on_its_way_does_not_take_it_away(path: Path, some_file: SomeFile) -> None:
+    disk = opened(path, some_file.unhashed)
+    with pytest.raises(ChunkUnavailable, match="has not come"):
+        disk.read(3)
+    write(disk, some_file, 3)
+    crash(disk)
+    assert opened(path, some_file.unhashed).there == {3}
+
+
 def test_closing_waits_for_who_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of a closed file is soon another file's, and a late write would be in that one."""
     at_it, go_on = threading.Event(), threading.Event()

@@ -119,10 +119,27 @@ def test_a_file_that_changed_is_never_given_out_as_what_it_was(
         assert offer.changed.number > number
         assert store.offer(key) is None
         assert await store.manifest(identity.manifest.id) is None
-        if later_ns:
-            again = await store.identify(model(path))
-            assert again.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-            assert again.manifest.id != identity.manifest.id
+        again = await store.identify(model(path))
+        assert again.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert again.manifest.id != identity.manifest.id
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("chunk", [-1, 10, 2**40])
+def test_who_asks_for_a_chunk_that_is_not_gets_nothing_and_does_no_harm(
+    tmp_path: Path, path: Path, some_file: SomeFile, chunk: int
+) -> None:
+    async def test(store: Store) -> None:
+        identity = await store.identify(model(path, ModelSettings(context_size=512)))
+        for file in identity.manifest.files:
+            with pytest.raises(ChunkUnavailable, match="has no chunk"):
+                await store.read(file.key, chunk)
+        async with open_partial(tmp_path / "other.gguf", SomeFile(10, seed=3).wanted) as partial:
+            with pytest.raises(ChunkUnavailable):
+                await partial.read(chunk)
+        assert not identity.outdated.is_set()
+        assert await store.read(file_key(some_file.sha256), 9) == some_file.chunk(9)
 
     run(tmp_path, test)
 

@@ -1,0 +1,13 @@
+"""From a name to a model that is served: where it comes from, how it comes, and what is there afterwards.
+
+    manager         what commands and HTTP ask for               (api/model_manager.py)
+      installer     gets one model: from peers if any has it, else from its source
+        search      core: who of the swarm has it, or gets it
+        arrival     one model's files on their way, and how they become a model
+        supply      the three ways a file comes: from peers, from a download, from this disk
+      shelf         the models that are served: adds, removes and replaces them
+      model_notes   what is remembered of each: its source, and whether the swarm put it here
+
+Swarm first: nobody goes to the internet for what a peer has. Of those that want the same thing from outside
+one goes (the origin), and the others take it from there, chunk by chunk, and from each other.
+"""

@@ -1,0 +1,22 @@
+"""Errors of node/install/, one line each, made to be shown to a person.
+
+InstallError (a NodeError)
++- TakesNoModels      this node runs no models, or may not take more of them in
++- NotSame            what peers gave is not what they said it was: nothing of it is used
+"""
+
+from __future__ import annotations
+
+from node.errors import NodeError
+
+
+class InstallError(NodeError):
+    """Root of what node/install/ raises."""
+
+
+class TakesNoModels(InstallError):
+    """No model can come here."""
+
+
+class NotSame(InstallError):
+    """The files of a manifest are not what it says."""

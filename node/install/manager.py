@@ -1,0 +1,179 @@
+"""What commands, HTTP and the swarm's plan ask for: models ordered, deleted, looked up.
+
+An order is a job, whoever gave it. What is wrong with it is said before there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
+from typing import Any
+
+import trio
+
+from api.errors import HttpError
+from api.model_manager import ModelOrder
+from ledger.records import ModelName, PlacementRecord
+from node.errors import NodeError, WrongUse
+from node.install.errors import TakesNoModels
+from node.install.installer import Installer
+from node.install.order import Order
+from node.install.shelf import Shelf
+from node.jobs.job import Job, JobId
+from node.jobs.runner import Jobs, Report
+from node.models.errors import UnknownModel
+from node.sources.errors import SourceError
+from node.sources.galleries import Galleries
+from node.sources.gallery_index import GalleryFile
+from node.sources.reference import parse_reference
+
+_LISTED_MAX = 20_000
+"""Models of all galleries together; LocalAI's has two thousand."""
+
+OpenGalleries = Callable[[], AbstractAsyncContextManager[Galleries]]
+
+
+class Manager:
+    """A `ModelManager`, and the `Holdings` of the placer."""
+
+    def __init__(
+        self, jobs: Jobs, shelf: Shelf, open_galleries: OpenGalleries, *, models_size_max: int
+    ) -> None:
+        """`models_size_max`: bytes that the swarm may place here; 0: none."""
+        self._jobs = jobs
+        self._shelf = shelf
+        self._open_galleries = open_galleries
+        self._models_size_max = models_size_max
+
+    def jobs_revision(self) -> int:
+        return self._jobs.revision.number
+
+    async def jobs_changed(self, revision: int) -> None:
+        await self._jobs.revision.after(revision)
+
+    def order(self, order: Order) -> Job:
+        """The job that does it.
+
+        Raises:
+          BadReference, BadModelName: it names nothing.
+          NodeError: too many jobs wait.
+        """
+        order.wishes()
+        shown = parse_reference(order.reference).canonical if order.reference else ""
+        return self._jobs.add("install", order.name or shown, asdict(order))
+
+    def order_model(self, order: ModelOrder) -> Mapping[str, Any]:
+        files = [GalleryFile(each["filename"], each["uri"], each["sha256"]) for each in order.files]
+        try:
+            return self.order(Order(order.reference, "", order.name, order.overrides, files)).as_map()
+        except WrongUse as error:
+            raise HttpError(400, str(error), param="url") from error
+        except NodeError as error:
+            raise HttpError(429, str(error), type="rate_limit_error", retry_after=60) from error
+
+    def jobs(self) -> Sequence[Mapping[str, Any]]:
+        return [job.as_map() for job in self._jobs.jobs()]
+
+    def job(self, job_id: str) -> Mapping[str, Any] | None:
+        job = self._jobs.get(JobId(job_id))
+        return None if job is None else job.as_map()
+
+    def cancel_job(self, job_id: str) -> bool:
+        return self._jobs.cancel(JobId(job_id))
+
+    async def delete_model(self, name: str) -> Sequence[str]:
+        try:
+            return [str(path) for path in await self._shelf.remove(ModelName(name))]
+        except UnknownModel as error:
+            raise HttpError(404, str(error), param="name", code="model_not_found") from error
+        except NodeError as error:
+            raise HttpError(500, str(error), type="server_error") from error
+
+    async def available_models(self) -> Sequence[Mapping[str, Any]]:
+        try:
+            async with self._open_galleries() as galleries:
+                listed = await galleries.list()
+        except SourceError as error:
+            raise HttpError(502, str(error), type="server_error", code="no_gallery") from error
+        return [
+            {
+                "name": entry.name,
+                "gallery": {"name": source.name},
+                "description": entry.description,
+                "license": entry.license,
+                "tags": list(entry.tags),
+                "urls": list(entry.urls),
+                "installed": entry.name in self._shelf.catalog.definitions,
+            }
+            for source, index in listed.indexes
+            for entry in index.entries
+        ][:_LISTED_MAX]
+
+    def placed(self) -> Mapping[ModelName, str]:
+        definitions = self._shelf.catalog.definitions
+        return {name: sha256 for name, sha256 in self._shelf.notes.placed().items() if name in definitions}
+
+    async def fetch(self, placement: PlacementRecord) -> None:
+        taken = sum(
+            self._shelf.catalog.definitions[name].size_bytes
+            for name in self.placed()
+            if name != placement.model
+        )
+        if taken + placement.size_bytes > self._models_size_max:
+            raise TakesNoModels(f"{placement.model} and what the swarm put here before are too much together")
+        job = self.order(Order("", placement.manifest, placement.model, is_placed=True))
+        try:
+            job = await self._jobs.wait_ended(job.id)
+        except trio.Cancelled:
+            self._jobs.cancel(job.id)
+            raise
+        if job.state != "done":
+            raise NodeError(job.reason or f"somebody cancelled getting {placement.model}")
+
+    async def give_up(self, model: ModelName) -> None:
+        await self._shelf.remove(model)
+
+
+async def perform(installer: Installer, report: Report) -> None:
+    """Do what the order of a job says.
+
+    Raises: as `Installer.install`.
+    """
+    said = dict(report.job.order)
+    files = [GalleryFile(**each) for each in said.pop("files", ())]
+    await installer.install(Order(**said, files=files), report)
+
+
+class NoModels:
+    """The `ModelManager` of a node that runs none."""
+
+    def jobs_revision(self) -> int:
+        return 0
+
+    async def jobs_changed(self, revision: int) -> None:
+        del revision
+        await trio.sleep_forever()
+
+    def order_model(self, order: ModelOrder) -> Mapping[str, Any]:
+        del order
+        raise HttpError(409, "this node runs no models: it was started as a front", code="no_worker")
+
+    def jobs(self) -> Sequence[Mapping[str, Any]]:
+        return []
+
+    def job(self, job_id: str) -> Mapping[str, Any] | None:
+        del job_id
+        return None
+
+    def cancel_job(self, job_id: str) -> bool:
+        del job_id
+        return False
+
+    async def delete_model(self, name: str) -> Sequence[str]:
+        await trio.lowlevel.checkpoint()
+        raise HttpError(404, f"this node runs no models, so it has no {name}", code="model_not_found")
+
+    async def available_models(self) -> Sequence[Mapping[str, Any]]:
+        await trio.lowlevel.checkpoint()
+        return []

@@ -1,0 +1,117 @@
+"""The three ways in which a file comes: from peers, from where it can be downloaded, from this disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import trio
+
+from node.install.arrival import Arrival
+from node.install.swarm_watch import PeersAsTheyChange
+from node.install.tally import Tally
+from node.models.errors import ModelFileUnreadable
+from node.sources.download import DownloadProgress, download
+from node.sources.source_client import SourceClient
+from node.sources.source_files import SourceFile
+from node.store.partial import PartialFile
+from node.store.partial_disk import WantedFile
+from p2p.blobs.fetched_file import FetchedFile
+from p2p.blobs.fetcher import Fetcher
+from p2p.blobs.file_fetch import FetchProgress
+from p2p.blobs.manifest import CHUNK_SIZE
+from p2p.blobs.sink import ChunkSink
+from p2p.peer import PeerId
+
+THIS_DISK = "disk"
+"""Whom bytes come from that were here already."""
+
+
+async def supply_from_peers(
+    fetcher: Fetcher,
+    file: FetchedFile,
+    sink: ChunkSink,
+    seeders: PeersAsTheyChange,
+    *,
+    what: str,
+    tally: Tally,
+    names: Callable[[], Mapping[PeerId, str]],
+) -> None:
+    """Fill `sink` with `file`. Waits for as long as nobody has what is missing.
+
+    Raises:
+      SinkFull, SinkFailed: the disk does not take it.
+    """
+
+    def note(progress: FetchProgress) -> None:
+        known = names()
+        sources = {known.get(peer, peer): size for peer, size in progress.received_bytes.items()}
+        tally.step = progress.waiting or f"fetching {what}"
+        tally.note(what, progress.size_bytes, progress.stored_bytes, sources)
+
+    note(await fetcher.fetch_file(file, sink, seeders, note))
+
+
+async def supply_from_source(
+    client: SourceClient, file: SourceFile, arrival: Arrival, tally: Tally
+) -> PartialFile:
+    """Download `file` into `arrival`.
+
+    Raises:
+      SourceError: it cannot be had; what came is kept.
+      SinkFull, SinkFailed, StoreError: there is no place for it.
+    """
+    partial: PartialFile | None = None
+
+    async def open_target(size_bytes: int, version: str) -> PartialFile:
+        nonlocal partial
+        wanted = WantedFile(file.key, size_bytes, file.sha256, version=version)
+        partial = await arrival.open(file.name, wanted)
+        return partial
+
+    def note(progress: DownloadProgress) -> None:
+        tally.step = f"downloading {file.name}"
+        tally.note(
+            file.name, progress.size_bytes, progress.bytes_there, {progress.source: progress.bytes_there}
+        )
+
+    await download(client, file, open_target, on_progress=note)
+    assert partial is not None, "a download opens what it fills"
+    return partial
+
+
+async def supply_from_disk(file: SourceFile, arrival: Arrival, tally: Tally) -> PartialFile:
+    """Copy `file`, which is on this machine, into `arrival`.
+
+    Raises:
+      ModelFileUnreadable: it cannot be read.
+      SinkFull, SinkFailed, StoreError: there is no place for it.
+    """
+    assert file.path is not None
+    size_bytes = (await trio.to_thread.run_sync(_status, file.path)).st_size
+    # Of a file that somebody wrote to meanwhile nothing is gone on with.
+    version = f"mtime:{(await trio.to_thread.run_sync(_status, file.path)).st_mtime_ns}"
+    partial = await arrival.open(file.name, WantedFile(file.key, size_bytes, file.sha256, version=version))
+    for chunk in list(partial.have.missing()):
+        await partial.write(chunk, await trio.to_thread.run_sync(_read, file.path, chunk * CHUNK_SIZE))
+        done_bytes = min((chunk + 1) * CHUNK_SIZE, size_bytes)
+        tally.step = f"copying {file.name}"
+        tally.note(file.name, size_bytes, done_bytes, {THIS_DISK: done_bytes})
+    return partial
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise ModelFileUnreadable(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _read(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(CHUNK_SIZE)
+    except OSError as error:
+        raise ModelFileUnreadable(f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,41 @@
+"""How far all files of one model are, as one number. Reads no clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from node.jobs.job import Progress
+
+
+@dataclass(slots=True)
+class Tally:
+    """Adds up what each file's supply says, and passes it on."""
+
+    model: str
+    on_progress: Callable[[Progress], None]
+    step: str = ""
+    _sizes: dict[str, int] = field(default_factory=dict)
+    _done: dict[str, int] = field(default_factory=dict)
+    _sources: dict[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def say(self, step: str) -> None:
+        """What is being done, for a person."""
+        if step != self.step:
+            self.step = step
+            self._tell()
+
+    def note(self, file: str, size_bytes: int, done_bytes: int, sources: Mapping[str, int]) -> None:
+        """`file` is that far; `sources` are bytes by whom they came from."""
+        self._sizes[file], self._done[file], self._sources[file] = size_bytes, done_bytes, dict(sources)
+        self._tell()
+
+    def _tell(self) -> None:
+        sources: Counter[str] = Counter()
+        for each in self._sources.values():
+            sources.update(each)
+        progress = Progress(
+            self.step, sum(self._sizes.values()), sum(self._done.values()), dict(sources), self.model
+        )
+        self.on_progress(progress)

@@ -1,0 +1,55 @@
+"""A job as one line for a person. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_BAR_WIDTH = 24
+_SOURCES_SHOWN = 3
+
+
+def progress_line(job: Mapping[str, Any]) -> str:
+    """`job`, a map as `node/jobs/job.py` makes it."""
+    if job["state"] in ("failed", "cancelled"):
+        return f"{job['model']}  {job['reason'] or 'cancelled'}"
+    parts = [job["model"]]
+    if job["size_bytes"]:
+        filled = round(_BAR_WIDTH * job["fraction"])
+        parts += [
+            f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {job['fraction']:4.0%}",
+            f"{in_units(job['done_bytes'])} of {in_units(job['size_bytes'])}",
+        ]
+    if job["state"] == "running":
+        if job["speed"]:
+            parts.append(f"{in_units(job['speed'])}/s")
+        if job["eta"] is not None:
+            parts.append(f"{_duration(job['eta'])} left")
+        parts.append(job["step"])
+    if job["sources"]:
+        parts.append(f"from {_sources(job['sources'])}")
+    return "  ".join(filter(None, parts))
+
+
+def in_units(size_bytes: float) -> str:
+    """`253.1 MB`: as disks and networks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _sources(sources: Mapping[str, int]) -> str:
+    ranked = sorted(sources.items(), key=lambda source: (-source[1], source[0]))
+    shown = [f"{name} {in_units(size)}" for name, size in ranked[:_SOURCES_SHOWN]]
+    more = len(ranked) - _SOURCES_SHOWN
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
