@@ -98,7 +98,7 @@ class Fetch:
             case BytesArrived(peer, chunk, size_bytes):
                 self._seeders[peer].gave(chunk, size_bytes, now)
                 return []
-            case LateBytesArrived(size_bytes):
+            case LateBytesArrived(_, size_bytes):
                 self.wasted_bytes += size_bytes
                 return []
             case SeederOffered(peer, has):
@@ -117,7 +117,6 @@ class Fetch:
             case ChunksLost(chunks):
                 for chunk in chunks:
                     self._stored.discard(chunk)
-                    self._want(chunk)
             case ChunkWrong(peer, chunk):
                 self._on_wrong(peer, chunk)
             case ChunkRefused(peer, chunk, refusal):

@@ -101,8 +101,9 @@ class BytesArrived:
 
 @dataclass(frozen=True, slots=True)
 class LateBytesArrived:
-    """So many bytes that nobody owes any more: they crossed a `Cancel`."""
+    """So many bytes that `peer` does not owe any more: they crossed a `Cancel`."""
 
+    peer: PeerId
     size_bytes: int
 
 
@@ -123,7 +124,8 @@ class ChunkStored:
 
 @dataclass(frozen=True, slots=True)
 class ChunksLost:
-    """These were stored, and are not any more: the disk gave something else back than was written."""
+    """These were stored, and are not any more: the disk gave something else back than was written. They are
+    asked for once `HashesKnown` says that they can be checked."""
 
     chunks: Collection[int]
 

@@ -32,6 +32,7 @@ from p2p.blobs.fetch_events import (
     DropSeeder,
     Event,
     HashesKnown,
+    LateBytesArrived,
     SeederGained,
     SeederLost,
     SeederOffered,
@@ -187,7 +188,7 @@ class FileFetch:
 
     def on_event(self, event: Event) -> None:
         """As `Follower`."""
-        if isinstance(event, BytesArrived):
+        if isinstance(event, BytesArrived | LateBytesArrived):
             self._received[event.peer] += event.size_bytes
         self._tell(event)
         if trio.current_time() >= self._told_at + _TELL_INTERVAL:
@@ -208,7 +209,9 @@ class FileFetch:
                 case DropSeeder(peer):
                     self._drop(peer)
         if self._fetch.is_done and not self._sink.have.is_full:
-            self._tell(ChunksLost(list(self._sink.have.missing())))
+            lost = list(self._sink.have.missing())
+            self._tell(ChunksLost(lost))
+            self._tell(HashesKnown(self._file.known(lost)))
         if self._fetch.wake_at < self._sleeps_until:
             self._is_due_earlier.set()
         if self._is_over():

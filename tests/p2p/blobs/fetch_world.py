@@ -232,7 +232,7 @@ class FetchWorld:
         asker.got_bytes += size
         key = seeder.name, request.chunk
         if asker.open.get(key) is not request:
-            self._tell(asker, LateBytesArrived(size))
+            self._tell(asker, LateBytesArrived(seeder.name, size))
             return
         self._tell(asker, BytesArrived(seeder.name, request.chunk, size))
         request.got += size

@@ -265,7 +265,7 @@ def test_at_the_end_what_a_very_slow_one_has_begun_is_asked_for_twice_and_the_lo
     assert course.fetch.is_done
     # What crossed the cancellation is counted, no more.
     wasted = course.fetch.wasted_bytes
-    assert course.tell(LateBytesArrived(500)) == []
+    assert course.tell(LateBytesArrived(ALICE, 500)) == []
     assert course.fetch.wasted_bytes == wasted + 500
 
 
@@ -278,10 +278,10 @@ def test_a_chunk_that_came_from_elsewhere_is_not_needed_any_more() -> None:
 
 def test_what_the_disk_lost_is_asked_for_again() -> None:
     course = Course(count=2, stored=(0, 1))
-    course.offer(ALICE)
-    assert course.fetch.is_done
-    assert course.tell(ChunksLost([1])) == [Ask(ALICE, 1)]
+    assert course.offer(ALICE) == []
+    assert course.tell(ChunksLost([1])) == []
     assert not course.fetch.is_done
+    assert course.tell(HashesKnown([0, 1])) == [Ask(ALICE, 1)]
 
 
 @pytest.mark.parametrize("seeders", [1, 5])
