@@ -66,18 +66,21 @@ class Continuation:
         self._text: list[str] = []
         self._text_length = 0
         self._counted = 0
-        """Tokens whose ids are not known."""
+        """Tokens whose ids are not known, or not kept."""
+        self._kept = 0
+        """Tokens whose ids are, of all choices."""
         self._in_prompt = 0
         """Tokens of the answer that the prompt of `request` ends with."""
         if request.resume is not None:
             for choice, before in zip(self._choices, request.resume.choices, strict=False):
                 choice.token_ids.extend(before.token_ids)
+                self._kept += len(before.token_ids)
                 choice.finish_reason = before.finish_reason
 
     @property
     def tokens(self) -> int:
         """How many tokens were generated, as far as anybody can tell."""
-        return self._in_prompt + self._counted + sum(len(choice.token_ids) for choice in self._choices)
+        return self._in_prompt + self._counted + self._kept
 
     def accepted(self, asked: InferenceRequest, answer: Answer, sha256: str) -> None:
         """Somebody serves what was `asked` from now on, with a file of that hash in hex; empty: it is not
@@ -87,7 +90,7 @@ class Continuation:
             self._request = asked
             self._sha256 = ModelReference.parse(asked.model).sha256
             self._choices = [_Choice()]
-            self._text, self._counted = [], 0
+            self._text, self._counted, self._kept = [], 0, 0
         self._prompt_sha256 = answer.prompt_sha256
         self._prompt_tokens = answer.prompt_tokens
         self.identified(sha256)
@@ -101,7 +104,11 @@ class Continuation:
         if not self._is_generated:
             return
         choice = self._choices[chunk.choice]
-        choice.token_ids.extend(chunk.token_ids)
+        if self._kept <= KEPT_TOKENS_MAX:
+            choice.token_ids.extend(chunk.token_ids)
+            self._kept += len(chunk.token_ids)
+        else:
+            self._counted += len(chunk.token_ids)
         if chunk.finish_reason is not None:
             choice.finish_reason = chunk.finish_reason
         if self._prompt_sha256 == _NO_PROMPT:
@@ -109,8 +116,9 @@ class Continuation:
             self._counted += 1
         if self._keeps_text and self._text_length <= KEPT_TEXT_MAX:
             self._keeps_text = not (chunk.reasoning or chunk.tool_calls)
-            self._text.append(chunk.text)
-            self._text_length += len(chunk.text)
+            if chunk.text:
+                self._text.append(chunk.text)
+                self._text_length += len(chunk.text)
 
     def obstacle(self) -> str:
         """Why nobody could go on with it, for a person; empty: somebody could."""
@@ -137,6 +145,9 @@ class Continuation:
         """What to ask of somebody else, where there is no obstacle: the rest of the answer."""
         assert not self.obstacle()
         if self._prompt_sha256 == _NO_PROMPT:
+            if not self._text:
+                # Nothing came of it: whoever can begin it will do.
+                return self._request
             limit = self._request.max_tokens
             left = replace(self._request, max_tokens=None if limit is None else limit - self._counted)
             return _begun_with("".join(self._text), left)

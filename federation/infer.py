@@ -15,6 +15,13 @@ After DONE, REFUSED or FAILED the slot is free and the next REQUEST may come on
 the same stream. The end or reset of the front's side is cancellation; there is
 no cancel message.
 
+A REQUEST has a mark, which its ACCEPTED or REFUSED says again, so that what was sent for one request,
+or ahead of any, is not taken for the answer to the next. A worker that is older says none: it is asked
+once on each stream.
+
+PROGRESS says how much of the prompt is read and, before ACCEPTED, how many thousandths of the model are
+loaded. A worker at work can always show that this grows: see `standstill.py`.
+
 Credit keeps a slow reader harmless: chunks under way always fit the stream's window, so
 a worker's write never waits for whoever reads, and memory stays small on both sides.
 
@@ -51,6 +58,9 @@ Not shorter, because a machine that swaps while it loads a model stalls for seco
 TIMEOUT_MAX = 86_400.0
 """Seconds. Nobody waits longer than a day, and a front that froze must not hold a slot for ever."""
 
+MARK_MAX = 2**63 - 1
+"""A mark is drawn from so many: nobody guesses the one of a request that was not sent yet."""
+
 COUNT_MAX = 2**31 - 1
 """Of anything that is counted and has no limit of its own: it fits every integer type there is."""
 
@@ -74,6 +84,8 @@ class Request:
 
     request: InferenceRequest
     credit: int = CREDIT_MAX
+    mark: int = 0
+    """0: a front that is older draws none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,8 @@ class Accepted:
 
     prompt_sha256: bytes
     prompt_tokens: int
+    mark: int = 0
+    """Of the request; 0: a worker that is older does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +114,8 @@ class Refusal:
     param: str | None = None
     """Of a bad request: the field to blame."""
     load: Load | None = None
+    mark: int = 0
+    """As in `Accepted`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +144,12 @@ class AnswerOrder:
     tokens_max: int = TOKENS_MAX
     """Of all choices together."""
     credit: int = CREDIT_MAX
+    mark: int = 0
+    """Of the request."""
+    must_be_tied: bool = False
+    """The stream has carried another answer, so this one must say what it is the answer to."""
+    is_tied: bool = False
+    """It has said so."""
     is_accepted: bool = False
     is_over: bool = False
     _unacknowledged: int = 0
@@ -158,9 +180,11 @@ class AnswerOrder:
                 raise BadFrame("a message after the end of the answer")
             case Progress():
                 return
-            case Accepted() if not self.is_accepted:
+            case Accepted(mark=mark) if not self.is_accepted:
+                self._tie(mark)
                 self.is_accepted = True
-            case Refusal() if not self.is_accepted:
+            case Refusal(mark=mark) if not self.is_accepted:
+                self._tie(mark)
                 self.is_over = True
             case Chunk(choice) if choice >= self.choices:
                 raise BadFrame(f"a chunk of choice {choice}, and {self.choices} were asked for")
@@ -186,6 +210,11 @@ class AnswerOrder:
         self.credit += granted
         return granted
 
+    def _tie(self, mark: int) -> None:
+        self.is_tied = 0 < mark == self.mark
+        if not self.is_tied and (mark or self.must_be_tied):
+            raise BadFrame("the answer to another request")
+
     def _spend(self) -> None:
         if self.credit == 0:
             raise BadFrame("a chunk without credit")
@@ -196,6 +225,10 @@ class AnswerOrder:
         if self._tokens > self.tokens_max:
             raise BadFrame(f"more than the {self.tokens_max} tokens that were asked for")
         self._length += len(chunk.text) + len(chunk.reasoning)
-        self._length += sum(len(call.arguments) for call in chunk.tool_calls)
+        # Whatever comes in numbers counts by them too: a million nameless calls are no less.
+        for likelihood in chunk.logprobs:
+            self._length += 1 + len(likelihood.top)
+        for call in chunk.tool_calls:
+            self._length += 1 + len(call.id) + len(call.name) + len(call.arguments)
         if self._length > ANSWER_LENGTH_MAX:
             raise BadFrame("an answer without end")

@@ -3,13 +3,15 @@
 Opening a stream costs several round trips of negotiation, so a stream whose answer
 came to its end is kept for the next request. A kept stream may have died unseen: if
 it ends before the worker said a word, the request goes out again on a new one, once.
-Nothing runs twice by that, since the end of a stream cancels what it carried.
+Nothing runs twice by that, since the end of a stream cancels what it carried. Only a stream whose worker
+says which request it answers is kept.
 
 Whatever goes wrong on the wire is a `PeerGone`, a `Misbehaved` or a `DeadlineExceeded` here.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ from federation.errors import (
 )
 from federation.infer import (
     FRAME_SIZE_MAX,
+    MARK_MAX,
     PROTOCOL_ID,
     SILENCE_MAX,
     Accepted,
@@ -44,6 +47,7 @@ from federation.infer import (
 )
 from federation.infer_codec import decode_from_front_untrusted, decode_from_worker_untrusted, encode
 from federation.pace import Pace
+from federation.standstill import Standstill
 from p2p.errors import BadFrame, FrameTooLarge, ProtocolNotSpoken, Unreachable
 from p2p.frame_stream import FrameStream
 from p2p.framing import encode_frame
@@ -63,6 +67,9 @@ _PARTS_SIZE_MAX = 2**24
 _RESET_MAX = 1.0
 """Seconds a reset may take. It waits for nobody, so this only bounds a broken connection's surprises."""
 
+
+_SEND_MIN = 50_000.0
+"""Bytes a second: of a long prompt, or an answer to go on with, the uplink of a slow home carries more."""
 
 _PROBE_TIME = 1.0
 """Seconds of its silence that a peer gets to give a sign of life: as long as the whole of a probe takes, with
@@ -120,11 +127,14 @@ class RemoteBackend:
 
         Raises:
           PeerGone: no connection, or it broke; Stalled: nothing came; on entering or in `events`.
+          Failed: the peer says that it is at work, and comes no further; likewise.
           Misbehaved: the peer broke the protocol; likewise.
         """
-        asked = _encoded(request)
+        order = AnswerOrder.of(request)
+        order.mark = 1 + secrets.randbelow(MARK_MAX)
+        asked = _encoded(Request(request, mark=order.mark))
         deadline = trio.current_time() + request.timeout
-        exchange, accepted = await self._begin(asked, AnswerOrder.of(request), deadline)
+        exchange, accepted = await self._begin(asked, order, deadline)
         try:
             async with aclosing(exchange.events()) as events:
                 yield Answer(
@@ -140,6 +150,7 @@ class RemoteBackend:
         """An accepted request, on a kept stream if there is one that still works."""
         if (kept := self._take_kept()) is not None:
             exchange = _Exchange(self._line, kept, order, deadline)
+            order.must_be_tied = True
             try:
                 return exchange, await self._ask(exchange, asked)
             except _StreamEnded:
@@ -147,6 +158,7 @@ class RemoteBackend:
                     raise
         with _wire_errors(self._peer):
             stream = await self._open_stream(deadline)
+        order.must_be_tied = False
         exchange = _Exchange(self._line, FrameStream(stream, FRAME_SIZE_MAX), order, deadline)
         return exchange, await self._ask(exchange, asked)
 
@@ -176,9 +188,10 @@ class RemoteBackend:
         return None
 
     async def _leave(self, exchange: _Exchange) -> None:
-        """Keep the stream if its answer came to its end; else reset it, which cancels the request."""
+        """Keep the stream if its answer came to its end, and said whose it was; else reset it, which cancels
+        the request."""
         now = trio.current_time()
-        if exchange.order.is_over:
+        if exchange.order.is_over and exchange.order.is_tied:
             self._kept.append((now, exchange.frames))
             surplus = [self._kept.pop(0)[1]] if len(self._kept) > _KEPT_MAX else []
         else:
@@ -201,28 +214,36 @@ class _Exchange:
         self._deadline = deadline
         self._parts: list[Chunk] = []
         self._parts_size = 0
+        self._size = 0
+        """Bytes of the request."""
         self.was_heard = False
 
     async def ask(self, asked: bytes) -> Accepted:
         """Send the request and wait for the verdict."""
+        self._size = len(asked)
         await self._send(asked)
+        standstill = Standstill(self._size)
         while True:
+            began_at = trio.current_time()
             match await self._receive():
                 case Accepted() as accepted:
                     return accepted
                 case Refusal() as refusal:
                     raise _error_of(refusal)
                 # A cold model is being loaded; `AnswerOrder` lets nothing else through.
-                case _:
-                    continue
+                case said:
+                    self._note(standstill, said, trio.current_time() - began_at)
 
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
         """What `Answer.events` promises."""
         waited, has_begun = 0.0, False
+        standstill = Standstill(self._size)
         while True:
             began_at = trio.current_time()
             said = await self._receive()
-            waited += trio.current_time() - began_at
+            took = trio.current_time() - began_at
+            waited += took
+            self._note(standstill, said, took)
             match said:
                 case Chunk() as chunk:
                     if has_begun:
@@ -231,7 +252,7 @@ class _Exchange:
                     for part in self._whole(chunk):
                         yield part
                     if count := self.order.grant():
-                        await self._send(encode_frame(encode(Credit(count)), FRAME_SIZE_MAX))
+                        await self._grant(count)
                 case Progress() as progress:
                     yield progress
                 case Done() as done:
@@ -241,6 +262,16 @@ class _Exchange:
                     raise BadRequest(message, param=param)
                 case Failure(message):
                     raise Failed(message)
+
+    async def _grant(self, count: int) -> None:
+        """Let `count` more chunks come. From who is gone by now the rest may have arrived: reading tells."""
+        with suppress(_StreamEnded):
+            await self._send(encode_frame(encode(Credit(count)), FRAME_SIZE_MAX))
+
+    def _note(self, standstill: Standstill, said: WorkerMessage, waited: float) -> None:
+        standstill.note(said, waited)
+        if standstill.is_too_long:
+            raise Failed(f"{self._peer} came no further in {standstill.waited:.0f} seconds")
 
     def _whole(self, chunk: Chunk) -> Sequence[Chunk]:
         """`chunk` with the parts before it, once it is the last of them: should the peer die in between, who
@@ -257,7 +288,7 @@ class _Exchange:
         return parts
 
     async def _send(self, frame: bytes) -> None:
-        with _wire_errors(self._peer), _time_limit(self._peer, self._deadline):
+        with _wire_errors(self._peer), _time_limit(self._peer, self._deadline, len(frame)):
             await self.frames.send_frame(frame)
 
     async def _receive(self) -> WorkerMessage:
@@ -280,16 +311,18 @@ class _Exchange:
         if began_at >= self._deadline:
             # A peer that always has something more must not go on for ever.
             raise _silence(line.peer, began_at, self._deadline)
+        # What was sent may still be on its way, whatever says that there is room for more.
+        sent_by = began_at if self.was_heard else began_at + self._size / _SEND_MIN
         with suppress(trio.TooSlowError):
             return await self.frames.receive_until(
-                min(self._deadline, began_at + line.pace.silence_max - _PROBE_TIME)
+                min(self._deadline, sent_by + line.pace.silence_max - _PROBE_TIME)
             )
         asked_at = line.pulse.ask(line.peer)
         # From now on, and not from when silence began: it may have been we who stood still.
         with trio.move_on_at(min(self._deadline, trio.current_time() + _PROBE_TIME)):
             return await self.frames.receive()
         if line.pulse.has_heard(line.peer, asked_at):
-            with trio.move_on_at(min(self._deadline, began_at + SILENCE_MAX)):
+            with trio.move_on_at(min(self._deadline, sent_by + SILENCE_MAX)):
                 return await self.frames.receive()
         raise _silence(line.peer, began_at, self._deadline)
 
@@ -303,15 +336,16 @@ def _silence(peer: PeerId, began_at: float, deadline: float) -> FederationError:
 
 
 @contextmanager
-def _time_limit(peer: PeerId, deadline: float) -> Iterator[None]:
-    """Bounds one step on the wire."""
+def _time_limit(peer: PeerId, deadline: float, size: int = 0) -> Iterator[None]:
+    """Bounds one step on the wire, which sends `size` bytes."""
+    limit = SILENCE_MAX + size / _SEND_MIN
     try:
-        with trio.fail_at(min(deadline, trio.current_time() + SILENCE_MAX)):
+        with trio.fail_at(min(deadline, trio.current_time() + limit)):
             yield
     except trio.TooSlowError:
         if trio.current_time() >= deadline:
             raise DeadlineExceeded("the request's time is over") from None
-        raise Stalled(f"{peer} took nothing for {SILENCE_MAX:g} seconds") from None
+        raise Stalled(f"{peer} did not take {size} bytes within {limit:.0f} seconds") from None
 
 
 _WIRE_ERRORS = (trio.BrokenResourceError, ProtocolNotSpoken, Unreachable, BadFrame)
@@ -339,13 +373,13 @@ def _said_of(peer: PeerId, error: Exception) -> FederationError:
             return _StreamEnded(f"the stream to {peer} ended before the answer did")
 
 
-def _encoded(request: InferenceRequest) -> bytes:
+def _encoded(request: Request) -> bytes:
     """`request` as a frame that the peer will take.
 
     Raises:
       BadRequest: it would not. Found here, the fault stays with the request and not with the peer.
     """
-    asked = encode(Request(request))
+    asked = encode(request)
     try:
         decode_from_front_untrusted(asked)
         return encode_frame(asked, FRAME_SIZE_MAX)

@@ -18,6 +18,7 @@ from federation.errors import RefusalReason
 from federation.infer import (
     COUNT_MAX,
     CREDIT_MAX,
+    MARK_MAX,
     NAME_LENGTH_MAX,
     TIMEOUT_MAX,
     TOKENS_MAX,
@@ -64,13 +65,19 @@ def encode(message: FrontMessage | WorkerMessage) -> dict[str, Any]:
             return {"kind": _Kind.CREDIT.value, "count": count}
         case Progress(prefilled, total):
             return {"kind": _Kind.PROGRESS.value, "prefilled": prefilled, "total": total}
-        case Request(request, credit):
-            return {"kind": _Kind.REQUEST.value, "credit": credit, "request": encode_request(request)}
-        case Accepted(prompt_sha256, prompt_tokens):
+        case Request(request, credit, mark):
+            return {
+                "kind": _Kind.REQUEST.value,
+                "credit": credit,
+                "request": encode_request(request),
+                **_mark_field(mark),
+            }
+        case Accepted(prompt_sha256, prompt_tokens, mark):
             return {
                 "kind": _Kind.ACCEPTED.value,
                 "prompt_sha256": prompt_sha256,
                 "prompt_tokens": prompt_tokens,
+                **_mark_field(mark),
             }
         case Done(finish_reasons, usage, timings, load):
             return {
@@ -80,13 +87,14 @@ def encode(message: FrontMessage | WorkerMessage) -> dict[str, Any]:
                 "timings": asdict(timings),
                 "load": _load_map(load),
             }
-        case Refusal(reason, text, param, load):
+        case Refusal(reason, text, param, load, mark):
             return {
                 "kind": _Kind.REFUSED.value,
                 "reason": reason,
                 "message": text[:_MESSAGE_LENGTH_MAX],
                 "param": param,
                 "load": _load_map(load),
+                **_mark_field(mark),
             }
         case Failure(text, load, is_bad_request, param):
             return {
@@ -108,7 +116,7 @@ def decode_from_front_untrusted(values: Mapping[str, Any]) -> FrontMessage:
     match fields.whole("kind", 0, COUNT_MAX):
         case _Kind.REQUEST:
             request = decode_request_untrusted(fields.fields("request"))
-            return Request(request, fields.whole("credit", 1, CREDIT_MAX))
+            return Request(request, fields.whole("credit", 1, CREDIT_MAX), _mark(fields))
         case _Kind.CREDIT:
             return Credit(fields.whole("count", 1, CREDIT_MAX))
         case kind:
@@ -129,7 +137,9 @@ def decode_from_worker_untrusted(values: Mapping[str, Any]) -> WorkerMessage:
 
 
 def _accepted(fields: Fields) -> Accepted:
-    return Accepted(fields.data("prompt_sha256", 32), fields.whole("prompt_tokens", 0, TOKENS_MAX))
+    return Accepted(
+        fields.data("prompt_sha256", 32), fields.whole("prompt_tokens", 0, TOKENS_MAX), _mark(fields)
+    )
 
 
 def _progress(fields: Fields) -> Progress:
@@ -162,6 +172,7 @@ def _refusal(fields: Fields) -> Refusal:
         message=fields.text("message", _MESSAGE_LENGTH_MAX),
         param=_param(fields),
         load=_load(fields),
+        mark=_mark(fields),
     )
 
 
@@ -172,6 +183,14 @@ def _failure(fields: Fields) -> Failure:
         is_bad_request="is_bad_request" in fields and fields.flag("is_bad_request"),
         param=_param(fields),
     )
+
+
+def _mark_field(mark: int) -> dict[str, Any]:
+    return {"mark": mark} if mark else {}
+
+
+def _mark(fields: Fields) -> int:
+    return fields.whole("mark", 1, MARK_MAX) if "mark" in fields else 0
 
 
 def _param(fields: Fields) -> str | None:

@@ -16,8 +16,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
 
 import trio
 
@@ -35,6 +37,7 @@ from federation.infer import (
     WorkerMessage,
 )
 from federation.infer_codec import decode_from_front_untrusted, encode
+from federation.model_reference import ModelReference
 from federation.outbox import Outbox
 from ledger.records import Load, ModelName
 from p2p.errors import BadFrame
@@ -51,15 +54,27 @@ _IDLE_MAX = 120.0
 """Seconds a stream may wait for a request: twice what a front keeps one for (`infer_client.py`)."""
 
 
+Loading: TypeAlias = Callable[[], Mapping[ModelName, float]]
+"""How far each model is that is being loaded, 0 to 1."""
+
+
+def _nothing_loads() -> Mapping[ModelName, float]:
+    return {}
+
+
 class InferServer:
     """Serves to the front of each peer what `for_front` has for it. `load` is how busy a model is now: it
-    rides on every answer's end."""
+    rides on every answer's end. `loading` is what PROGRESS says until a request is accepted."""
 
     def __init__(
-        self, for_front: Callable[[PeerId], Infers], load: Callable[[ModelName], Load | None]
+        self,
+        for_front: Callable[[PeerId], Infers],
+        load: Callable[[ModelName], Load | None],
+        loading: Loading = _nothing_loads,
     ) -> None:
         self._for_front = for_front
         self._load = load
+        self._loading = loading
         self._open: Counter[PeerId] = Counter()
 
     def attach(self, streams: Streams) -> None:
@@ -76,7 +91,7 @@ class InferServer:
             return
         self._open[peer] += 1
         try:
-            await _Conversation(peer, frames, self._for_front(peer), self._load).run()
+            await _Conversation(peer, frames, self._for_front(peer), self._load, self._loading).run()
         except BadFrame as error:
             logger.warning("peer %s broke the infer protocol: %s", peer, error)
             await stream.reset()
@@ -90,12 +105,18 @@ class _Conversation:
     """One stream of one front."""
 
     def __init__(
-        self, front: PeerId, frames: FrameStream, backend: Infers, load: Callable[[ModelName], Load | None]
+        self,
+        front: PeerId,
+        frames: FrameStream,
+        backend: Infers,
+        load: Callable[[ModelName], Load | None],
+        loading: Loading,
     ) -> None:
         self._front = front
         self._frames = frames
         self._backend = backend
         self._load = load
+        self._loading = loading
         self._is_answering = False
         self._outbox = Outbox(0)
         self._listening = trio.CancelScope(deadline=trio.current_time() + _IDLE_MAX)
@@ -128,16 +149,20 @@ class _Conversation:
         match message:
             case Request() if self._is_answering:
                 raise BadFrame("a request before the end of the last answer")
-            case Request(request, credit):
+            case Request(request, credit, mark):
                 self._is_answering = True
                 self._listening.deadline = math.inf
-                self._outbox = Outbox(credit)
-                nursery.start_soon(self._answer, request)
+                model = ModelReference.parse(request.model).name
+                self._outbox = Outbox(credit, partial(self._loaded, model))
+                nursery.start_soon(self._answer, request, mark)
             # Credit for an answer that has just ended is of no use to anybody.
             case Credit(count) if self._is_answering:
                 self._outbox.grant(count)
 
-    async def _answer(self, request: InferenceRequest) -> None:
+    def _loaded(self, model: ModelName) -> Progress:
+        return Progress(round(1000 * self._loading().get(model, 0.0)), 1000)
+
+    async def _answer(self, request: InferenceRequest, mark: int) -> None:
         outbox = self._outbox
         status = "cancelled"
         try:
@@ -145,7 +170,7 @@ class _Conversation:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(outbox.watch_silence)
                     nursery.start_soon(self._send, outbox, nursery.cancel_scope)
-                    last = await self._serve(request, outbox)
+                    last = await self._serve(request, mark, outbox)
                     status = _status_of(last)
                     await outbox.put(last)
             if patience.cancelled_caught:
@@ -168,7 +193,7 @@ class _Conversation:
         level = logging.DEBUG if status == "busy" else logging.INFO
         logger.log(level, "served a peer", extra=said)
 
-    async def _serve(self, request: InferenceRequest, outbox: Outbox) -> WorkerMessage:
+    async def _serve(self, request: InferenceRequest, mark: int, outbox: Outbox) -> WorkerMessage:
         """Pull the answer into `outbox`. Returns the last message, once the slot is free again."""
         is_accepted, done = False, None
         trace, tokens = request.trace, 0
@@ -176,7 +201,8 @@ class _Conversation:
         trace.begin(request.model, began_at)
         try:
             async with self._backend.infer(request) as answer:
-                await outbox.put(Accepted(answer.prompt_sha256, answer.prompt_tokens))
+                await outbox.put(Accepted(answer.prompt_sha256, answer.prompt_tokens, mark))
+                await outbox.put(Progress(0, answer.prompt_tokens))
                 is_accepted = True
                 trace.accept(answer.served_by, answer.prompt_tokens, began_at, trio.current_time())
                 async for event in answer.events:
@@ -201,7 +227,7 @@ class _Conversation:
             param = error.param if isinstance(error, BadRequest) else None
             if is_accepted:
                 return Failure(str(error), load, is_bad_request, param)
-            return Refusal(refusal_of(error).reason, str(error), param, load)
+            return Refusal(refusal_of(error).reason, str(error), param, load, mark)
         finally:
             trace.stop(tokens, trio.current_time())
         assert done is not None, "a backend's answer ends with Done or an error"

@@ -11,6 +11,7 @@ a task nor a scope is needed for a token.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NoReturn
 
 import trio
@@ -24,13 +25,18 @@ _UNSENT_MAX = 32
 """Messages between the backend and the stream: what is merged into one chunk when credit comes back."""
 
 
+def _no_progress() -> Progress:
+    return Progress(0, 0)
+
+
 class Outbox:
     """Messages in order. `credit`: chunks that the front takes before it grants more."""
 
-    def __init__(self, credit: int) -> None:
+    def __init__(self, credit: int, progress: Callable[[], Progress] = _no_progress) -> None:
+        """`progress`: how far it is, until another one is put."""
         self._credit = credit
         self._unsent: deque[WorkerMessage] = deque()
-        self._progress = Progress(0, 0)
+        self._progress = progress
         self._silent_until = trio.current_time() + PROGRESS_INTERVAL
         self._may_take = trio.lowlevel.ParkingLot()
         self._has_room = trio.lowlevel.ParkingLot()
@@ -50,7 +56,7 @@ class Outbox:
         """Have it sent after all before it; waits while there are too many. Of PROGRESS the newest counts,
         where nothing else comes. Cancelled: it is not sent."""
         if isinstance(message, Progress):
-            self._progress = message
+            self._progress = lambda: message
             return
         while len(self._unsent) >= _UNSENT_MAX:
             await self._has_room.park()
@@ -83,7 +89,7 @@ class Outbox:
                 message = self._with_what_waits(message)
             self._has_room.unpark_all()
         elif now >= self._silent_until:
-            message = self._progress
+            message = self._progress()
         else:
             return None
         self._silent_until = now + PROGRESS_INTERVAL

@@ -23,9 +23,9 @@ import trio
 from federation.attempts import Attempts
 from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceRequest, Progress, Resumed
 from federation.balancer import Candidate
-from federation.chunk_sizing import held_size
+from federation.chunk_sizing import held_size, merged
 from federation.continuation import Continuation
-from federation.errors import Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable, TimedOut
+from federation.errors import BadRequest, Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable, TimedOut
 from federation.lease import Lease
 from federation.model_reference import ModelReference
 from federation.room import Visit
@@ -107,6 +107,8 @@ class Relay:
         self._continuation = Continuation(request)
         self._source: Source | None = None
         """None: nobody serves it now."""
+        self._is_onward = False
+        """Who serves it goes on with it."""
         self._answer: Answer | None = None
         """Of who served it last."""
         self._held: deque[AnswerEvent] = deque()
@@ -159,6 +161,11 @@ class Relay:
                 seam = await self._go_on(Failed("the answer ended before it was complete"))
             except Failed as error:
                 seam = await self._go_on(error)
+            except BadRequest as error:
+                if not self._is_onward:
+                    raise
+                # It was good enough for who began it.
+                seam = await self._go_on(Failed(str(error)))
             else:
                 self._sources.note_event(self._source, event, trio.current_time() - asked_at)
                 if isinstance(event, Chunk):
@@ -180,12 +187,22 @@ class Relay:
             return True
         if isinstance(event, Chunk) and not self._held:
             self._trace.first_token(trio.current_time())
-        self._held.append(event)
+        self._append(event)
         if isinstance(event, Done):
             return False
         self._held_size += held_size(event)
         has_content = event.text or event.reasoning or event.tool_calls
         return not self._request.is_streamed or not (has_content or len(self._held) >= _UNSEEN_MAX)
+
+    def _append(self, event: AnswerEvent) -> None:
+        """Hold `event`, in one chunk with the last where nobody watches: one for each token takes ten times
+        as much memory."""
+        last = self._held[-1] if self._held and not self._request.is_streamed else None
+        both = merged(last, event) if isinstance(last, Chunk) and isinstance(event, Chunk) else None
+        if both is None:
+            self._held.append(event)
+        else:
+            self._held[-1] = both
 
     async def _go_on(self, error: Failed) -> Resumed | Done | None:
         """After `error`: have somebody else serve the rest, or all of it (None).
@@ -275,6 +292,7 @@ class Relay:
     def _take_over(self, source: Source, asked: InferenceRequest) -> None:
         """From `source`, which serves what was `asked`, comes what follows."""
         self._source, self._answer = source, source.answer
+        self._is_onward = asked is not self._request
         self._trace.accept(
             source.answer.served_by, source.answer.prompt_tokens, source.asked_at, source.accepted_at
         )

@@ -24,6 +24,8 @@ async def answer_events(
     Raises:
       BadRequest, Failed: as `Answer.events` promises.
     """
+    resume = request.resume
+    delivered = sum(len(choice.token_ids) for choice in resume.choices) if resume else 0
     has_begun = False
     waited = 0.0
     """Seconds our reader spent waiting here since the first token."""
@@ -36,7 +38,7 @@ async def answer_events(
                 case Chunk():
                     has_begun = True
                 case Done():
-                    speeds.answered(event, waited)
+                    speeds.answered(event, waited, delivered=delivered)
             for read in reader.read(event):
                 yield read
             asked_at = trio.current_time()

@@ -191,7 +191,8 @@ def wire(
         if models is not None:
             models.coming.on_change = publisher.note_change
         local.on_change = partial(_note_change, publisher, load_server)
-        InferServer(gated.for_front, gated.load).attach(swarm)
+        loading = worker.loaded_fractions if worker is not None else _nothing_loads
+        InferServer(gated.for_front, gated.load, loading).attach(swarm)
     feeds = LoadFeeds(swarm, prober.note_loads)
     front = Front(
         network.me,
@@ -261,6 +262,10 @@ def _local(config: NodeConfig, worker: Worker | None, me: PeerId) -> LocalBacken
 
 
 def _no_loads() -> Mapping[ModelName, Load]:
+    return {}
+
+
+def _nothing_loads() -> Mapping[ModelName, float]:
     return {}
 
 

@@ -59,9 +59,13 @@ class Speeds:
         """Tokens per second of one answer, at the concurrency of late."""
         return self._decode.value
 
-    def answered(self, done: Done, waited: float) -> None:
-        """`done` ended an answer; its reader waited `waited` seconds for what followed the first token."""
-        self._prefill.measured(done.usage.prompt_tokens - done.usage.cached_tokens, done.timings.prefill)
+    def answered(self, done: Done, waited: float, *, delivered: int = 0) -> None:
+        """`done` ended an answer; its reader waited `waited` seconds for what followed the first token.
+
+        `delivered`: tokens of it that were made elsewhere, and read here like its prompt.
+        """
+        uncached = done.usage.prompt_tokens - done.usage.cached_tokens
+        self._prefill.measured(uncached + delivered, done.timings.prefill)
         if waited >= _WAITED_MIN * done.timings.decode:
             # The first token came with the end of the prefill.
-            self._decode.measured(done.usage.completion_tokens - 1, done.timings.decode)
+            self._decode.measured(done.usage.completion_tokens - delivered - 1, done.timings.decode)

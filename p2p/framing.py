@@ -63,7 +63,8 @@ class FrameDecoder:
             if body + length > len(unread):
                 break
             began = body + length
-            messages.append(_decode_untrusted(bytes(unread[body:began])))
+            # A view: a slice of a bytearray is a copy, and this would be the second.
+            messages.append(_decode_untrusted(bytes(memoryview(unread)[body:began])))
         del unread[:began]
         return messages
 

@@ -76,8 +76,9 @@ class Dialect:
     counts_each_choice: bool = False
     """Of several choices each is counted by itself, as soon as it has ended; else all are at the end."""
     goes_on_with_chats: bool = False
-    """It goes on in the last message, if asked with `continue_final_message`. Others may too, by their
-    template or version, and who cannot would begin another one, so they are not asked."""
+    """It goes on in the last message, if asked with `continue_final_message`. A llama-server is asked whether
+    it does (`survey.py`). Others may too, by their template or version, and who cannot would begin another
+    one, so they are not asked."""
     alive_path: str = ""
     """Asked to see that it lives, where asking for its models would disturb those it answers."""
     answers_meanwhile: bool = True

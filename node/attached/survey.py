@@ -10,6 +10,7 @@ then what that program says besides (`model_list.py`)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import trio
 
@@ -38,6 +39,15 @@ _BY_OWNER = {"llamacpp": LLAMA_SERVER, "vllm": VLLM, "me": LLAMA_CPP_PYTHON}
 
 _OWN = "localai-node"
 
+_CONTRADICTION: Body = {
+    "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+    "continue_final_message": "content",
+    "add_generation_prompt": True,
+}
+"""To go on in the last message, and to begin another one. A llama-server refuses it that knows the first of
+these in this form, which came (in May 2026) with sending nothing but what is new: older ones begin another
+message, or may say again what they go on from."""
+
 _SLOTS_MAX = 4096
 """A server that says it has more is not to be believed, and would not be kept busy by a home."""
 
@@ -64,11 +74,14 @@ class Surveyor:
         self._found: Survey | None = None
         self._capabilities: dict[str, tuple[Capability, ...]] = {}
         """Of Ollama's models, by id: each is asked about once."""
+        self._goes_on: bool | None = None
+        """Whether a llama-server goes on in the last message of a chat; None: it was not asked yet."""
 
     def forget(self) -> None:
         """What was there may be another program when it answers again."""
         self._found = None
         self._capabilities = {}
+        self._goes_on = None
 
     async def look(self) -> Survey:
         """What the server is and has now. Bound it with a timeout.
@@ -115,6 +128,7 @@ class Surveyor:
         models = listed_models(listing)
         match dialect.name:
             case LLAMA_SERVER.name:
+                dialect = replace(dialect, goes_on_with_chats=await self._learn_whether_it_goes_on())
                 props = await self._ask_maybe("/props")
                 if props is None:
                     return survey_of(dialect, models)
@@ -128,6 +142,14 @@ class Surveyor:
                 return survey_of(dialect, ollama_models(models, loaded, self._capabilities))
             case _:
                 return survey_of(dialect, models)
+
+    async def _learn_whether_it_goes_on(self) -> bool:
+        """Have llama-server make a prompt of what contradicts itself, once: its template is not run."""
+        if self._goes_on is None:
+            reply = await self._client.ask("/apply-template", _CONTRADICTION)
+            words = message_of(error_in(reply.body))
+            self._goes_on = reply.status == 400 and "continue_final_message" in words
+        return self._goes_on
 
     async def _learn_capabilities(self, ids: Sequence[str]) -> None:
         """Ask Ollama about those of `ids` that it was not asked about yet, and forget all others."""

@@ -7,8 +7,8 @@
 Every step carries one token of each sequence that is decoding, so that nobody's
 stream stands still, and as much prompt as fits the time a step may take: the speed of
 the steps before says how much that is. While others stream, that time follows what they
-are used to. Prompts share a step evenly. One that is read alone is read in whole
-tiles, because fewer tokens at once take longer each.
+are used to. Prompts share a step evenly. While nobody streams, they are read in whole
+tiles wherever the machine is fast enough, because fewer tokens at once take longer each.
 
 Other choices of one prompt follow the first: they wait until it is read, and go on in
 slots of their own from a copy of it.
@@ -77,7 +77,7 @@ class SchedulerConfig:
 
     slots: int
     step_alone: float = 0.4
-    """Seconds while only prompts are read. Cancelling and progress wait for it; both are owed in a second."""
+    """Seconds while only prompts are read; cancelling waits for it. A tile may take longer."""
     reading_share: float = 2.0
     """While others stream, reading takes at most so many times what decoding them does: the gap they see is
     three times as long as usual, noticed as slower and not as stuck, on a fast machine and on a slow one."""
@@ -155,13 +155,17 @@ class Scheduler:
 
     config: SchedulerConfig
     prefill_speed: float
-    """Tokens per second, of a tile and more; at first a careful guess, then what the steps show."""
+    """Tokens per second, of fewer than a tile; at first a careful guess, then what the steps show."""
     decode_seconds: float = 0.05
     """Of a step that reads nothing, likewise, and..."""
     _decode_width: int = 1
     """...of so many sequences."""
-    _speed_below_tile: float = field(init=False)
-    """Like `prefill_speed`, of fewer tokens than a tile."""
+    _tile_speed: float = field(init=False)
+    """Like `prefill_speed`, of a tile and more."""
+    _reads_tiles: bool = False
+    """While nobody streams, a step once was so fast that a tile takes a second. Never taken back: deep in a
+    prompt, or while other programs compute, a tile takes longer, but fewer tokens take longer still,
+    each, and nothing in how long they take would show the way back."""
     _sequences: dict[SequenceId, _Sequence] = field(default_factory=dict)
     _read: int = 0
     """Tokens of prompts in the latest step."""
@@ -169,7 +173,7 @@ class Scheduler:
     """Others in it."""
 
     def __post_init__(self) -> None:
-        self._speed_below_tile = self.prefill_speed
+        self._tile_speed = self.prefill_speed
 
     def admit(
         self,
@@ -276,17 +280,15 @@ class Scheduler:
         if decoding:
             shared = self.config.reading_share * self._decoding_takes(decoding)
             seconds = min(seconds, max(shared, self.config.reading_min))
-        count = round(self.prefill_speed * seconds)
-        if TILE // 2 <= count < TILE and not decoding:
-            # Even so it ends in a second.
-            count = TILE
-        elif count < TILE:
-            count = min(round(self._speed_below_tile * seconds), TILE)
-        return max(1, min(count, BATCH_MAX - decoding))
+        count = round(self._tile_speed * seconds)
+        if count < TILE:
+            count = min(round(self.prefill_speed * seconds), TILE)
+        least = TILE if self._reads_tiles and not decoding else 1
+        return max(least, min(count, BATCH_MAX - decoding))
 
     def _decoding_takes(self, sequences: int) -> float:
         """Seconds of a step that only decodes so many; at most, where they are more than were measured."""
-        return self.decode_seconds * max(1.0, sequences / self._decode_width)
+        return self.decode_seconds * max(1.0, sequences / self._decode_width) if sequences else 0.0
 
     def carried_out(self, spans: Sequence[Span]) -> list[Fork]:
         """`spans`, as planned, are in the context. Returns who goes on from them now."""
@@ -318,28 +320,23 @@ class Scheduler:
             self.decode_seconds += (seconds - self.decode_seconds) * weight
             self._decode_width = self._decoded
             return
-        speed = self._read / max(seconds, 1e-6)
+        speed = self._read / max(seconds - self._decoding_takes(self._decoded), 1e-6)
+        is_tile = self._read >= TILE
+        # Fewer than a tile are never read faster.
+        known = max(self._tile_speed, self.prefill_speed) if is_tile else self.prefill_speed
         if self._decoded:
-            speed = self._read / max(seconds - self._decoding_takes(self._decoded), 1e-6)
             # Where that leaves next to nothing by chance, the next step must not become endless.
-            speed = min(speed, 2 * self._speed_of(self._read))
-        # Part of a step's time is the same however little it carries, so a small
-        # prompt makes the engine look slow: only a full step, or tile, may lower the speed.
-        if self._read < min(self._read_budget(self._decoded), TILE):
-            speed = max(self._speed_of(self._read), speed)
-        if self._read >= TILE:
-            # One step that was disturbed must not lead below a tile, from where nothing shows the way back.
-            self.prefill_speed = max(speed, self.prefill_speed / 2)
-            self._speed_below_tile = min(self._speed_below_tile, self.prefill_speed)
-            return
-        self._speed_below_tile = speed
-        if not self._decoded:
-            # Fewer than a tile are never faster, so a tile is no slower.
-            self.prefill_speed = max(self.prefill_speed, speed)
-
-    def _speed_of(self, count: int) -> float:
-        """Tokens per second where so many are read together."""
-        return self.prefill_speed if count >= TILE else self._speed_below_tile
+            speed = min(speed, 2 * known)
+        elif speed >= TILE:
+            self._reads_tiles = True
+        if is_tile:
+            self._tile_speed, self.prefill_speed = speed, min(self.prefill_speed, speed)
+        elif self._read >= self._read_budget(self._decoded):
+            self.prefill_speed = speed
+        else:
+            # Part of a step's time is the same however little it carries, so a small
+            # prompt makes the engine look slow: only a full step may lower the speed.
+            self.prefill_speed = max(known, speed)
 
     def sampled(self, sequence_id: SequenceId, token: int) -> None:
         """`token` follows; it goes into the next batch if there is credit."""

@@ -44,7 +44,8 @@ from node.engine.wire import (
 )
 
 PROGRESS_INTERVAL = 0.5
-"""Seconds between two Prefilled of one request. With a step of at most 0.4 s, one a second is kept."""
+"""Seconds between two Prefilled of one request. With steps of 0.4 s, one a second is kept; a longer one is
+told of when it ends."""
 
 RESUMPTION_MAX = 0.4
 """Seconds for taking in what was delivered: as long as a step may take. A thousand tokens take some

@@ -60,8 +60,14 @@ class TextStream:
 
     def _length_to_hold(self, text: str) -> int:
         """Of the longest end of `text` that a stop string begins with."""
-        longest = max(map(len, self.stop), default=0) - 1
-        for length in range(min(longest, len(text)), 0, -1):
-            if any(stop.startswith(text[-length:]) for stop in self.stop):
-                return length
-        return 0
+        return max(_length_of_overlap(text, stop) for stop in self.stop)
+
+
+def _length_of_overlap(text: str, stop: str) -> int:
+    """Of the longest end of `text` that `stop` begins with, and goes on after."""
+    begin = text.find(stop[0], max(0, len(text) - len(stop) + 1))
+    while begin >= 0:
+        if stop.startswith(text[begin:]):
+            return len(text) - begin
+        begin = text.find(stop[0], begin + 1)
+    return 0

@@ -5,8 +5,9 @@
     blob_messages     what travels between who fetches and who gives
 
     source, sink      the ports: where chunks come from on this node, and where they go to
-    upload            who is served next, how fast                            (core)
     seeder            gives peers what they ask for
+      |- seeding          one peer, on one stream; followed_file: what it was told of a file
+      '- upload_turns     who is served next, how fast (upload, the core)
 
     fetcher           gets manifests and files from peers
       |- file_fetch       one file (fetched_file) from all who have it

@@ -20,12 +20,12 @@ from tests.bench.engine_sides import SLOTS, BenchModel, Side, llama_server, this
 from tests.bench.figures import Figure, percentile
 from tests.bench.streams import Answer, Conversation, Request, ask
 
-ROUNDS = 3
 STREAMS = 4
 """Running while a prompt arrives."""
 QUIET_TOKENS = 60
 """Of each stream, before it does: its quiet gaps."""
 LONG_PROMPT = 2000
+"""Tokens, which beside streams are read in some hundred steps: one prompt gives gaps enough."""
 SHARED_PREFIX = 1500
 HANG_UPS = 8
 ANSWER_TIMEOUT = 120.0
@@ -35,31 +35,22 @@ _WORDS = ("time", "year", "people", "way", "day", "man", "thing", "woman", "life
 
 
 def measure_prompts(model: BenchModel, folder: Path) -> Iterator[Figure]:
-    """Both sides in turn."""
+    """Each side once: what is compared differs by factors, and a slow machine reads for a minute."""
     rng = Random(1)
     with ExitStack() as running:
         sides = [running.enter_context(side(folder, model)) for side in (this_node, llama_server)]
         for side in sides:
             ask(side.url, [_request(side, "Once upon a time", 8)], within=ANSWER_TIMEOUT)
-        gaps: dict[str, tuple[list[float], list[float]]] = {side.name: ([], []) for side in sides}
-        delays: dict[str, tuple[list[float], list[float]]] = {side.name: ([], []) for side in sides}
-        for _ in range(ROUNDS):
-            for side in sides:
-                quiet_gaps, disturbed_gaps = _gaps(side, rng)
-                gaps[side.name][0].extend(quiet_gaps)
-                gaps[side.name][1].extend(disturbed_gaps)
-                first_delay, second_delay = _first_token_delays(side, rng)
-                delays[side.name][0].append(first_delay)
-                delays[side.name][1].append(second_delay)
+        gaps = [_gaps(side, rng) for side in sides]
+        delays = [_first_token_delays(side, rng) for side in sides]
         hang_ups = _hang_up(sides[0], rng)
-    for side in sides:
+    for side, samples, (first, second) in zip(sides, gaps, delays, strict=True):
         aims = (4, 0.15) if side is sides[0] else (None, None)
-        quiet, disturbed = (percentile(samples, 99) for samples in gaps[side.name])
+        quiet, disturbed = (percentile(each, 99) for each in samples)
         what = f"{model.name}, {side.name}: gap of {STREAMS} streams, p99"
         yield Figure(f"{what}, quiet", quiet * 1000, "ms")
         yield Figure(f"{what}, while {LONG_PROMPT} tokens are read", disturbed * 1000, "ms")
         yield Figure(f"{what}, while they are read / quiet", disturbed / quiet, "x", aims[0])
-        first, second = (median(samples) for samples in delays[side.name])
         what = f"{model.name}, {side.name}: time to first token"
         yield Figure(f"{what}, {SHARED_PREFIX} tokens and a question", first * 1000, "ms")
         yield Figure(f"{what}, the same with another question", second * 1000, "ms")

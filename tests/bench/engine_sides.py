@@ -95,7 +95,8 @@ def llama_server(folder: Path, model: BenchModel) -> Iterator[Side]:
         # Copies of idle slots in memory of its own, which we have nothing like.
         *("--cache-ram", 0),
     ]
-    with _server([program, *flags], folder / "llama-server.log", fallback=["--no-repack"]) as url:
+    command = [program, *flags]
+    with _server(folder / "llama-server.log", command, [*command, "--no-repack"]) as url:
         yield Side("llama-server", url, _NAME, {"ignore_eos": True})
 
 
@@ -107,34 +108,42 @@ def stock_server(folder: Path, model: BenchModel) -> Iterator[Side]:
         *("--n_threads", THREADS, "--n_threads_batch", THREADS, "--n_ctx", CONTEXT_SIZE),
         *("--n_batch", BATCH_SIZE, "--interrupt_requests", False),
     ]
-    command = [sys.executable, "-m", "llama_cpp.server", *flags]
-    with _server(command, folder / "stock.log") as url:
+    modules = ("llama_cpp.server", "tests.real.stock_server")
+    with _server(folder / "stock.log", *([sys.executable, "-m", each, *flags] for each in modules)) as url:
         yield Side("llama_cpp.server", url, _NAME, {"logit_bias": {str(end): -100 for end in model.ends}})
 
 
 @contextmanager
-def _server(command: Sequence[object], log: Path, fallback: Sequence[str] = ()) -> Iterator[str]:
-    """Run `command` on a free port; yields its URL once it answers.
+def _server(log: Path, *commands: Sequence[object]) -> Iterator[str]:
+    """Run the first of `commands` that survives a prompt, on a free port; yields its URL.
 
-    `fallback`: flags to try again with if it dies. Where a virtual machine hides AMX, repacked weights end
-    the process; a node's engine then goes on without them, too.
+    Where a virtual machine hides AMX, repacked weights end the process; a node's engine then goes on without
+    them, too.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    arguments = [*map(str, command), "--host", "127.0.0.1", "--port", port]
     url = f"http://127.0.0.1:{port}"
     with log.open("ab") as output:
-        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        try:
-            if not _is_up(process, url) and fallback:
-                process = subprocess.Popen(
-                    [*arguments, *fallback], stdin=subprocess.DEVNULL, stdout=output, stderr=output
-                )
-            assert _is_up(process, url), log.read_text(errors="replace")[-2000:]
-            yield url
-        finally:
-            process.kill()
-            process.wait()
+        for command in commands:
+            arguments = [*map(str, command), "--host", "127.0.0.1", "--port", port]
+            process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            try:
+                if _is_up(process, url) and _answers(url):
+                    yield url
+                    return
+            finally:
+                process.kill()
+                process.wait()
+    raise AssertionError(log.read_text(errors="replace")[-2000:])
+
+
+def _answers(url: str) -> bool:
+    """Whether it lives through a prompt: one token alone is multiplied by other instructions."""
+    asked = {"model": _NAME, "prompt": "Once upon a time " * 10, "max_tokens": 1}
+    try:
+        return httpx.post(f"{url}/v1/completions", json=asked, timeout=READY_TIMEOUT).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _is_up(process: subprocess.Popen[bytes], url: str) -> bool:

@@ -106,6 +106,8 @@ class Records:
 
     def __init__(self) -> None:
         self._files: dict[str, IO[str]] = {}
+        self._halves: dict[str, str] = defaultdict(str)
+        """What each file ended with."""
         self._notes: dict[str, list[Note]] = defaultdict(list)
         """By the id of the request."""
 
@@ -117,8 +119,9 @@ class Records:
     def attempts(self, request_id: str) -> list[Attempt]:
         """The attempts at `request_id` so far."""
         for node, file in self._files.items():
-            # A line is one write, so there are no halves.
-            for noted in map(json.loads, file):
+            # A line is one write, but who reads meanwhile may see what is before the end of a page only.
+            *lines, self._halves[node] = (self._halves[node] + file.read()).split("\n")
+            for noted in map(json.loads, lines):
                 self._notes[noted["id"]].append((node, noted))
         return attempts_of(self._notes[request_id])
 

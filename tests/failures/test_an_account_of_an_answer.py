@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.failures.client import Reply
 from tests.failures.questions import QUESTIONS, difference
-from tests.failures.record import Account, Note, account_of, attempts_of, silence
+from tests.failures.record import Account, Note, Records, account_of, attempts_of, silence
 
 
 def accepted(at: float, node: str, *resumed: list[int]) -> Note:
@@ -89,3 +91,14 @@ def test_a_wrong_end_or_count_is_a_fault(changes: dict[str, Any]) -> None:
     faults = QUESTIONS["text"].faults
     assert not list(faults(good_reply(), ["once"]))
     assert list(faults(good_reply(**changes), ["once"]))
+
+
+def test_a_line_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path) -> None:
+    records, path = Records(), tmp_path / "a"
+    line = json.dumps({"id": "r", "at": 1, "what": "accepted", "resumed": []}) + "\n"
+    path.write_text(line[:20], encoding="utf-8")
+    records.follow("a", path)
+    assert records.attempts("r") == []
+    path.write_text(line, encoding="utf-8")
+    assert [each.node for each in records.attempts("r")] == ["a"]
+    records.close()

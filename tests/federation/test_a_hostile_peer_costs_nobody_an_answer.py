@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 import trio
 
-from federation.backend import Chunk, Done, Timings, Usage
+from federation.backend import Chunk, Done, Progress, Timings, Usage
 from federation.errors import Failed
 from federation.infer import (
     CREDIT_MAX,
     FRAME_SIZE_MAX,
     PROTOCOL_ID,
     Accepted,
+    Failure,
     Refusal,
     WorkerMessage,
 )
@@ -72,6 +73,18 @@ async def babbles(frames: FrameStream) -> None:
         credit = int(message["count"])
 
 
+def is_at_work_for_ever(*messages: WorkerMessage) -> Script:
+    """Says `messages`, and then every second that it is at work."""
+
+    async def run(frames: FrameStream) -> None:
+        await says(*messages)(frames)
+        while True:
+            await frames.send(encode(Progress(0, 3)))
+            await trio.sleep(1)
+
+    return run
+
+
 IN_NO_UTF8 = encode_frame(encode(CHUNK), FRAME_SIZE_MAX).replace(b"lies", b"\xff\xfe\xfd\xfc")
 
 
@@ -113,6 +126,8 @@ def in_earnest_until(*lies: WorkerMessage) -> Script:
         sends(encode_frame(encode(ACCEPTED), FRAME_SIZE_MAX) + IN_NO_UTF8),
         sends(b"\xff\xff\xff\xff and four gigabytes to come"),
         babbles,
+        is_at_work_for_ever(),
+        is_at_work_for_ever(ACCEPTED),
     ],
     ids=[
         "lies about its load",
@@ -123,6 +138,8 @@ def in_earnest_until(*lies: WorkerMessage) -> Script:
         "sends no UTF-8",
         "announces a frame of gigabytes",
         "sends a gigabyte of text",
+        "is at work for ever before it accepts",
+        "is at work for ever after that",
     ],
 )
 def test_every_answer_is_an_honest_one(script: Script, stage: Stage) -> None:
@@ -154,6 +171,7 @@ def test_every_answer_is_an_honest_one(script: Script, stage: Stage) -> None:
         in_earnest_until(*[Chunk(0, (), "")] * (CREDIT_MAX + 1)),
         in_earnest_until(Chunk(0, (2, 3, 4), " three four five")),
         in_earnest_until(),
+        is_at_work_for_ever(PROPERLY_ACCEPTED, Chunk(0, (0,), "one"), Chunk(0, (1,), " two")),
     ],
     ids=[
         "another choice",
@@ -163,6 +181,7 @@ def test_every_answer_is_an_honest_one(script: Script, stage: Stage) -> None:
         "more than it may",
         "more tokens than were asked for",
         "nothing",
+        "signs of life",
     ],
 )
 def test_a_stream_goes_on_where_the_lies_began(script: Script, stage: Stage) -> None:
@@ -184,9 +203,16 @@ def test_a_stream_goes_on_where_the_lies_began(script: Script, stage: Stage) -> 
         says(Accepted(bytes(32), 3), Chunk(0, (1, 2), " lies"), Done(("stop",), Usage(3, 3), Timings())),
         says(Refusal("resume_mismatch", "so it says")),
         says(Refusal("bad_request", "so it says")),
+        says(PROPERLY_ACCEPTED, Failure("so it says", is_bad_request=True)),
         says(PROPERLY_ACCEPTED, Done((), Usage(3, 3), Timings())),
     ],
-    ids=["with another prompt", "and will not", "and blames the request", "and ends it wrongly"],
+    ids=[
+        "with another prompt",
+        "and will not",
+        "and blames the request",
+        "and blames it on the way",
+        "and ends it wrongly",
+    ],
 )
 def test_who_is_asked_to_go_on_cannot_spoil_an_answer(script: Script, stage: Stage) -> None:
     async def main() -> None:

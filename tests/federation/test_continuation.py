@@ -122,6 +122,13 @@ def test_by_text_a_chat_goes_on_in_its_last_message() -> None:
     assert begun.onward().messages == (asked, {"role": "assistant", "content": " two three four"})
 
 
+def test_by_text_what_nothing_came_of_is_asked_as_it_was() -> None:
+    for request in (BY_TEXT, replace(BY_TEXT, kind="chat", prompt="", messages=({"role": "user"},))):
+        begun = Continuation(request)
+        begun.accepted(request, answer(NO_PROMPT), "")
+        assert begun.onward() == request
+
+
 @pytest.mark.parametrize("more", [{"reasoning": "hm"}, {"tool_calls": (ToolCallDelta(0, "c", "f"),)}])
 def test_by_text_no_thought_and_no_call_is_gone_on_with(more: dict[str, Any]) -> None:
     begun = begun_without_ids(replace(BY_TEXT, kind="chat", messages=({"role": "user"},)))
@@ -179,6 +186,10 @@ def test_what_is_kept_is_bounded() -> None:
     assert begun.obstacle() == ""
     begun.note(Chunk(1, (1,), "a"))
     assert str(KEPT_TOKENS_MAX) in begun.obstacle()
+    for _ in range(3):
+        begun.note(Chunk(1, (1,) * KEPT_TOKENS_MAX, "a"))
+    assert begun.tokens == 4 * KEPT_TOKENS_MAX + 1
+    assert sum(len(choice.token_ids) for choice in begun._choices) == KEPT_TOKENS_MAX + 1
 
 
 def test_where_only_the_end_is_missing_nobody_need_be_asked() -> None:

@@ -145,6 +145,19 @@ def test_an_answer_that_is_delivered_whole_begins_anew_where_nobody_can_go_on_wi
     stage.run(main)
 
 
+def test_an_answer_that_is_delivered_whole_is_held_in_a_few_pieces(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a") as swarm:
+            swarm.workers["a"].words, swarm.workers["a"].gap = (" word",) * 500, 0.1
+            answered = await stage.read(swarm.front, stage.request(is_streamed=False))
+            chunks = [event for event in answered.events if isinstance(event, Chunk)]
+            assert answered.text == " word" * 500
+            assert [id_ for chunk in chunks for id_ in chunk.token_ids] == list(range(500))
+            assert len(chunks) < 10
+
+    stage.run(main)
+
+
 def test_a_lying_peer_is_not_gone_on_with_where_nothing_was_delivered(stage: Stage) -> None:
     async def main() -> None:
         async with peers(stage, "a", "b") as swarm:
@@ -237,7 +250,7 @@ def test_by_text_another_server_goes_on_if_the_client_allows_it(allowed: bool, s
     async def main() -> None:
         asked: list[InferenceRequest] = []
         async with stage.swarm("a", "b") as swarm:
-            swarm.front._remote = lambda peer: Plain(peer, asked)
+            swarm.front._sources._remote = lambda peer: Plain(peer, asked)
             routing = Routing(resumes_by_text=allowed)
             request = stage.request(prompt="Count: ", max_tokens=9, routing=routing)
             async with swarm.front.infer(request) as answer:

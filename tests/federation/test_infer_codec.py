@@ -30,6 +30,7 @@ from federation.backend import (
 from federation.infer import (
     CREDIT_MAX,
     FRAME_SIZE_MAX,
+    MARK_MAX,
     Accepted,
     Credit,
     Failure,
@@ -100,10 +101,13 @@ FROM_FRONT: list[FrontMessage] = [
     Request(WHOLE_REQUEST),
     Request(FULL_REQUEST, 7),
     Request(PLAIN_REQUEST),
+    Request(PLAIN_REQUEST, mark=MARK_MAX),
     Credit(16),
 ]
 FROM_WORKER: list[WorkerMessage] = [
     Accepted(bytes(range(32)), 9),
+    Accepted(bytes(32), 0, mark=1),
+    Refusal("draining", "going", mark=MARK_MAX),
     Chunk(0, (1, 2), "two tokens"),
     Chunk(1, (5,), ""),
     Chunk(

@@ -15,6 +15,7 @@ from federation.backend import (
     RequestId,
     RequestKind,
     Timings,
+    TokenLogprob,
     ToolCallDelta,
     Usage,
 )
@@ -147,7 +148,9 @@ def test_more_tokens_than_were_asked_for_are_refused() -> None:
     [
         Chunk(0, (), "x" * 65536),
         Chunk(0, (), "", reasoning="x" * 65536),
-        Chunk(0, (), "", tool_calls=(ToolCallDelta(0, arguments="x" * 65536),)),
+        Chunk(0, (), "", tool_calls=(ToolCallDelta(0, arguments="x" * 65535),)),
+        Chunk(0, (), "", tool_calls=(ToolCallDelta(0, "", "x" * 255),) * 256),
+        Chunk(0, (), "", logprobs=(TokenLogprob(b"x", -1.0, ((b"y", -2.0),) * 15),) * 4096),
     ],
 )
 def test_text_without_end_is_refused(chunk: Chunk) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from federation.backend import Chunk, Done, Progress
+from federation.backend import Chunk, Done, Progress, Timings, Usage
 from federation.errors import (
     BadRequest,
     Busy,
@@ -21,8 +21,19 @@ from federation.errors import (
     RefusalReason,
     Refused,
 )
-from federation.infer import PROGRESS_INTERVAL, SILENCE_MAX
+from federation.infer import (
+    CREDIT_MAX,
+    FRAME_SIZE_MAX,
+    PROGRESS_INTERVAL,
+    PROTOCOL_ID,
+    SILENCE_MAX,
+    Accepted,
+    Refusal,
+)
 from federation.infer_client import RemoteBackend
+from federation.infer_codec import encode
+from p2p.frame_stream import FrameStream
+from p2p.network import PeerStream
 from p2p.peer import PeerId
 
 if TYPE_CHECKING:
@@ -128,6 +139,48 @@ def test_a_peer_that_dies_ends_the_answer_at_once(stage: Stage) -> None:
             with pytest.raises(PeerGone):
                 await anext(answer.events)
             assert trio.current_time() - died_at < 0.1
+
+    stage.run(main)
+
+
+def test_an_answer_that_has_arrived_is_read_to_its_end_although_its_peer_is_gone(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair(serve=False) as p:
+
+            async def answer(stream: PeerStream) -> None:
+                frames = FrameStream(stream, FRAME_SIZE_MAX)
+                await frames.receive()
+                await frames.send(encode(Accepted(bytes(32), 3)))
+                for number in range(CREDIT_MAX):
+                    await frames.send(encode(Chunk(0, (number,), "a")))
+                await frames.send(encode(Done(("stop",), Usage(3, CREDIT_MAX), Timings())))
+                await stream.reset()
+
+            p.worker.on_stream(PROTOCOL_ID, answer)
+            async with p.remote.infer(stage.request()) as accepted:
+                await trio.sleep(1)
+                events = [event async for event in accepted.events]
+            assert sum(isinstance(event, Chunk) for event in events) == CREDIT_MAX
+            assert isinstance(events[-1], Done)
+
+    stage.run(main)
+
+
+def test_a_long_request_has_the_time_that_a_slow_uplink_takes(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair(serve=False) as p:
+
+            async def read_slowly(stream: PeerStream) -> None:
+                frames = FrameStream(stream, FRAME_SIZE_MAX)
+                size = 0
+                while size < 2_000_000:
+                    size += len(await stream.receive_some(32_000))
+                    await trio.sleep(0.4)
+                await frames.send(encode(Refusal("busy", "it has all of it")))
+
+            p.worker.on_stream(PROTOCOL_ID, read_slowly)
+            with pytest.raises(Refused, match="all of it"):
+                await stage.read(p.remote, stage.request(prompt="x" * 2_000_000))
 
     stage.run(main)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -127,15 +128,72 @@ def test_an_end_without_an_end_is_a_lost_peer(data: bytes, stage: Stage) -> None
     stage.run(main)
 
 
-def test_a_second_end_is_found_by_the_next_request_and_costs_one_try(stage: Stage) -> None:
+def answer_marked(p: Pair, *, ahead: Sequence[WorkerMessage] = ()) -> None:
+    """Have the worker answer each request as it should, with its mark, and say `ahead` after that."""
+
+    async def answer(stream: PeerStream) -> None:
+        frames = FrameStream(stream, FRAME_SIZE_MAX)
+        while (values := await frames.receive()) is not None:
+            if "mark" in values:
+                accepted = replace(ACCEPTED, mark=values["mark"])
+                await stream.send_all(frames_of([accepted, CHUNK, DONE, *ahead]))
+
+    p.worker.on_stream(PROTOCOL_ID, answer)
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        [DONE],
+        [ACCEPTED, Chunk(0, (9,), "of nobody's"), DONE],
+        [replace(ACCEPTED, mark=1), Chunk(0, (9,), "of nobody's"), DONE],
+        [Refusal("busy", "of nobody's"), ACCEPTED],
+        [Failure("of nobody's")],
+    ],
+    ids=["a second end", "an answer without a mark", "one with a mark", "a refusal", "a failure"],
+)
+def test_what_came_before_a_request_is_not_its_answer(ahead: list[WorkerMessage], stage: Stage) -> None:
     async def main() -> None:
         async with stage.pair(serve=False) as p:
-            misbehave(p, frames_of([ACCEPTED, CHUNK, DONE, DONE]))
+            answer_marked(p, ahead=ahead)
             assert (await stage.read(p.remote, stage.request())).text == "a"
             with pytest.raises(Misbehaved):
                 await stage.read(p.remote, stage.request())
+            assert p.streams.opened == 1
             InferServer(lambda peer: p.backend, p.backend.load).attach(p.worker)
             assert (await stage.read(p.remote, stage.request())).text == "one two three"
+
+    stage.run(main)
+
+
+def test_who_says_whose_answer_it_is_is_asked_on_one_stream_again(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair(serve=False) as p:
+            answer_marked(p)
+            for _ in range(3):
+                assert (await stage.read(p.remote, stage.request())).text == "a"
+            assert p.streams.opened == 1
+
+    stage.run(main)
+
+
+def test_an_older_worker_which_does_not_is_asked_once_on_each(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair(serve=False) as p:
+            misbehave(p, frames_of([ACCEPTED, CHUNK, DONE]))
+            for _ in range(3):
+                assert (await stage.read(p.remote, stage.request())).text == "a"
+            assert p.streams.opened == 3
+
+    stage.run(main)
+
+
+def test_the_answer_to_another_request_is_none_on_a_new_stream_either(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.pair(serve=False) as p:
+            misbehave(p, frames_of([replace(ACCEPTED, mark=1), CHUNK, DONE]))
+            with pytest.raises(Misbehaved, match="another request"):
+                await stage.read(p.remote, stage.request())
 
     stage.run(main)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -63,6 +64,18 @@ def one(router: Router, name: str = "a", now: float = 0.0) -> Candidate:
     return survey(router, [node(name)], now).candidates[0]
 
 
+def test_what_an_answer_that_goes_on_has_read_tells_nothing_of_how_fast_prompts_are_read() -> None:
+    slow = Done(("stop",), Usage(100, 5000), Timings(0.0, 60.0, 1.0))
+    costs = []
+    for is_resumed in (True, False):
+        router = Router(ME, serves_locally=True)
+        work = replace(router.work(request()), is_resumed=is_resumed)
+        with router.lease(one(router), work, 0.0) as lease:
+            router.ended(lease, slow, 1.0)
+        costs.append(one(router, now=1.0).cost.first_token)
+    assert costs[0] < costs[1] / 10
+
+
 def test_only_online_nodes_that_can_serve_it_are_candidates_and_the_others_have_a_reason() -> None:
     router = Router(ME, serves_locally=True)
     nodes = [
@@ -91,6 +104,14 @@ def test_a_node_we_have_no_connection_to_is_a_candidate_where_no_other_is() -> N
     assert peers(survey(router, [far, near])) == ["near"]
     assert reasons(survey(router, [far, near])) == {"far": "is not connected, and others are"}
     assert peers(survey(router, [far])) == ["far"]
+
+
+def test_where_those_that_are_connected_were_asked_in_vain_others_are_dialled() -> None:
+    router = Router(ME, serves_locally=True)
+    nodes = [node("near"), node("far", is_connected=False, rtt=None)]
+    work = router.work(request())
+    assert peers(router.survey(work, nodes, 0.0)) == ["near"]
+    assert "far" in peers(router.survey(work, nodes, 0.0, left_out=frozenset({PeerId("near")})))
 
 
 def test_a_front_without_a_worker_is_no_candidate_of_its_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -121,6 +122,40 @@ def test_a_peer_that_says_no_is_an_attempt_and_no_answer(stage: Stage) -> None:
             with pytest.raises(Exception, match="not today"):
                 await stage.read(s.front, request)
             assert (request.trace.attempts, request.trace.peer, request.trace.done) == (2, None, None)
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize(
+    ("words", "phases"),
+    [
+        (0, Phases(route=3.5, prefill=3, decode=4)),
+        (2, Phases(route=0, prefill=3, decode=5.5)),
+    ],
+    ids=["before its first word, which was in vain", "after two words, which count"],
+)
+def test_what_a_dead_peer_did_for_a_whole_answer_is_in_its_phases(
+    stage: Stage, words: int, phases: Phases
+) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b") as s:
+            for name, worker in s.workers.items():
+                s.view.show(name, sha256="f" * 64)
+                worker.gaps = iter([3.0, 2.0, 2.0])
+            s.view.report("b", Load(4, 3))
+            s.workers["a"].hangs_at = words
+            request = stage.request(is_streamed=False)
+
+            async def die() -> None:
+                await trio.sleep(3.5 if words == 0 else 5.5)
+                s.hub.kill(PeerId("a"))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(die)
+                await stage.read(s.front, request)
+            assert request.trace.resumes == 1
+            traced = request.trace.phases(trio.current_time())
+            assert asdict(traced) == pytest.approx(asdict(phases), abs=0.01)
 
     stage.run(main)
 

@@ -242,7 +242,7 @@ REQUESTS = [
 ]
 FROM_FRONT: list[FrontMessage] = [*(Request(request, CREDIT_MAX) for request in REQUESTS), Credit(1)]
 FROM_WORKER: list[WorkerMessage] = [
-    Accepted(bytes(range(32)), 9),
+    Accepted(bytes(range(32)), 9, mark=7),
     Chunk(0, (1, 2), "two tokens"),
     Chunk(127, tuple(range(4096)), "x" * 4096),
     Chunk(

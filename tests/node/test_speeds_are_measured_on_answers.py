@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import AsyncIterator
 
-from federation.backend import Done, Timings, Usage
+import pytest
+import trio
+import trio.testing
+
+from federation.backend import (
+    AnswerEvent,
+    Chunk,
+    Delivered,
+    Done,
+    InferenceRequest,
+    RequestId,
+    Resume,
+    Timings,
+    Usage,
+)
 from ledger.probe import SPEED_MAX
+from ledger.records import ModelName
+from node.answer_events import answer_events
+from node.answer_reader import AnswerReader
 from node.speeds import Speeds
 
 
@@ -29,6 +46,34 @@ def test_what_was_cached_of_a_prompt_was_not_read() -> None:
     speeds = Speeds()
     speeds.answered(done(prompt=100, cached=90), waited=1.0)
     assert speeds.prefill == 20.0
+
+
+def test_what_was_delivered_elsewhere_was_read_here_and_not_made() -> None:
+    speeds = Speeds()
+    speeds.answered(done(prompt=100, answer=2011, prefill=10.5), waited=1.0, delivered=2000)
+    assert (speeds.prefill, speeds.decode) == (200.0, 10.0)
+
+
+def test_an_answer_that_goes_on_with_another_one_is_measured_without_that() -> None:
+    request = InferenceRequest(
+        "completion",
+        RequestId("r"),
+        ModelName("tiny"),
+        resume=Resume(bytes(32), (Delivered((7,) * 1500), Delivered((7,) * 500))),
+    )
+    speeds = Speeds()
+
+    async def generated() -> AsyncIterator[AnswerEvent]:
+        yield Chunk(0, (1,), "a")
+        await trio.sleep(1)
+        yield done(prompt=100, answer=2011, prefill=10.5)
+
+    async def main() -> None:
+        async for _ in answer_events(request, generated(), speeds, AnswerReader()):
+            pass
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert (speeds.prefill, speeds.decode) == (200.0, 10.0)
 
 
 def test_an_answer_without_work_says_nothing() -> None:

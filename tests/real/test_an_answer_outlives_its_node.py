@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import dataclass
 
 import httpx
 import openai
+import psutil
 import pytest
 
 from node.models.demo_model import DEMO_MODEL_NAME, DEMO_MODEL_SHA256
@@ -17,6 +19,7 @@ pytestmark = pytest.mark.real
 NUMBERS = " ".join(map(str, range(80)))
 """What a grammar leaves no choice but to say, so that it shows what was repeated or lost: some 230 tokens."""
 GRAMMAR = f'root ::= "{NUMBERS}"'
+RESUMES = "localai_node_peer_resumes"
 READ_FIRST = 10
 """Pieces that are read before the node is killed: so much has been delivered, and most is still to come."""
 
@@ -88,6 +91,33 @@ def test_a_stream_is_read_to_its_end_although_its_node_is_killed(swarm: Trio) ->
         assert usage.completion_tokens == count_tokens(swarm.front, NUMBERS)
 
 
+def test_a_schema_is_kept_to_although_the_engine_is_killed(swarm: Trio) -> None:
+    wanted = {"counted": NUMBERS, "is_done": True}
+    schema = {
+        "type": "object",
+        "properties": {name: {"const": value} for name, value in wanted.items()},
+        "required": [*wanted],
+        "additionalProperties": False,
+    }
+    with swarm.client() as client:
+        answer = client.chat.completions.with_raw_response.create(
+            model=DEMO_MODEL_NAME,
+            messages=[{"role": "user", "content": "Count."}],
+            stream=True,
+            response_format={"type": "json_schema", "json_schema": {"name": "count", "schema": schema}},
+        )
+        pieces: list[str] = []
+        reasons: list[str] = []
+        for chunk in answer.parse():
+            pieces += [choice.delta.content for choice in chunk.choices if choice.delta.content]
+            reasons += [choice.finish_reason for choice in chunk.choices if choice.finish_reason]
+            if len(pieces) == READ_FIRST:
+                kill_engine(swarm.workers[answer.headers["x-localai-peer"]])
+        assert json.loads("".join(pieces)) == wanted
+        assert reasons == ["stop"]
+    assert resumes(swarm.front) == 1
+
+
 def test_a_whole_answer_comes_although_its_node_is_killed(swarm: Trio) -> None:
     with swarm.client() as client:
 
@@ -111,6 +141,18 @@ def test_a_whole_answer_comes_although_its_node_is_killed(swarm: Trio) -> None:
 def serving(node: NodeProcess) -> bool:
     """Whether it gives an answer now, as it says itself."""
     return node.process.poll() is None and bool(node.rows()[node.name]["slots_busy"])
+
+
+def kill_engine(node: NodeProcess) -> None:
+    """Of its only model; the node itself lives."""
+    [model] = node.get("/backend/monitor").json()["models"]
+    psutil.Process(model["pid"]).kill()
+
+
+def resumes(front: NodeProcess) -> float:
+    """How many answers somebody went on with."""
+    lines = [line for line in front.get("/metrics").text.splitlines() if line.startswith(RESUMES)]
+    return sum(float(line.split()[-1]) for line in lines)
 
 
 def count_tokens(front: NodeProcess, text: str) -> int:

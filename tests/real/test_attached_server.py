@@ -147,6 +147,56 @@ def test_answers_are_left_in_any_order() -> None:
     run_attached(test)
 
 
+REFUSES_BOTH = page(
+    400,
+    {
+        "error": {
+            "code": 400,
+            "message": "Cannot set both add_generation_prompt and continue_final_message to true.",
+            "type": "invalid_request_error",
+        }
+    },
+)
+"""What a llama-server of version b1-0c1e570 said."""
+
+
+def begun() -> InferenceRequest:
+    messages = ({"role": "user", "content": "Count."}, {"role": "assistant", "content": "1, 2,"})
+    return ask("chat", messages=messages, is_begun=True)
+
+
+def test_a_llama_server_that_can_goes_on_in_the_last_message_of_a_chat() -> None:
+    async def test(each: Attached) -> None:
+        said = await answer_of(each.server, begun())
+        assert said[:2] == [Chunk(0, (), "hel"), Chunk(0, (), "lo")]
+        [asked] = each.toy.asked_for(CHAT)
+        assert (asked.body["continue_final_message"], asked.body["add_generation_prompt"]) == (True, False)
+        each.toy.pages["/v1/models"] = models("other", "tiny")
+        await each.look_again()
+        assert len(each.toy.asked_for("/apply-template")) == 1, "it is asked once"
+
+    run_attached(test, {**llama_server(), "/apply-template": REFUSES_BOTH})
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        {},
+        {"/apply-template": page(200, {"prompt": "<user>a<assistant>b<assistant>"})},
+        {"/apply-template": page(400, {"error": {"code": 400, "message": "a model must be named"}})},
+    ],
+    ids=["has no such page", "begins another message", "finds something else wrong"],
+)
+def test_one_that_may_begin_another_message_is_not_asked_to(says: dict[str, Page]) -> None:
+    async def test(each: Attached) -> None:
+        error = await error_of(each.server, begun())
+        assert isinstance(error, Refused)
+        assert error.reason == "resume_mismatch"
+        assert not each.toy.asked_for(CHAT)
+
+    run_attached(test, llama_server() | says)
+
+
 def test_models_come_and_go() -> None:
     async def test(each: Attached) -> None:
         each.toy.pages["/v1/models"] = models("other", "tiny")

@@ -101,6 +101,19 @@ def test_a_long_prompt_makes_the_gaps_of_the_others_three_times_as_long(decode_s
     )
 
 
+def test_beside_streams_a_fast_machine_is_found_out_step_by_step_though_nobody_ever_read_alone() -> None:
+    subject = scheduler(speed=40)
+    admit(subject, 1, [0], credit=99)
+    subject.carried_out(subject.plan())
+    subject.sampled((1, 0), 7)
+    for _ in range(9):
+        took(subject, DECODE_SECONDS)
+    admit(subject, 2, range(4000))
+    counts = [sizes(step(subject))[2] for _ in range(8)]
+    assert counts == sorted(counts)
+    assert counts[-1] == 100
+
+
 def test_a_slow_machine_goes_on_reading_while_others_stream() -> None:
     subject = scheduler(speed=10)
     admit(subject, 1, [0], credit=99)
@@ -137,10 +150,21 @@ def test_prompts_share_a_step_evenly() -> None:
 
 
 def test_a_slow_machine_reads_less_per_step() -> None:
-    subject = scheduler(speed=100)
+    subject = scheduler(speed=1000)
     admit(subject, 1, range(100 * TILE))
     step(subject, speed=60)
     assert sizes(step(subject, speed=60)) == {1: 24}
+
+
+def test_a_machine_that_became_slow_reads_less_beside_streams() -> None:
+    subject = scheduler()
+    admit(subject, 1, [0], credit=99)
+    for _ in range(40):
+        took(subject, DECODE_SECONDS)
+    admit(subject, 2, range(100 * TILE))
+    assert sizes(subject.plan()) == {1: 1, 2: 100}
+    took(subject, DECODE_SECONDS, speed=200)
+    assert sizes(subject.plan()) == {1: 1, 2: 20}
 
 
 def test_a_prompt_read_alone_goes_in_whole_tiles_and_what_makes_none_comes_first() -> None:
@@ -149,34 +173,49 @@ def test_a_prompt_read_alone_goes_in_whole_tiles_and_what_makes_none_comes_first
     assert [sizes(step(subject, speed=250))[1] for _ in range(4)] == [TILE + 28, TILE, TILE, TILE]
 
 
-def test_a_machine_that_could_read_half_a_tile_in_a_step_reads_a_whole_one() -> None:
-    subject = scheduler(speed=80)
-    admit(subject, 1, range(10 * TILE))
+def test_a_machine_that_reads_a_tile_in_a_second_reads_no_less() -> None:
+    subject = scheduler(speed=TILE)
+    admit(subject, 1, range(100 * TILE))
+    step(subject, speed=TILE)
+    step(subject, speed=TILE)
     assert sizes(subject.plan()) == {1: TILE}
-    subject = scheduler(speed=78)
-    admit(subject, 1, range(10 * TILE))
-    assert sizes(subject.plan()) == {1: 31}
 
 
-def test_one_disturbed_step_does_not_lead_below_a_tile() -> None:
+def test_prompts_that_nobody_streams_beside_share_a_tile() -> None:
+    subject = scheduler(speed=TILE)
+    admit(subject, 1, range(100 * TILE))
+    step(subject, speed=TILE)
+    admit(subject, 2, range(100 * TILE))
+    assert sizes(subject.plan()) == {1: TILE // 2, 2: TILE // 2}
+
+
+@pytest.mark.parametrize("guess", [1, 13, 40])
+def test_a_first_long_prompt_is_read_in_whole_tiles_though_the_guess_was_far_too_slow(guess: float) -> None:
+    subject = scheduler(speed=guess)
+    admit(subject, 1, range(100 * TILE))
+    first, second, *others = [sizes(step(subject, speed=150))[1] for _ in range(9)]
+    assert first + second == TILE
+    assert others == [TILE] * 7
+
+
+def test_a_machine_that_read_a_tile_in_a_second_reads_tiles_however_long_it_is_disturbed() -> None:
     subject = scheduler(speed=250)
     admit(subject, 1, range(100 * TILE))
     step(subject, speed=250)
-    step(subject, speed=20)
-    assert sizes(step(subject, speed=250)) == {1: TILE}
+    assert [sizes(step(subject, speed=20))[1] for _ in range(5)] == [TILE] * 5
 
 
 def test_how_slowly_few_tokens_are_read_beside_others_says_nothing_of_whole_tiles() -> None:
     subject = scheduler(speed=250)
-    admit(subject, 1, [0], credit=99)
-    for _ in range(40):
-        took(subject, DECODE_SECONDS)
     admit(subject, 2, range(100 * TILE))
+    step(subject, speed=250)
+    admit(subject, 1, [0], credit=99)
     for _ in range(9):
         took(subject, DECODE_SECONDS, speed=50)
     assert sizes(step(subject, speed=50)) == {1: 1, 2: 5}
     subject.remove((1, 0))
     step(subject, speed=250)
+    assert sizes(step(subject, speed=20)) == {2: TILE}
     assert sizes(subject.plan()) == {2: TILE}
 
 

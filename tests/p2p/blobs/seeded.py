@@ -52,23 +52,28 @@ class OneFile:
     """None: it cannot be read."""
     gate: trio.Event | None = None
     """Reading waits for it."""
+    calls_everything_so: bool = False
+    """Offer the one file under every key."""
 
     async def manifest(self, manifest: ManifestId) -> bytes | None:
-        await trio.lowlevel.checkpoint()
+        await self._wait()
         return self.manifests.get(manifest)
 
     def offer(self, file: FileKey) -> Offer | None:
-        return self.offered if file == FILE else None
+        return self.offered if file == FILE or self.calls_everything_so else None
 
     async def read(self, file: FileKey, chunk: int) -> bytes:
         self.reads += 1
-        if self.gate is not None:
-            await self.gate.wait()
-        await trio.lowlevel.checkpoint()
+        await self._wait()
         if self.data is None:
             self.change(None)
             raise ChunkUnavailable("it changed on disk")
         return self.data[chunk * CHUNK_SIZE : (chunk + 1) * CHUNK_SIZE]
+
+    async def _wait(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.gate is not None:
+            await self.gate.wait()
 
     def change(self, offer: Offer | None) -> None:
         """Offer that from now on, and say so."""

@@ -137,6 +137,9 @@ def test_who_unfollows_hears_no_more_and_may_follow_again() -> None:
             await fetcher.say(Unfollow(FILE), Follow(FILE))
             assert await fetcher.hear() == Have(FILE, SIZE, b"\x80", "", is_growing=True)
             await fetcher.hear_nothing(1)
+            await fetcher.say(Follow(FILE, with_hashes=True))
+            assert await fetcher.hear() == Have(FILE, SIZE, b"\x80", "", is_growing=True)
+            assert await fetcher.hear() == Gained(FILE, (0,), HASHES[:32])
 
     run(main)
 
@@ -250,16 +253,21 @@ def test_a_chunk_that_is_cancelled_in_its_middle_stops_there() -> None:
     [
         pytest.param([Request(1, FILE, 3)], id="a chunk beyond the file"),
         pytest.param([Request(1, FILE, 0), Request(1, FILE, 1)], id="one id twice"),
-        pytest.param([Follow(file_key(f"{n:064x}")) for n in range(4 * FOLLOWS_MAX)], id="many files"),
-        pytest.param([WantManifest(MANIFEST)] * (MANIFESTS_MAX + 2), id="many manifests"),
+        pytest.param([Follow(file_key(f"{n:064x}")) for n in range(FOLLOWS_MAX + 1)], id="many files"),
+        pytest.param([WantManifest(MANIFEST)] * (MANIFESTS_MAX + 1), id="many manifests"),
     ],
 )
 def test_who_breaks_the_protocol_is_cut_off(messages: list[FetcherMessage]) -> None:
     async def main() -> None:
         async with seeding() as stage:
+            stage.source.gate, stage.source.calls_everything_so = trio.Event(), True
             fetcher = await stage.fetcher()
-            await fetcher.say(*messages)
+            await fetcher.say(*messages[:-1])
+            await trio.sleep(1)
+            assert stage.networks[0].me in stage.seeder._open, "all but the last were allowed"
+            await fetcher.say(messages[-1])
             assert await fetcher.is_cut_off()
+            stage.source.gate.set()
             again = await stage.fetcher()
             assert await again.fetch(LAST) == DATA[2 * CHUNK_SIZE :]
 
@@ -287,6 +295,22 @@ def test_more_requests_than_are_kept_are_refused_and_the_others_answered() -> No
             stage.source.gate.set()
             for number in range(REQUESTS_MAX):
                 await fetcher.chunk(number, 100_000)
+
+    run(main)
+
+
+def test_who_asks_without_end_and_reads_nothing_is_not_listened_to() -> None:
+    """Each answer is waited for before the next question is read, so none of them pile up."""
+
+    async def main() -> None:
+        async with seeding() as stage:
+            stage.source.gate = trio.Event()
+            fetcher, said = await stage.fetcher(), 0
+            with trio.move_on_after(10):
+                while said < 50_000:
+                    await fetcher.say(Request(said, FILE, LAST))
+                    said += 1
+            assert REQUESTS_MAX < said < 50_000
 
     run(main)
 
