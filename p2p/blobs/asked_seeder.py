@@ -57,10 +57,11 @@ class AskedSeeder:
         owed = self.owed.pop(chunk, None)
         return owed.arrived if owed else 0
 
-    def note_late(self, now: float) -> None:
-        """Something is taken away from it because it is late. It is not believed to be faster than that, or
-        two that have stopped would take turns."""
-        self._speed = self.speed(now)
+    def was_late(self, now: float) -> None:
+        """What it owes is taken away from it. If that is for its silence, it is not believed to be as fast as
+        before, or two that have stopped would take turns."""
+        if self._silence(now):
+            self._speed = self.speed / 2
 
     def gave(self, chunk: int, size_bytes: int, now: float) -> None:
         """So many bytes more of `chunk` arrived."""
@@ -82,21 +83,18 @@ class AskedSeeder:
         self._rest = min(max(2 * self._rest, self.config.rest_min), self.config.rest_max)
         self.rests_until = now + self._rest * rng.uniform(0.5, 1.0)
 
-    def speed(self, now: float) -> float:
-        """Bytes a second, as it is now; a guess while it was not measured."""
-        speed = max(1.0, self._speed or self.config.speed_assumed)
-        if self.owed:
-            # Each further wait for as long as a whole chunk takes it makes it half as likely that it goes on.
-            patience = max(_GAP_MAX, CHUNK_SIZE / speed)
-            speed *= 0.5 ** max(0.0, (now - self._counted_at) / patience - 1)
-        return speed
+    @property
+    def speed(self) -> float:
+        """Bytes a second when it gave last; a guess while it was not measured."""
+        return max(1.0, self._speed or self.config.speed_assumed)
 
-    def window(self, now: float) -> int:
+    @property
+    def window(self) -> int:
         """Chunks that it should owe: half a second's work."""
         config = self.config
         if self._speed is None:
             return config.window_min
-        work = math.ceil(self.speed(now) * config.work_under_way / CHUNK_SIZE)
+        work = math.ceil(self._speed * config.work_under_way / CHUNK_SIZE)
         return max(config.window_min, min(config.window_max, work))
 
     def time_until(self, chunk: int, now: float) -> float:
@@ -106,12 +104,16 @@ class AskedSeeder:
             ahead += owed.size_bytes - owed.arrived
             if each == chunk:
                 break
-        return ahead / self.speed(now)
+        return ahead / self.speed + self._silence(now)
 
     def time_for(self, size_bytes: int, now: float) -> float:
         """Seconds until so many bytes more would be here, after what it owes already."""
         ahead = sum(owed.size_bytes - owed.arrived for owed in self.owed.values())
-        return (ahead + size_bytes) / self.speed(now)
+        return (ahead + size_bytes) / self.speed + self._silence(now)
+
+    def _silence(self, now: float) -> float:
+        """Seconds that it has given nothing, beyond what is usual: it may well take as long again."""
+        return max(0.0, now - self._counted_at - _GAP_MAX) if self.owed else 0.0
 
     @property
     def silent_at(self) -> float:

@@ -25,6 +25,7 @@ from p2p.blobs.fetch_events import (
     Cancel,
     ChunkArrived,
     ChunkRefused,
+    ChunksLost,
     ChunkStored,
     ChunkWrong,
     DropSeeder,
@@ -97,7 +98,7 @@ class Fetch:
             case BytesArrived(peer, chunk, size_bytes):
                 self._seeders[peer].gave(chunk, size_bytes, now)
                 return []
-            case LateBytesArrived(size_bytes):
+            case LateBytesArrived(_, size_bytes):
                 self.wasted_bytes += size_bytes
                 return []
             case SeederOffered(peer, has):
@@ -113,6 +114,9 @@ class Fetch:
                 self._on_arrived(peer, chunk)
             case ChunkStored(chunk):
                 self._on_stored(chunk)
+            case ChunksLost(chunks):
+                for chunk in chunks:
+                    self._stored.discard(chunk)
             case ChunkWrong(peer, chunk):
                 self._on_wrong(peer, chunk)
             case ChunkRefused(peer, chunk, refusal):
@@ -178,7 +182,7 @@ class Fetch:
         """Who owes and gives nothing loses it all, and rests: it may have been asleep."""
         for peer, seeder in sorted(self._seeders.items()):
             if seeder.silent_at <= now:
-                seeder.note_late(now)
+                seeder.was_late(now)
                 seeder.refused(now, self._rng)
                 self._take_all_back(peer, seeder)
 
@@ -222,7 +226,7 @@ class Fetch:
 
     def _ask_one(self, peer: PeerId, seeder: AskedSeeder, now: float) -> bool:
         """Whether `seeder` could be asked for one chunk more."""
-        if seeder.rests_until > now or len(seeder.owed) >= seeder.window(now):
+        if seeder.rests_until > now or len(seeder.owed) >= seeder.window:
             return False
         chunk = self._wanted.take(peer, self._rng)
         if chunk is None:
@@ -253,7 +257,7 @@ class Fetch:
         if best is None:
             return None
         _, chunk, other = best
-        self._seeders[other].note_late(now)
+        self._seeders[other].was_late(now)
         if not self._seeders[other].owed[chunk].arrived:
             self._seeders[other].settled(chunk)
             self._effects.append(Cancel(other, chunk))

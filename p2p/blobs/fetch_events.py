@@ -101,8 +101,9 @@ class BytesArrived:
 
 @dataclass(frozen=True, slots=True)
 class LateBytesArrived:
-    """So many bytes that nobody owes any more: they crossed a `Cancel`."""
+    """So many bytes that `peer` does not owe any more: they crossed a `Cancel`."""
 
+    peer: PeerId
     size_bytes: int
 
 
@@ -119,6 +120,14 @@ class ChunkStored:
     """`chunk` is there: it was checked and written, or came from somewhere else than a peer."""
 
     chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunksLost:
+    """These were stored, and are not any more: the disk gave something else back than was written. They are
+    asked for once `HashesKnown` says that they can be checked."""
+
+    chunks: Collection[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +161,7 @@ Event: TypeAlias = (
     | LateBytesArrived
     | ChunkArrived
     | ChunkStored
+    | ChunksLost
     | ChunkWrong
     | ChunkRefused
     | TimerFired

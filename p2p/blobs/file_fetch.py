@@ -26,11 +26,13 @@ from p2p.blobs.fetch_events import (
     BytesArrived,
     Cancel,
     ChunkArrived,
+    ChunksLost,
     ChunkStored,
     ChunkWrong,
     DropSeeder,
     Event,
     HashesKnown,
+    LateBytesArrived,
     SeederGained,
     SeederLost,
     SeederOffered,
@@ -186,7 +188,7 @@ class FileFetch:
 
     def on_event(self, event: Event) -> None:
         """As `Follower`."""
-        if isinstance(event, BytesArrived):
+        if isinstance(event, BytesArrived | LateBytesArrived):
             self._received[event.peer] += event.size_bytes
         self._tell(event)
         if trio.current_time() >= self._told_at + _TELL_INTERVAL:
@@ -206,6 +208,10 @@ class FileFetch:
                     self._followed[peer].channel.cancel(self._file.key, chunk)
                 case DropSeeder(peer):
                     self._drop(peer)
+        if self._fetch.is_done and not self._sink.have.is_full:
+            lost = list(self._sink.have.missing())
+            self._tell(ChunksLost(lost))
+            self._tell(HashesKnown(self._file.known(lost)))
         if self._fetch.wake_at < self._sleeps_until:
             self._is_due_earlier.set()
         if self._is_over():

@@ -251,7 +251,7 @@ class PeerChannel:
         if asked.arrived > asked.size_bytes:
             raise BadFrame(f"more than the {asked.size_bytes} bytes of the chunk that was asked for")
         if is_late:
-            asked.follower.on_event(LateBytesArrived(size))
+            asked.follower.on_event(LateBytesArrived(self.peer, size))
             return
         asked.pieces.append(bytes(data.data))
         asked.follower.on_event(BytesArrived(self.peer, asked.chunk, size))

@@ -12,7 +12,8 @@ class ChunkSink(Protocol):
 
     @property
     def have(self) -> HaveMap:
-        """The chunks that were written, now or before a restart. Read, and never changed, by who fetches."""
+        """The chunks that were written, now or before a restart, less those that the disk did not give back
+        as they were. Read, and never changed, by who fetches."""
 
     async def write(self, chunk: int, data: bytes) -> None:
         """Keep `data`, whose hash the caller has checked, and say so in `have`.

@@ -16,6 +16,7 @@ from federation.relay import Relay
 from federation.waiting_room import WAITING_MAX
 from tests import mock_time
 from tests.api.conftest import StubStatus
+from tests.api.stub_manager import StubManager
 from tests.asgi import Reply, open_request
 from tests.federation.conftest import MODEL, Swarm, make_swarm
 
@@ -39,7 +40,8 @@ class Flood:
     """Seconds until the end, of those with a key of their own."""
 
     def __post_init__(self) -> None:
-        self.app = create_app(self.swarm.front, ApiSettings("1.0", api_keys=("many", "few")), StubStatus())
+        settings = ApiSettings("1.0", api_keys=("many", "few"))
+        self.app = create_app(self.swarm.front, settings, StubStatus(), StubManager())
 
     async def ask(self, key: str, headers: dict[str, str | None] | None = None) -> Reply:
         body = {"model": MODEL, "prompt": "Count!", "stream": True}

@@ -5,13 +5,14 @@
     world.add("a"), world.add("b")
     world.run(60)
 
-Whoever fetches gives what it has stored. A peer sends at its `rate`, a piece to each of those who asked it in
-turn, and to each in the order that it asked for. The same seed tells the same story.
+Whoever fetches gives what it has stored. A peer sends at its `rate`, in the turns of `upload.py`, and to each
+peer in the order that it asked for. The same seed tells the same story.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from p2p.blobs.fetch_events import (
 )
 from p2p.blobs.have_map import HaveMap
 from p2p.blobs.manifest import chunk_count, chunk_size
+from p2p.blobs.upload import Upload, UploadLimits
 from p2p.peer import PeerId
 
 LATENCY = 0.001
@@ -76,12 +78,17 @@ class Node:
     done_at: float | None = None
     queues: dict[PeerId, deque[Request]] = field(default_factory=dict)
     """For each who asked, what it asked for and was not sent whole."""
-    turns: deque[PeerId] = field(default_factory=deque)
-    is_sending: bool = False
-    drops: int = 0
+    upload: Upload = field(init=False)
+    waiting: set[PeerId] = field(default_factory=set)
+    """Those whose next piece waits for its turn."""
+    turn_at: float = math.inf
+    """When turns are given next."""
     open: dict[tuple[PeerId, int], Request] = field(default_factory=dict)
     """What is under way to it, by whom and which chunk was asked."""
     asked: list[tuple[PeerId, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.upload = Upload(UploadLimits(rate=self.rate))
 
 
 class FetchWorld:
@@ -131,9 +138,10 @@ class FetchWorld:
         """Let time pass, or stop when nothing will happen any more."""
         until = self.now + seconds
         while True:
-            timers = [node.fetch.wake_at for node in self.nodes.values() if node.fetch and not node.is_dead]
-            wake_at = min(timers, default=float("inf"))
-            next_at = self._due[0][0] if self._due else float("inf")
+            timers = [node.turn_at for node in self.nodes.values()]
+            timers += [node.fetch.wake_at for node in self.nodes.values() if node.fetch and not node.is_dead]
+            wake_at = min(timers, default=math.inf)
+            next_at = self._due[0][0] if self._due else math.inf
             self.now = min(wake_at, next_at, until)
             if self.now == until:
                 return
@@ -141,6 +149,8 @@ class FetchWorld:
                 heapq.heappop(self._due)[2]()
             else:
                 for node in list(self.nodes.values()):
+                    if node.turn_at <= self.now:
+                        self._give_turns(node)
                     if node.fetch and node.fetch.wake_at <= self.now:
                         self._tell(node, TimerFired())
 
@@ -149,7 +159,7 @@ class FetchWorld:
         node.is_dead = True
         for other in self.nodes.values():
             self._tell(other, SeederLost(node.name))
-            other.queues.pop(node.name, None)
+            other.queues.get(node.name, deque()).clear()
 
     def _tell(self, node: Node, event: Event) -> None:
         if node.is_dead or node.fetch is None:
@@ -164,7 +174,7 @@ class FetchWorld:
                     request = node.open.pop((peer, chunk))
                     self.after(LATENCY, partial(self._on_cancel, self.nodes[peer], node, request))
                 case DropSeeder():
-                    node.drops += 1
+                    pass  # It is told to the program; the core asks that peer for nothing by itself.
 
     def _check_ask(self, node: Node, peer: PeerId, chunk: int) -> None:
         node.asked.append((peer, chunk))
@@ -177,40 +187,44 @@ class FetchWorld:
 
     def _on_ask(self, seeder: Node, asker: Node, request: Request) -> None:
         seeder.queues.setdefault(asker.name, deque()).append(request)
-        if asker.name not in seeder.turns:
-            seeder.turns.append(asker.name)
-        self._send(seeder)
+        self._give_turns(seeder)
 
     def _on_cancel(self, seeder: Node, asker: Node, request: Request) -> None:
         queue = seeder.queues.get(asker.name, deque())
         if request in queue:
             queue.remove(request)
 
-    def _send(self, seeder: Node) -> None:
-        if seeder.is_sending or seeder.is_dead or seeder.is_frozen:
+    def _give_turns(self, seeder: Node) -> None:
+        seeder.turn_at = math.inf
+        if seeder.is_dead or seeder.is_frozen:
             return
-        while seeder.turns:
-            name = seeder.turns.popleft()
-            queue = seeder.queues.get(name)
-            if not queue or self.nodes[name].is_dead:
-                continue
-            request = queue[0]
-            size = min(request.unsent, PIECE_SIZE)
-            request.unsent -= size
-            if not request.unsent:
-                queue.popleft()
-            seeder.turns.append(name)
-            seeder.is_sending = True
-            self.after(size / seeder.rate, partial(self._sent, seeder, self.nodes[name], request, size))
-            return
+        self._queue_pieces(seeder)
+        while due := seeder.upload.due(self.now, is_inference_busy=False):
+            for name in due:
+                seeder.waiting.remove(name)
+                self._send_piece(seeder, name)
+            self._queue_pieces(seeder)
+        if seeder.upload.wake_at < math.inf:
+            seeder.turn_at = seeder.upload.wake_at
 
-    def _sent(self, seeder: Node, asker: Node, request: Request, size: int) -> None:
-        seeder.is_sending = False
-        if seeder.is_dead:
-            return
+    def _queue_pieces(self, seeder: Node) -> None:
+        """Whoever was sent its last piece waits for the next one, or has none."""
+        for name, queue in seeder.queues.items():
+            if not queue:
+                seeder.waiting.discard(name)
+                seeder.upload.leave(name, self.now)
+            elif name not in seeder.waiting:
+                seeder.waiting.add(name)
+                seeder.upload.want(name, min(queue[0].unsent, PIECE_SIZE), self.now)
+
+    def _send_piece(self, seeder: Node, name: PeerId) -> None:
+        request = seeder.queues[name][0]
+        size = min(request.unsent, PIECE_SIZE)
+        request.unsent -= size
+        if not request.unsent:
+            seeder.queues[name].popleft()
         seeder.sent_bytes += size
-        self.after(LATENCY, partial(self._on_piece, seeder, asker, request, size))
-        self._send(seeder)
+        self.after(LATENCY, partial(self._on_piece, seeder, self.nodes[name], request, size))
 
     def _on_piece(self, seeder: Node, asker: Node, request: Request, size: int) -> None:
         if asker.is_dead:
@@ -218,7 +232,7 @@ class FetchWorld:
         asker.got_bytes += size
         key = seeder.name, request.chunk
         if asker.open.get(key) is not request:
-            self._tell(asker, LateBytesArrived(size))
+            self._tell(asker, LateBytesArrived(seeder.name, size))
             return
         self._tell(asker, BytesArrived(seeder.name, request.chunk, size))
         request.got += size

@@ -13,6 +13,7 @@ from p2p.blobs.fetch_events import (
     Cancel,
     ChunkArrived,
     ChunkRefused,
+    ChunksLost,
     ChunkStored,
     ChunkWrong,
     DropSeeder,
@@ -264,7 +265,7 @@ def test_at_the_end_what_a_very_slow_one_has_begun_is_asked_for_twice_and_the_lo
     assert course.fetch.is_done
     # What crossed the cancellation is counted, no more.
     wasted = course.fetch.wasted_bytes
-    assert course.tell(LateBytesArrived(500)) == []
+    assert course.tell(LateBytesArrived(ALICE, 500)) == []
     assert course.fetch.wasted_bytes == wasted + 500
 
 
@@ -273,6 +274,14 @@ def test_a_chunk_that_came_from_elsewhere_is_not_needed_any_more() -> None:
     course.offer(ALICE)
     assert course.tell(ChunkStored(0)) == [Cancel(ALICE, 0)]
     assert course.fetch.is_done
+
+
+def test_what_the_disk_lost_is_asked_for_again() -> None:
+    course = Course(count=2, stored=(0, 1))
+    assert course.offer(ALICE) == []
+    assert course.tell(ChunksLost([1])) == []
+    assert not course.fetch.is_done
+    assert course.tell(HashesKnown([0, 1])) == [Ask(ALICE, 1)]
 
 
 @pytest.mark.parametrize("seeders", [1, 5])

@@ -225,6 +225,27 @@ def test_what_the_disk_does_not_take_ends_the_fetch_and_says_so(failure: Excepti
     run(main)
 
 
+def test_a_chunk_that_the_disk_lost_meanwhile_is_fetched_again() -> None:
+    async def main() -> None:
+        hub = MemoryHub(seed=1)
+        async with blob_node(hub, ANNA, rate=20e6) as anna, blob_node(hub, BEN, anna) as ben:
+            anna.files.add(DATA)
+            kept = ben.expect(FILE)
+
+            async def lose() -> None:
+                await kept.changed.after(1)
+                (*_, chunk) = (chunk for chunk in range(FILE.chunk_count) if chunk in kept.have)
+                kept.have.discard(chunk)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lose)
+                progress = await ben.fetch(FILE, anna.peer)
+            assert kept.have.is_full
+            assert sum(progress.received_bytes.values()) > len(DATA)
+
+    run(main)
+
+
 def test_a_slow_disk_slows_the_fetch_and_not_more_is_held() -> None:
     async def main() -> None:
         hub = MemoryHub(seed=1)
