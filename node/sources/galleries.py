@@ -63,6 +63,7 @@ class GalleryList:
 
     indexes: Sequence[tuple[GallerySource, GalleryIndex]]
     warnings: tuple[str, ...] = ()
+    """Of galleries that could not be read, or not anew. What is left out of one is in its index."""
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ class Galleries:
                 warnings.append(str(error))
                 continue
             indexes.append((source, index))
-            warnings += [*said, *index.warnings]
+            warnings += said
         if problem is not None and not indexes:
             raise problem
         return GalleryList(indexes, tuple(warnings))

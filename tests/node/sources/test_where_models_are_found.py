@@ -481,6 +481,17 @@ def test_one_gallery_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
     in_world(test, tmp_path)
 
 
+def test_what_is_wrong_with_one_model_is_not_told_to_who_wants_another(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        (tmp_path / "home.yaml").write_bytes(gallery("tiny") + b"- {name: broken, files: 1}\n")
+        world.galleries = (f"{tmp_path}/home.yaml",)
+        assert (await world.find("tiny")).warnings == ()
+        with pytest.raises(NotInGallery, match=r"'broken'$"):
+            await world.find("broken")
+
+    in_world(test, tmp_path)
+
+
 def test_base_configs_come_from_where_the_gallery_is(tmp_path: Path) -> None:
     base = b"config_file: {context_size: 512, parameters: {model: m.gguf}}"
 
