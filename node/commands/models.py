@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.commands.advice import available, suggest
 from node.commands.pull import cancel, jobs, pull
 from node.config import home_option
 from node.control import ask
@@ -32,7 +33,7 @@ def models() -> None:
     """The models of this node, and of the swarm."""
 
 
-for _command in (pull, jobs, cancel):
+for _command in (suggest, available, pull, jobs, cancel):
     models.add_command(_command)
 
 
