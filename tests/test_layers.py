@@ -239,6 +239,7 @@ CORES = (
     "node/store/sealed.py",
     "node/suggest/advice_map.py",
     "node/suggest/advice_text.py",
+    "node/suggest/holdings.py",
     "node/suggest/machine.py",
     "node/suggest/stated.py",
     "node/suggest/suggest.py",

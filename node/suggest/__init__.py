@@ -2,6 +2,7 @@
 
     stated.py      what a gallery's entry says of a model: how large it is, what it is for
     machine.py     what a node of the swarm has for a model, and what was measured there
+    holdings.py    who has which model already
     suggest.py     both together: what fits where, in which order, and why
     advice_text.py the same for a terminal
     advice_map.py  the same as plain data

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from node.sources.gallery_index import GalleryEntry
+from node.suggest.holdings import Holdings
 from node.suggest.machine import Machine
 from node.suggest.stated import Purpose
-from node.suggest.suggest import Advice, Place, Suggestion, Unfit, holders
+from node.suggest.suggest import Advice, Place, Suggestion, Unfit
 
 _SUGGESTIONS_USUAL = 10
 """What a person reads."""
@@ -23,18 +24,13 @@ _TAG_MAX = 40
 
 
 def advice_map(
-    advice: Advice,
-    machines: Sequence[Machine],
-    purpose: Purpose,
-    *,
-    is_all: bool,
-    warnings: Sequence[str] = (),
+    advice: Advice, purpose: Purpose, *, is_all: bool, warnings: Sequence[str] = ()
 ) -> dict[str, Any]:
     """`advice` as data; without `is_all` the best suggestions alone, and how many others there are."""
     suggestions_max, unfit_max = (_ROWS_MAX, _ROWS_MAX) if is_all else (_SUGGESTIONS_USUAL, 0)
     return {
         "purpose": purpose,
-        "machines": [_machine_map(machine) for machine in machines],
+        "machines": [_machine_map(machine) for machine in advice.machines],
         "suggestions": [_suggestion_map(each) for each in advice.suggestions[:suggestions_max]],
         "too_large": [_unfit_map(each) for each in advice.too_large[:unfit_max]],
         "unknown": [_unfit_map(each) for each in advice.unknown[:unfit_max]],
@@ -55,6 +51,7 @@ def models_map(
     words = text.casefold().split()
     found = [entry for entry in entries if _has(words, _text_of(entry))]
     found.sort(key=lambda entry: not _has(words, entry.name.casefold()))
+    holdings = Holdings(machines)
     rows = [
         {
             "id": entry.id,
@@ -62,7 +59,7 @@ def models_map(
             "gallery": entry.gallery,
             "license": entry.license,
             "tags": [tag[:_TAG_MAX] for tag in entry.tags[:_TAGS_MAX]],
-            "holders": list(holders(entry, machines)),
+            "holders": [machine.name for machine, _ in holdings.of(entry)],
         }
         for entry in found[:_MODELS_MAX]
     ]

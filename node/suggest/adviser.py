@@ -56,7 +56,7 @@ class Adviser:
 
         def answer() -> dict[str, Any]:
             advice = advise(entries, machines, purpose)
-            return advice_map(advice, machines, purpose, is_all=is_all, warnings=warnings)
+            return advice_map(advice, purpose, is_all=is_all, warnings=warnings)
 
         # A gallery has thousands of models: tens of milliseconds that no stream shall wait for.
         return await trio.to_thread.run_sync(answer)

@@ -19,43 +19,45 @@ from dataclasses import dataclass
 
 from node.engine.memory import in_gib
 from node.models.gpu_layers import layers_that_fit
-from node.models.memory_estimate import guess_memory
+from node.models.memory_estimate import MemoryEstimate, guess_memory
 from node.progress_line import in_units
 from node.sources.gallery_index import GalleryEntry
 from node.suggest.advice_text import speed_text
+from node.suggest.holdings import Holdings
 from node.suggest.machine import Machine, Measured
 from node.suggest.stated import (
+    Parameters,
     Purpose,
     Size,
     has_projector,
     model_file,
     parameters_of,
     purpose_of,
-    sha256_of,
     size_of,
 )
 
 READING_SPEED = 5.0
 """Tokens per second: people read about 240 words a minute, and a word is a token or a little more."""
+_MACHINES_MAX = 32
+"""That are looked at: ourselves, and of a larger swarm those with most memory. Each is tried with thousands
+of models."""
 _MACHINES_TOLD = 3
 """Of those that are too small for a model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One model on one machine."""
+    """One model on one machine that it fits."""
 
     machine: Machine
     holds: bool
-    """It can be asked for it now."""
-    problem: str
-    """Why it does not fit there, for a person, after the machine's name; empty: it does."""
-    room: str
-    """What it takes and what there is, for a person."""
-    speed: float | None = None
-    """Tokens per second that are expected; None: nothing says."""
-    basis: str = ""
-    """What `speed` comes from, or why there is none."""
+    """It has it."""
+    is_on_gpu: bool
+    """Its GPU takes it whole."""
+    speed: float | None
+    """Tokens per second that are expected; None: nothing was measured there."""
+    measured: Measured | None
+    """What `speed` comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Suggestion:
     places: tuple[Place, ...]
     """Where it fits, the best first: at least one."""
     holders: tuple[str, ...]
-    """Nodes that can be asked for it now."""
+    """Nodes that have it."""
     reasons: tuple[str, ...]
     """One line each, for a person."""
 
@@ -89,6 +91,8 @@ class Unfit:
 class Advice:
     """What is to be said of all models of one purpose."""
 
+    machines: tuple[Machine, ...]
+    """That were looked at."""
     suggestions: tuple[Suggestion, ...]
     """The best first."""
     too_large: tuple[Unfit, ...]
@@ -96,8 +100,28 @@ class Advice:
     """Nobody states their size."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What is known of one entry, whichever the machine."""
+
+    entry: GalleryEntry
+    purpose: Purpose
+    size: Size
+    need: MemoryEstimate
+    parameters: Parameters | None
+    holders: Sequence[Machine]
+
+    @property
+    def read_bytes(self) -> float:
+        """For each token."""
+        return self.size.size_bytes * (self.parameters.share if self.parameters else 1.0)
+
+
 def advise(entries: Iterable[GalleryEntry], machines: Sequence[Machine], purpose: Purpose) -> Advice:
     """What of `entries` is for `purpose` and fits `machines`, each name once: as `models pull` finds it."""
+    holdings = Holdings(machines)
+    looked_at = sorted(machines, key=lambda each: (not each.is_self, -each.budget_bytes, each.name))
+    looked_at = looked_at[:_MACHINES_MAX]
     suggestions: list[Suggestion] = []
     too_large: list[Unfit] = []
     unknown: list[Unfit] = []
@@ -106,150 +130,130 @@ def advise(entries: Iterable[GalleryEntry], machines: Sequence[Machine], purpose
         if entry.name.casefold() in seen or purpose_of(entry) != purpose:
             continue
         seen.add(entry.name.casefold())
-        size = _known_size(entry, machines) or size_of(entry)
-        if size is None:
+        model = _model(entry, purpose, holdings)
+        if model is None:
             unknown.append(Unfit(entry, "nobody states its size, and its name does not tell"))
-            continue
-        places = [_place(entry, size, machine, purpose) for machine in machines]
-        fitting = sorted((place for place in places if not place.problem), key=_place_order)
-        if fitting:
-            suggestions.append(_suggestion(entry, size, fitting, places))
+        elif places := sorted(_places(model, looked_at), key=_place_order):
+            suggestions.append(_suggestion(model, places))
         else:
-            needed = in_gib(guess_memory(size.size_bytes).total)
-            too_large.append(Unfit(entry, f"{size}; takes about {needed}, and {_problems(places)}"))
-    return Advice(tuple(sorted(suggestions, key=_order)), tuple(too_large), tuple(unknown))
+            too_large.append(Unfit(entry, f"{model.size}; {_why_too_large(model, looked_at)}"))
+    return Advice(tuple(looked_at), tuple(sorted(suggestions, key=_order)), tuple(too_large), tuple(unknown))
 
 
-def holders(entry: GalleryEntry, machines: Iterable[Machine]) -> tuple[str, ...]:
-    """Which of `machines` can be asked for that model now."""
-    return tuple(machine.name for machine in machines if _holds(machine, entry))
-
-
-def _suggestion(
-    entry: GalleryEntry, size: Size, fitting: Sequence[Place], places: Sequence[Place]
-) -> Suggestion:
-    best = fitting[0]
-    parameters = parameters_of(model_file(entry), entry.name)
-    held = tuple(place.machine.name for place in places if place.holds)
-    others = [place.machine.name for place in fitting[1:]]
-    reasons = [
-        str(size),
-        best.room,
-        best.basis,
-        parameters.note if parameters else "",
-        "its projector is not counted: nobody states its size" if has_projector(entry) else "",
-        f"fits {', '.join(others)} too" if others else "",
-        _held(held, places),
-    ]
-    return Suggestion(entry, size, tuple(fitting), held, tuple(filter(None, reasons)))
-
-
-def _held(held: Sequence[str], places: Sequence[Place]) -> str:
-    if not held:
-        return ""
-    is_running = any(place.holds and place.machine.is_running for place in places)
-    return f"already on {', '.join(held)}: it can be asked for {'now' if is_running else 'once a node runs'}"
-
-
-def _place(entry: GalleryEntry, size: Size, machine: Machine, purpose: Purpose) -> Place:
-    need = guess_memory(size.size_bytes)
-    needed = need.total
-    holds = _holds(machine, entry)
-    fits_device = layers_that_fit([needed - need.process], machine.device_bytes or (), 0) == 1
-    problem = room = ""
-    if fits_device:
-        room = (
-            f"{machine.name}: takes about {in_gib(needed)}, and its GPU has"
-            f" {in_gib(sum(machine.device_bytes or ()))} free"
-        )
-    elif not machine.budget_bytes:
-        problem = "does not say how much memory it has"
-    elif needed > machine.budget_bytes:
-        problem = f"has {in_gib(machine.budget_bytes)} for models"
-    else:
-        room = _memory_room(needed, machine)
-    if not problem and not holds and machine.disk_bytes is not None and size.size_bytes > machine.disk_bytes:
-        problem = f"has {in_units(machine.disk_bytes)} of disk left for it"
-    if problem:
-        return Place(machine, holds, problem, room)
-    speed, basis = _expected(entry, size, machine, purpose)
-    return Place(machine, holds, "", room, speed, basis)
-
-
-def _memory_room(needed: int, machine: Machine) -> str:
-    room = (
-        f"{machine.name}: takes about {in_gib(needed)} of the {in_gib(machine.budget_bytes)} that models may"
-        f" have, {in_gib(machine.free_bytes)} are free now"
+def _model(entry: GalleryEntry, purpose: Purpose, holdings: Holdings) -> _Model | None:
+    """None: nobody states its size."""
+    held = holdings.of(entry)
+    sizes = (
+        Size(record.size_bytes, f"as {machine.name} has it") for machine, record in held if record.size_bytes
     )
-    if needed > machine.free_bytes:
+    size = next(sizes, None) or size_of(entry)
+    if size is None:
+        return None
+    parameters = parameters_of(model_file(entry), entry.name)
+    holders = [machine for machine, _ in held]
+    return _Model(entry, purpose, size, guess_memory(size.size_bytes), parameters, holders)
+
+
+def _places(model: _Model, machines: Iterable[Machine]) -> Iterable[Place]:
+    for machine in machines:
+        if not _obstacle(model, machine):
+            speed, measured = _expected(model, machine)
+            yield Place(machine, machine in model.holders, _fits_gpu(model, machine), speed, measured)
+
+
+def _obstacle(model: _Model, machine: Machine) -> str:
+    """Why `model` does not fit `machine`, for a person, after its name; empty: it does."""
+    if not _fits_gpu(model, machine):
+        if not machine.budget_bytes:
+            return "does not say how much memory it has"
+        if model.need.total > machine.budget_bytes:
+            return f"has {in_gib(machine.budget_bytes)} for models"
+    disk_bytes = machine.disk_bytes
+    if disk_bytes is not None and model.size.size_bytes > disk_bytes and machine not in model.holders:
+        return f"has {in_units(disk_bytes)} of disk left for it"
+    return ""
+
+
+def _fits_gpu(model: _Model, machine: Machine) -> bool:
+    # Where the header is not known nobody can say how much of it a GPU would take: all or nothing.
+    on_gpu = model.need.total - model.need.process
+    return bool(machine.device_bytes) and layers_that_fit([on_gpu], machine.device_bytes or (), 0) == 1
+
+
+def _expected(model: _Model, machine: Machine) -> tuple[float | None, Measured | None]:
+    """Tokens per second, and what that comes from."""
+    # What gives vectors decodes nothing.
+    if model.purpose != "chat" or not machine.measured:
+        return None, None
+    read_bytes = model.read_bytes
+    nearest = min(
+        machine.measured, key=lambda each: (abs(math.log(each.read_bytes / read_bytes)), each.model)
+    )
+    return nearest.speed * nearest.read_bytes / read_bytes, nearest
+
+
+def _suggestion(model: _Model, places: Sequence[Place]) -> Suggestion:
+    best, others = places[0], [place.machine.name for place in places[1:]]
+    held = tuple(machine.name for machine in model.holders)
+    reasons = [
+        str(model.size),
+        _room(model, best),
+        _basis(model, best),
+        model.parameters.note if model.parameters else "",
+        "its projector is not counted: nobody states its size" if has_projector(model.entry) else "",
+        f"fits {', '.join(others)} too" if others else "",
+        _held(model.holders),
+    ]
+    return Suggestion(model.entry, model.size, tuple(places), held, tuple(filter(None, reasons)))
+
+
+def _room(model: _Model, place: Place) -> str:
+    """What it takes there and what there is."""
+    machine, needed = place.machine, model.need.total
+    room = f"{machine.name}: takes about {in_gib(needed)}"
+    if place.is_on_gpu:
+        return f"{room}, and its GPU has {in_gib(sum(machine.device_bytes or ()))} free"
+    room += (
+        f" of the {in_gib(machine.budget_bytes)} that models may have, {in_gib(machine.free_bytes)} are free"
+    )
+    if needed > machine.free_bytes and not place.holds:
         room += ", so others make room for it"
     if machine.gpus and machine.device_bytes is None:
-        room += f"; what its GPU ({', '.join(machine.gpus)}) holds of it is not known here"
+        room += f"; how much of it its GPU ({', '.join(machine.gpus)}) takes is not known here"
     return room
 
 
-def _expected(
-    entry: GalleryEntry, size: Size, machine: Machine, purpose: Purpose
-) -> tuple[float | None, str]:
-    """Tokens per second, and what that is based on."""
-    if purpose != "chat":
-        return None, ""
-    if not machine.measured:
-        return None, f"no speed was measured on {machine.name} yet"
-    parameters = parameters_of(model_file(entry), entry.name)
-    read_bytes = size.size_bytes * (parameters.share if parameters else 1.0)
-    nearest = min(machine.measured, key=lambda each: (_distance(each, read_bytes), each.model))
-    speed = nearest.speed * nearest.read_bytes / read_bytes
-    basis = (
-        f"measured with {nearest.model} on {machine.name}: {speed_text(nearest.speed)} at {_read(nearest)}"
-    )
-    if nearest.model.casefold() == entry.name.casefold() and nearest.size_bytes == size.size_bytes:
-        return speed, basis
-    caveat = (
-        ", if as much of it fits the GPU" if machine.gpus and nearest.size_bytes < size.size_bytes else ""
-    )
-    return speed, f"{basis} -> about {speed_text(speed)}{caveat}"
+def _basis(model: _Model, place: Place) -> str:
+    """Where the speed comes from, or why there is none."""
+    machine, measured = place.machine, place.measured
+    if measured is None or place.speed is None:
+        return f"no speed was measured on {machine.name} yet" if model.purpose == "chat" else ""
+    read = in_units(measured.read_bytes) + (" a token" if measured.share != 1 else "")
+    basis = f"measured with {measured.model} on {machine.name}: {speed_text(measured.speed)} at {read}"
+    if measured.read_bytes == model.read_bytes:
+        return basis
+    is_larger = measured.size_bytes < model.size.size_bytes
+    caveat = ", if as much of it fits the GPU" if machine.gpus and is_larger else ""
+    return f"{basis} -> about {speed_text(place.speed)}{caveat}"
 
 
-def _read(measured: Measured) -> str:
-    size = in_units(measured.read_bytes)
-    return size if measured.share == 1 else f"{size} a token"
+def _held(holders: Sequence[Machine]) -> str:
+    if not holders:
+        return ""
+    names = ", ".join(machine.name for machine in holders)
+    is_running = any(machine.is_running for machine in holders)
+    return f"already on {names}: it can be asked for {'now' if is_running else 'once a node runs'}"
 
 
-def _distance(measured: Measured, read_bytes: float) -> float:
-    """How many times larger or smaller, as a logarithm."""
-    return abs(math.log(measured.read_bytes / read_bytes))
-
-
-def _known_size(entry: GalleryEntry, machines: Iterable[Machine]) -> Size | None:
-    """As somebody has it."""
-    for machine in machines:
-        for record in machine.records:
-            if _is_same(record.name, record.sha256, entry) and record.size_bytes > 0:
-                return Size(record.size_bytes, f"as {machine.name} has it")
-    return None
-
-
-def _holds(machine: Machine, entry: GalleryEntry) -> bool:
-    return any(_is_same(record.name, record.sha256, entry) for record in machine.records)
-
-
-def _is_same(name: str, sha256: str, entry: GalleryEntry) -> bool:
-    """The same file under any name; where one side does not know its file, the same name."""
-    wanted = sha256_of(entry)
-    if wanted and sha256:
-        return wanted == sha256
-    return name.casefold() == entry.name.casefold()
-
-
-def _problems(places: Sequence[Place]) -> str:
+def _why_too_large(model: _Model, machines: Sequence[Machine]) -> str:
     """Why no machine will do, the largest ones first."""
-    if not places:
+    if not machines:
         return "no node runs models"
-    largest = sorted(places, key=lambda place: (-place.machine.budget_bytes, place.machine.name))
-    told = [f"{place.machine.name} {place.problem}" for place in largest[:_MACHINES_TOLD]]
+    largest = sorted(machines, key=lambda machine: (-machine.budget_bytes, machine.name))
+    told = [f"{machine.name} {_obstacle(model, machine)}" for machine in largest[:_MACHINES_TOLD]]
     more = len(largest) - len(told)
-    return ", ".join(told) + (f", and {more} more have less" if more else "")
+    last = f", and {more} more have less" if more else ""
+    return f"takes about {in_gib(model.need.total)}, and {', '.join(told)}{last}"
 
 
 def _place_order(place: Place) -> tuple[float, bool, bool, int, str]:

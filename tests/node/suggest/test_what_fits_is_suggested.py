@@ -128,7 +128,7 @@ def test_the_best_place_is_the_fastest(size: str, there: list[Machine]) -> None:
 def test_whatever_there_is_can_be_shown(listed: list[GalleryEntry], there: list[Machine]) -> None:
     advice = advise(listed, there, "chat")
     for is_all in (False, True):
-        shown = advice_map(advice, there, "chat", is_all=is_all)
+        shown = advice_map(advice, "chat", is_all=is_all)
         text = render_advice(shown)
         assert all(row["name"] in text for row in shown["suggestions"])
         assert len(shown["suggestions"]) <= shown["counts"]["suggestions"]
@@ -146,7 +146,7 @@ def test_where_nothing_was_measured_there_is_no_number() -> None:
     advice = advise([entry("m", "700MB")], [machine()], "chat")
     assert advice.suggestions[0].best.speed is None
     assert "no speed was measured on attic yet" in reasons(advice)
-    assert "tokens/s" not in render_advice(advice_map(advice, [machine()], "chat", is_all=True))
+    assert "tokens/s" not in render_advice(advice_map(advice, "chat", is_all=True))
 
 
 def test_the_model_of_the_nearest_size_counts() -> None:
@@ -234,14 +234,14 @@ def test_a_gpu_that_takes_it_whole_is_enough() -> None:
 def test_a_gpu_of_another_node_is_not_guessed_about() -> None:
     there = machine(gpus=("RTX",), measured=(Measured("tiny", 10**8, 100.0),))
     text = reasons(advise([entry("m", "1GB")], [there], "chat"))
-    assert "what its GPU (RTX) holds of it is not known here" in text
+    assert "how much of it its GPU (RTX) takes is not known here" in text
     assert "-> about 10 tokens/s, if as much of it fits the GPU" in text
 
 
 def test_models_that_others_use_make_room() -> None:
     there = machine(gib=16, used_bytes=14 * GIB)
     text = reasons(advise([entry("m", "4GB")], [there], "chat"))
-    assert "of the 16.00 GiB that models may have, 2.00 GiB are free now, so others make room" in text
+    assert "of the 16.00 GiB that models may have, 2.00 GiB are free, so others make room" in text
 
 
 def test_of_two_galleries_the_first_counts_as_when_it_is_pulled() -> None:
@@ -298,13 +298,13 @@ def test_what_others_say_of_their_hardware_may_be_nonsense() -> None:
 def test_without_all_only_the_best_are_shown_and_the_rest_counted() -> None:
     listed = [entry(f"m{number:02}", f"{number + 1}GB") for number in range(40)] + [entry("unsized")]
     advice = advise(listed, [machine()], "chat")
-    text = render_advice(advice_map(advice, [machine()], "chat", is_all=False))
+    text = render_advice(advice_map(advice, "chat", is_all=False))
     fitting = len(advice.suggestions)
     assert (
         f"not shown: {fitting - 10} more that fit, {40 - fitting} too large for every machine, 1 of unknown"
         in text
     )
-    everything = render_advice(advice_map(advice, [machine()], "chat", is_all=True))
+    everything = render_advice(advice_map(advice, "chat", is_all=True))
     assert "not shown" not in everything
     assert all(each.name in everything for each in listed)
 
@@ -319,5 +319,5 @@ def test_models_are_found_by_all_words_and_by_their_names_first() -> None:
 
 def test_names_from_elsewhere_do_not_reach_the_terminal_as_they_are() -> None:
     there = [machine("attic\x1b[2J")]
-    text = render_advice(advice_map(advise([entry("m", "1GB")], there, "chat"), there, "chat", is_all=True))
+    text = render_advice(advice_map(advise([entry("m", "1GB")], there, "chat"), "chat", is_all=True))
     assert not re.search(r"[^\n\x20-\x7e]", text)
