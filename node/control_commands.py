@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from ledger.records import ModelName
+from node.control_placement import PlacementCommands
 from node.control_server import Handler
 from node.errors import NodeError
 from node.install.order import Order
@@ -41,6 +42,7 @@ class ControlCommands:
             "job.cancel": self._cancel_job,
             "drain": self._drain,
             "leave": self._leave,
+            **PlacementCommands(self._parts).handlers(),
         }
 
     async def _info(self, _: Mapping[str, Any]) -> Any:  # noqa: ANN401 (msgpack-able)
@@ -55,7 +57,10 @@ class ControlCommands:
 
     async def _remove_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         name = ModelName(str(arguments["name"]))
-        return [str(path) for path in await self._models().shelf.remove(name)]
+        models = self._models()
+        is_wanted = self._parts.would_come_back(name)
+        deleted = await models.shelf.remove(name)
+        return {"deleted": [str(path) for path in deleted], "comes_back": is_wanted}
 
     async def _pull_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         order = Order(str(arguments["reference"]), name=str(arguments["name"]))
