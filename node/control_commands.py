@@ -67,7 +67,7 @@ class ControlCommands:
         return self._models().manager.order(order).as_map()
 
     async def _list_jobs(self, _: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        return list(self._parts.manager.jobs())
+        return {"jobs": list(self._parts.manager.jobs()), "uploads": list(self._parts.uploads())}
 
     async def _show_job(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         return self._parts.manager.job(str(arguments["job"]))

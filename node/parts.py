@@ -148,8 +148,23 @@ class Parts:
         return {str(reason): count for reason, count in self.ledger.refusals.items()}
 
     def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
-        """What the front counted of each peer, by what it counted and peer id."""
-        return self.front.counts.by_name()
+        """What was counted of each peer, by what it is and peer id."""
+        counts = dict(self.front.counts.by_name())
+        if self.models is not None:
+            counts["fetched_bytes"] = {str(peer): size for peer, size in self.models.fetcher.received.items()}
+            counts["uploaded_bytes"] = {str(peer): size for peer, size in self.models.seeder.uploaded.items()}
+        return counts
+
+    def uploads(self) -> Sequence[Mapping[str, Any]]:
+        """To whom models were uploaded since this node started, the most first."""
+        if self.models is None:
+            return []
+        seeder, names = self.models.seeder, {node.peer: node.name for node in self.view.nodes()}
+        under_way = seeder.uploading()
+        return [
+            {"peer": peer, "name": names.get(peer, peer), "size_bytes": size, "is_running": peer in under_way}
+            for peer, size in seeder.uploaded.most_common()
+        ]
 
     def readiness(self) -> str | None:
         """Why nothing can be served now, or None."""
