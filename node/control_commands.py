@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from ledger.records import ModelName
+from node.control_placement import PlacementCommands
 from node.control_server import Handler
 from node.errors import NodeError
 from node.install.order import Order
@@ -46,6 +47,7 @@ class ControlCommands:
             "job.cancel": self._cancel_job,
             "drain": self._drain,
             "leave": self._leave,
+            **PlacementCommands(self._parts).handlers(),
         }
 
     async def _info(self, _: Mapping[str, Any]) -> Any:  # noqa: ANN401 (msgpack-able)
@@ -60,7 +62,10 @@ class ControlCommands:
 
     async def _remove_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         name = ModelName(str(arguments["name"]))
-        return [str(path) for path in await self._models().shelf.remove(name)]
+        models = self._models()
+        is_wanted = self._parts.would_come_back(name)
+        deleted = await models.shelf.remove(name)
+        return {"deleted": [str(path) for path in deleted], "comes_back": is_wanted}
 
     async def _pull_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         order = Order(str(arguments["reference"]), name=str(arguments["name"]))
@@ -77,7 +82,7 @@ class ControlCommands:
         return await self._parts.adviser.available(str(arguments["text"]), galleries=galleries)
 
     async def _list_jobs(self, _: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        return list(self._parts.manager.jobs())
+        return {"jobs": list(self._parts.manager.jobs()), "uploads": list(self._parts.uploads())}
 
     async def _show_job(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         return self._parts.manager.job(str(arguments["job"]))

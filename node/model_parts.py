@@ -68,9 +68,9 @@ class ModelParts:
     shelf: Shelf
     placer: Placer
     seeder: Seeder
+    fetcher: Fetcher
     coming: Coming
     _jobs: Jobs
-    _fetcher: Fetcher
     _reputation: Reputation
     _reputation_file: Path
 
@@ -84,7 +84,7 @@ class ModelParts:
         """Seed, fetch, run jobs and do our part of the plan, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.seeder.run)
-            nursery.start_soon(self._fetcher.run)
+            nursery.start_soon(self.fetcher.run)
             nursery.start_soon(self._jobs.run)
             nursery.start_soon(self.placer.run)
             nursery.start_soon(self._keep_reputation)
@@ -179,7 +179,7 @@ def wire_models(
         seeder=Seeder(swarm, own.store, UploadLimits(rate=config.upload_rate), is_inference_busy),
         coming=coming,
         _jobs=jobs,
-        _fetcher=fetcher,
+        fetcher=fetcher,
         _reputation=reputation,
         _reputation_file=home.reputation_file,
     )

@@ -31,6 +31,7 @@ from federation.infer_server import InferServer
 from federation.load_feed_client import LoadFeeds
 from federation.load_feed_server import LoadFeedServer
 from ledger.ledger import Ledger
+from ledger.placement import Plan, plan
 from ledger.probe import PROTOCOL_ID as PROBE_PROTOCOL
 from ledger.prober import Prober
 from ledger.records import Load, ModelName, ModelRecord
@@ -43,6 +44,8 @@ from node.config import NodeConfig
 from node.install.manager import NoModels
 from node.model_parts import ModelParts, own_models, wire_models
 from node.models.errors import UnknownModel
+from node.placement.hosts import hosts
+from node.placement.wishes import comes_back, placement_rows
 from node.publisher import Publisher
 from node.readiness import why_not_ready
 from node.status import swarm_status
@@ -93,9 +96,21 @@ class Parts:
             self.view.nodes(),
             self.front.leases,
             loaded_fractions=worker.loaded_fractions() if worker is not None else {},
+            fetched_fractions=self.models.manager.fetched_fractions() if self.models is not None else {},
+            placements=placement_rows(self.ledger.placement_records(), self._plan(), self.view.nodes()),
             waiting=self.front.waiting(),
             warning=worker.warning if worker is not None else "",
         )
+
+    def plan_now(self) -> Plan:
+        """Who should hold what, as it would be planned now. Too slow to be asked for each request."""
+        if self.models is not None:
+            return self.models.placer.plan_now()
+        return plan(self.ledger.placement_records(), hosts(self.view.nodes(), ()))
+
+    def would_come_back(self, model: ModelName) -> bool:
+        """Whether the swarm puts `model` here again if it is deleted."""
+        return comes_back(model, self.ledger.me, self.ledger.placement_records(), self.view.nodes())
 
     def engines(self) -> Mapping[str, Any]:
         """The content of `/backend/monitor`."""
@@ -138,8 +153,23 @@ class Parts:
         return {str(reason): count for reason, count in self.ledger.refusals.items()}
 
     def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
-        """What the front counted of each peer, by what it counted and peer id."""
-        return self.front.counts.by_name()
+        """What was counted of each peer, by what it is and peer id."""
+        counts = dict(self.front.counts.by_name())
+        if self.models is not None:
+            counts["fetched_bytes"] = {str(peer): size for peer, size in self.models.fetcher.received.items()}
+            counts["uploaded_bytes"] = {str(peer): size for peer, size in self.models.seeder.uploaded.items()}
+        return counts
+
+    def uploads(self) -> Sequence[Mapping[str, Any]]:
+        """To whom models were uploaded since this node started, the most first."""
+        if self.models is None:
+            return []
+        seeder, names = self.models.seeder, {node.peer: node.name for node in self.view.nodes()}
+        under_way = seeder.uploading()
+        return [
+            {"peer": peer, "name": names.get(peer, peer), "size_bytes": size, "is_running": peer in under_way}
+            for peer, size in seeder.uploaded.most_common()
+        ]
 
     def readiness(self) -> str | None:
         """Why nothing can be served now, or None."""
@@ -155,6 +185,10 @@ class Parts:
         self.publisher.set_presence("draining")
         if self.local is not None:
             await self.local.drain()
+
+    def _plan(self) -> Plan:
+        """As it was made last; a front makes none, as it has no part in it."""
+        return self.models.placer.plan if self.models is not None else Plan({}, {})
 
     def running(self) -> int:
         """How many answers this node's own worker gives now, attached servers included."""

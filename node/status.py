@@ -6,9 +6,9 @@ control socket; `status_table.py` prints it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from federation.lease import Leases
 from federation.waiting_room import Waiting
@@ -24,6 +24,8 @@ def swarm_status(
     leases: Leases,
     *,
     loaded_fractions: Mapping[ModelName, float] = MappingProxyType({}),
+    fetched_fractions: Mapping[ModelName, float] = MappingProxyType({}),
+    placements: Sequence[Mapping[str, Any]] = (),
     waiting: Mapping[ModelName, Waiting] = MappingProxyType({}),
     warning: str = "",
 ) -> dict[str, Any]:
@@ -32,15 +34,18 @@ def swarm_status(
     Args:
       leases: what this node's front holds.
       loaded_fractions: how far each model is that is being loaded here, 0 to 1.
+      fetched_fractions: the same of each that is on its way here.
+      placements: what is wanted where, as `placement/wishes.py` shows it.
       waiting: the requests that wait at this node's front.
       warning: what is not well on this node, beside what the ledger shows; empty if all is.
     """
-    rows = [_node_status(node, leases, loaded_fractions if node.peer == me else {}) for node in nodes]
+    fractions = {"loading": loaded_fractions, "fetching": fetched_fractions}
+    rows = [_node_status(node, leases, fractions if node.peer == me else {}) for node in nodes]
     for row in rows:
         if warning and row["id"] == me:
             row["warnings"].append(warning)
     lines = [_line(model, line) for model, line in waiting.items()]
-    return {"swarm": swarm, "self": me, "nodes": rows, "waiting": lines}
+    return {"swarm": swarm, "self": me, "nodes": rows, "placements": list(placements), "waiting": lines}
 
 
 def _line(model: ModelName, line: Waiting) -> dict[str, Any]:
@@ -52,9 +57,12 @@ def _line(model: ModelName, line: Waiting) -> dict[str, Any]:
     }
 
 
-def _node_status(
-    node: NodeView, leases: Leases, loaded_fractions: Mapping[ModelName, float]
-) -> dict[str, Any]:
+_Fractions: TypeAlias = Mapping[str, Mapping[ModelName, float]]
+"""By the state of a model: how far each is in it that is known."""
+_FRACTION_NAMES = {"loading": "loaded_fraction", "fetching": "fetched_fraction"}
+
+
+def _node_status(node: NodeView, leases: Leases, fractions: _Fractions) -> dict[str, Any]:
     offline = node.state == "offline"
     loads = {} if offline else {model.name: _load(node, model, leases) for model in node.models}
     return {
@@ -68,10 +76,11 @@ def _node_status(
         "slots_total": sum(load.slots_total for load in loads.values()),
         "slots_busy": sum(load.slots_busy for load in loads.values()),
         "queued": sum(load.queued for load in loads.values()),
-        "models": [_model_status(model, loaded_fractions.get(model.name)) for model in node.models],
+        "models": [_model_status(model, fractions) for model in node.models],
         "hardware": dict(node.hardware),
         "labels": list(node.labels),
         "weight": node.weight,
+        "models_size_max": node.models_size_max,
         "warnings": list(node.warnings),
     }
 
@@ -83,7 +92,7 @@ def _load(node: NodeView, model: ModelRecord, leases: Leases) -> Load:
     return Load(reported.slots_total, busy, reported.queued)
 
 
-def _model_status(model: ModelRecord, loaded_fraction: float | None) -> dict[str, Any]:
+def _model_status(model: ModelRecord, fractions: _Fractions) -> dict[str, Any]:
     status: dict[str, Any] = {
         "name": model.name,
         "state": model.state,
@@ -93,6 +102,9 @@ def _model_status(model: ModelRecord, loaded_fraction: float | None) -> dict[str
         status["reason"] = model.reason
     if model.program:
         status["program"] = model.program
-    if loaded_fraction is not None:
-        status["loaded_fraction"] = round(loaded_fraction, 3)
+    if model.is_placed:
+        status["is_placed"] = True
+    fraction = fractions.get(model.state, {}).get(model.name)
+    if fraction is not None:
+        status[_FRACTION_NAMES[model.state]] = round(fraction, 3)
     return status

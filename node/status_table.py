@@ -20,7 +20,28 @@ def render_status(status: Mapping[str, Any]) -> str:
     lines = [f"swarm {status['swarm']}: {_count(nodes)}", "", *_columns(rows)]
     lines += [_line_text(line) for line in status.get("waiting", ())]
     lines += [f"warning: {printable(warning)}" for node in nodes for warning in node["warnings"]]
+    lines += [f"warning: {printable(problem)}" for problem in placement_problems(status)]
     return "\n".join(lines)
+
+
+def placement_problems(status: Mapping[str, Any]) -> list[str]:
+    """What cannot be done of what is wanted where, with the names of nodes for their ids."""
+    names = node_names(status["nodes"])
+    wanted = [placement for placement in status.get("placements", ()) if placement["problem"]]
+    return [
+        f"{each['model']} is wanted {wanted_text(each, names)}, but {_named(each['problem'], names)}"
+        for each in wanted
+    ]
+
+
+def wanted_text(placement: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Where a model of `/api/swarm` is wanted: `in 2 copies`, `on attic, cellar`, `everywhere`."""
+    if placement["is_everywhere"]:
+        return "everywhere"
+    if placement["nodes"]:
+        return f"on {', '.join(names.get(peer, peer) for peer in placement['nodes'])}"
+    count = placement["replicas"]
+    return f"in {count} copies" if count != 1 else "in 1 copy"
 
 
 def node_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -35,6 +56,10 @@ def node_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def printable(text: str) -> str:
     """`text` without what a terminal would obey: names and reasons come from other machines."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _named(text: str, names: Mapping[str, str]) -> str:
+    return " ".join(names.get(word, word) for word in text.split(" "))
 
 
 def _count(nodes: Sequence[Mapping[str, Any]]) -> str:
@@ -63,7 +88,7 @@ def model_text(model: Mapping[str, Any]) -> str:
 
 def model_state(model: Mapping[str, Any]) -> str:
     """The state of a model of `/api/swarm`: how far it is, where that is known, and what is wrong."""
-    fraction = model.get("loaded_fraction")
+    fraction = model.get("loaded_fraction", model.get("fetched_fraction"))
     progress = "" if fraction is None else f" {fraction:.0%}"
     reason = f": {model['reason']}" if model.get("reason") else ""
     return f"{model['state']}{progress}{reason}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.commands.advice import available, suggest
+from node.commands.place import place, placements, unplace
 from node.commands.pull import cancel, jobs, pull
 from node.config import home_option
 from node.control import ask
@@ -15,7 +16,7 @@ from node.errors import NotRunning, WrongUse
 from node.home import Home
 from node.models.errors import UnknownModel
 from node.models.portable_text import is_portable
-from node.status_table import model_state, node_names, printable
+from node.status_table import model_state, node_names, printable, wanted_text
 
 if TYPE_CHECKING:
     from node.models.catalog import Catalog
@@ -33,7 +34,7 @@ def models() -> None:
     """The models of this node, and of the swarm."""
 
 
-for _command in (suggest, available, pull, jobs, cancel):
+for _command in (suggest, available, pull, jobs, cancel, place, unplace, placements):
     models.add_command(_command)
 
 
@@ -52,11 +53,18 @@ def ls(*, home: Home) -> None:
     names = node_names(swarm["nodes"])
     for node in swarm["nodes"]:
         for model in node["models"] if node["state"] != "offline" else ():
-            holders.setdefault(model["name"], []).append(f"{names[node['id']]} ({model_state(model)})")
-    if not holders:
-        click.echo("no models yet; add one with `localai-node models add FILE`", err=True)
-    for name, nodes in sorted(holders.items()):
-        click.echo(printable(f"{name}  {', '.join(nodes)}"))
+            placed = ", placed" if model.get("is_placed") else ""
+            holders.setdefault(model["name"], []).append(
+                f"{names[node['id']]} ({model_state(model)}{placed})"
+            )
+    placements = {placement["model"]: placement for placement in swarm["placements"]}
+    if not holders and not placements:
+        click.echo("no models yet; get one with `localai-node models pull demo`", err=True)
+    for name in sorted(holders.keys() | placements.keys()):
+        parts = [name, ", ".join(holders.get(name, ["on no node that is here"]))]
+        if (placement := placements.get(name)) is not None:
+            parts.append(f"wanted {wanted_text(placement, names)}, held by {len(placement['held'])}")
+        click.echo(printable("  ".join(parts)))
 
 
 @models.command(epilog="Example: localai-node models add ~/models/qwen.gguf")
@@ -82,7 +90,14 @@ def add(*, home: Home, file: str, copy: bool) -> None:
 def rm(*, home: Home, name: str) -> None:
     """Stop serving a model. Deletes what lies in the home's models folder, and no file elsewhere."""
     try:
-        deleted = ask(home, "models.rm", timeout=_REMOVE_TIMEOUT, name=name)
+        removed = ask(home, "models.rm", timeout=_REMOVE_TIMEOUT, name=name)
+        deleted = removed["deleted"]
+        if removed["comes_back"]:
+            click.echo(
+                f"the swarm wants {name} here, so it comes back: `localai-node models unplace {name}` first,"
+                " to be rid of it",
+                err=True,
+            )
     except NotRunning:
         from ledger.records import ModelName
 

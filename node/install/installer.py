@@ -134,9 +134,9 @@ class _Install:
 
     async def _once(self, reference: Reference, resolver: Resolver) -> ModelName | None:
         """One way to get it; None: the swarm is another one by now, so look again."""
-        mine = self._of.shelf.from_source(self._source)
+        mine = self._of.shelf.from_source(self._source) or self._placed_here(reference)
         if mine is not None:
-            return mine
+            return await self._have(mine)
         if (copies := self._find(reference)) is not None:
             return await self._take(copies)
         leader = self._leader()
@@ -172,12 +172,25 @@ class _Install:
                 return self._swarm.whole(of_name(name))
         return None
 
+    def _placed_here(self, reference: Reference) -> ModelName | None:
+        """The model that the swarm put here by the name that somebody asks for now."""
+        match reference:
+            case GalleryReference(name, gallery="") if not (self._order.overrides or self._order.files):
+                return ModelName(name) if name in self._of.shelf.placed() else None
+        return None
+
+    async def _have(self, name: ModelName) -> ModelName:
+        """It is here already. What a person asks for stays, whoever put it here."""
+        if not self._order.is_placed and await self._of.shelf.own(name):
+            self._of.coming.on_change()
+        return name
+
     async def _take(self, copies: Copies) -> ModelName:
         """Get it from peers that have all of it."""
         name = parse_model_name(self._order.name or copies.name)
         self._tally.model = name
         if self._of.shelf.has(name, copies.sha256):
-            return name
+            return await self._have(name)
         manifest = await self._manifest(copies)
         record = self._record(name, manifest=manifest)
         with self._of.coming.shown(record):

@@ -79,6 +79,11 @@ class Manager:
         job = self._jobs.get(JobId(job_id))
         return None if job is None else job.as_map()
 
+    def fetched_fractions(self) -> Mapping[ModelName, float]:
+        """How far each model is that is on its way here, 0 to 1."""
+        running = [job for job in self._jobs.jobs() if job.state == "running" and job.kind == "install"]
+        return {ModelName(job.model): job.fraction for job in running}
+
     def cancel_job(self, job_id: str) -> bool:
         return self._jobs.cancel(JobId(job_id))
 
@@ -111,8 +116,7 @@ class Manager:
         ][:_LISTED_MAX]
 
     def placed(self) -> Mapping[ModelName, str]:
-        definitions = self._shelf.catalog.definitions
-        return {name: sha256 for name, sha256 in self._shelf.notes.placed().items() if name in definitions}
+        return self._shelf.placed()
 
     async def fetch(self, placement: PlacementRecord) -> None:
         taken = sum(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ledger.records import ModelName
@@ -52,6 +52,18 @@ class ModelNotes:
     def placed(self) -> Mapping[ModelName, str]:
         """sha256 of each model that the swarm put here."""
         return {name: note.sha256 for name, note in self._notes.items() if note.is_placed}
+
+    def own(self, name: ModelName) -> bool:
+        """Remember that its owner wants it, too; returns whether that is new. Blocks.
+
+        Raises:
+          NodeError: the file cannot be written.
+        """
+        note = self._notes.get(name)
+        if note is None or not note.is_placed:
+            return False
+        self.put(name, replace(note, is_placed=False))
+        return True
 
     def put(self, name: ModelName, note: ModelNote) -> None:
         """Remember `note`. Blocks.

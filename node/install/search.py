@@ -48,8 +48,8 @@ def of_manifest(manifest: ManifestId) -> Matches:
     return lambda record: record.manifest == manifest
 
 
-def whole_copies(nodes: Iterable[NodeView], me: PeerId, matches: Matches) -> Copies | None:
-    """The model that `matches`, of which most peers have all; None: nobody who is here does."""
+def whole_copies(nodes: Iterable[NodeView], me: PeerId | None, matches: Matches) -> Copies | None:
+    """The model that `matches`, of which most peers but `me` have all; None: nobody who is here does."""
     held: defaultdict[str, list[tuple[PeerId, ModelRecord]]] = defaultdict(list)
     for peer, record in _records(nodes, me):
         if record.state != "fetching" and record.manifest and record.sha256 and matches(record):
@@ -92,7 +92,7 @@ def origin_of(nodes: Iterable[NodeView], me: PeerId, source: FileKey) -> PeerId 
     return min(origins, default=None)
 
 
-def _records(nodes: Iterable[NodeView], me: PeerId) -> Iterator[tuple[PeerId, ModelRecord]]:
+def _records(nodes: Iterable[NodeView], me: PeerId | None) -> Iterator[tuple[PeerId, ModelRecord]]:
     """Models of the other nodes that are here."""
     for node in nodes:
         if node.peer != me and node.state != "offline":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +38,11 @@ class Shelf:
                 return name
         return None
 
+    def placed(self) -> Mapping[ModelName, str]:
+        """sha256 of each model that the swarm put here."""
+        definitions = self.catalog.definitions
+        return {name: sha256 for name, sha256 in self.notes.placed().items() if name in definitions}
+
     async def add(self, source: str, *, copy: bool) -> ModelName:
         """Serve what is at `source` (a path, or `demo`) from now on.
 
@@ -47,6 +52,16 @@ class Shelf:
             definition = await trio.to_thread.run_sync(lambda: self.catalog.add(source, copy=copy))
             self._worker.add_model(definition)
         return definition.name
+
+    async def own(self, name: ModelName) -> bool:
+        """The owner of this node wants to have it, so the swarm takes it away no more; returns whether that
+        is new.
+
+        Raises:
+          NodeError: it cannot be remembered.
+        """
+        async with self._turn:
+            return await trio.to_thread.run_sync(self.notes.own, name)
 
     async def remove(self, name: ModelName) -> Sequence[Path]:
         """Serve it no more, once nothing runs on it; returns the files that were deleted.

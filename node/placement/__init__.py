@@ -4,6 +4,7 @@
       hosts         core: the swarm's view as what can be planned with
       absences      core: who has been away for so long that its copies do not count
       retention     core: which copies of ours others rely on, and which we may give up
+    wishes          core: what people want where, in their words
     keep            `/localai-node/keep/1`: "I drop mine: do you keep yours?"
 
 The plan itself is `ledger/placement.py`. Nothing is fetched to a node whose owner did not allow it, and

@@ -104,6 +104,11 @@ class Placer:
         """As it was made last."""
         return self._plan
 
+    def plan_now(self) -> Plan:
+        """As it would be made now."""
+        gone = self._absences.gone(trio.current_time())
+        return plan(self._placements.placement_records(), hosts(self._view.nodes(), gone))
+
     async def run(self) -> None:
         """Plan, fetch and give up until cancelled. Answers who wants a promise."""
         KeepServer(self._promise).attach(self._streams)
@@ -122,7 +127,7 @@ class Placer:
         now, nodes, me = trio.current_time(), self._view.nodes(), self._placements.me
         self._absences.note(missed(nodes), now)
         placements = self._placements.placement_records()
-        self._plan = plan(placements, hosts(nodes, self._absences.gone(now)))
+        self._plan = self.plan_now()
         placed = self._holdings.placed()
         withdrawn = [model for model in placed if self._placements.is_withdrawn(model)]
         part = own_part(me, self._plan, placements, held=self._held(), placed=placed, withdrawn=withdrawn)

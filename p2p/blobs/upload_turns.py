@@ -6,7 +6,7 @@ turns.leave(peer)                   # nothing more to send
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import trio
 
@@ -47,6 +47,10 @@ class UploadTurns:
         self._turns.pop(peer, None)
         self._upload.leave(peer, trio.current_time())
         self._give()
+
+    def peers(self) -> Collection[PeerId]:
+        """Who has something to be sent."""
+        return self._upload.peers()
 
     def has_slot(self, peer: PeerId) -> bool:
         """Whether what is sent to `peer` next is worth keeping in memory: it is soon."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 import pytest
@@ -451,5 +451,72 @@ def test_models_of_nodes_with_one_name_are_told_apart(run: Run, monkeypatch: pyt
         {"id": f"12D3KooW{end}", "name": "laptop\x1b", "state": "online", "models": [model]}
         for end in ("aaaaaa", "bbbbbb")
     ]
-    monkeypatch.setattr("node.commands.models.ask", lambda *_: {"nodes": nodes})
+    monkeypatch.setattr("node.commands.models.ask", lambda *_: {"nodes": nodes, "placements": []})
     assert run("models", "ls").out == "tiny  laptop? ...aaaaaa (loaded), laptop? ...bbbbbb (loaded)\n"
+
+
+PLACEMENT = {
+    "model": "tiny",
+    "replicas": 2,
+    "nodes": [],
+    "is_everywhere": False,
+    "planned": ["a", "b"],
+    "held": ["a"],
+    "problem": "",
+}
+
+
+def placed_swarm(*, takes_in: int, problem: str = "") -> dict[str, Any]:
+    models = [{"name": "tiny", "state": "fetching", "fetched_fraction": 0.421, "is_placed": True}]
+    nodes = [
+        {"id": "a", "name": "attic", "state": "offline", "models": models, "models_size_max": takes_in},
+        {"id": "b", "name": "cellar", "state": "online", "models": models, "models_size_max": takes_in},
+    ]
+    return {"nodes": nodes, "placements": [{**PLACEMENT, "problem": problem}]}
+
+
+def test_models_say_how_far_they_are_and_where_they_are_wanted(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.commands.models.ask", lambda *_: placed_swarm(takes_in=1))
+    assert run("models", "ls").out == ("tiny  cellar (fetching 42%, placed)  wanted in 2 copies, held by 1\n")
+
+
+def test_a_wanted_model_that_nobody_has_is_listed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.commands.models.ask", lambda *_: {**placed_swarm(takes_in=1), "nodes": []})
+    assert run("models", "ls").out.startswith("tiny  on no node that is here  wanted in 2 copies")
+
+
+@pytest.mark.parametrize("takes_in", [0, 1])
+def test_placing_tells_the_plan_and_what_is_missing_for_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, takes_in: int
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def ask(_: Home, command: str, **arguments: object) -> dict[str, Any]:
+        asked.update(arguments, command=command)
+        return placed_swarm(takes_in=takes_in, problem="b takes no models in")
+
+    monkeypatch.setattr("node.commands.place.ask", ask)
+    told = run("models", "place", "tiny", "--on", "attic", "--on", "gpu")
+    assert asked == {
+        "command": "models.place",
+        "name": "tiny",
+        "replicas": 0,
+        "on": ["attic", "gpu"],
+        "everywhere": False,
+    }
+    line = "tiny  wanted in 2 copies  planned: attic, cellar (not there yet)  held: attic (offline)\n"
+    assert told.out == line
+    assert "warning: tiny is wanted in 2 copies, but cellar takes no models in\n" in told.err
+    assert ("--accept-models" in told.err) == (takes_in == 0)
+    assert run("models", "placements").out.startswith(line)
+
+
+def test_jobs_show_what_other_nodes_fetch_from_here(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploads = [
+        {"peer": "b", "name": "two", "size_bytes": 50_300_000, "is_running": True},
+        {"peer": "c", "name": "three\x1b", "size_bytes": 999, "is_running": False},
+    ]
+    monkeypatch.setattr("node.commands.pull.ask", lambda *_: {"jobs": [], "uploads": uploads})
+    assert run("models", "jobs").out == "uploading to two: 50.3 MB\nuploaded to three?: 999 B\n"

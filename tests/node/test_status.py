@@ -70,6 +70,7 @@ def test_a_row_has_what_the_api_promises() -> None:
         "hardware": {"cores": 8},
         "labels": [],
         "weight": 1.0,
+        "models_size_max": 0,
         "warnings": [],
     }
 
@@ -138,6 +139,32 @@ def test_how_far_a_model_is_loaded_is_known_of_our_own() -> None:
     assert row(theirs, fractions={TINY: 0.421})["models"] == [expected]
     assert row(ours, fractions={TINY: 0.421})["models"] == [{**expected, "loaded_fraction": 0.421}]
     assert table(theirs, ours)[-2].endswith("tiny (loading 42%)")
+
+
+def test_how_far_a_model_is_fetched_is_known_of_our_own() -> None:
+    fetching = (ModelRecord(TINY, "fetching", is_placed=True),)
+    nodes = [replace(DESKTOP, models=fetching), replace(MACBOOK, models=fetching)]
+    status = swarm_status("home", ME, nodes, Leases(), fetched_fractions={TINY: 0.421})
+    ours, theirs = (row["models"] for row in status["nodes"])
+    expected = {"name": "tiny", "state": "fetching", "capabilities": [], "is_placed": True}
+    assert (ours, theirs) == ([{**expected, "fetched_fraction": 0.421}], [expected])
+    assert [line.rpartition("tiny")[2] for line in render_status(status).splitlines()[3:]] == [
+        " (fetching 42%)",
+        " (fetching)",
+    ]
+
+
+def test_what_cannot_be_done_of_what_is_wanted_is_a_warning_with_names_for_ids() -> None:
+    wanted = {"replicas": 0, "nodes": ["bob"], "is_everywhere": False, "planned": [], "held": []}
+    placements = [
+        {"model": "tiny", **wanted, "problem": "bob takes no models in"},
+        {"model": "large", **wanted, "problem": ""},
+    ]
+    status = swarm_status("home", ME, [DESKTOP, MACBOOK], Leases(), placements=placements)
+    assert status["placements"] == placements
+    assert render_status(status).splitlines()[5:] == [
+        "warning: tiny is wanted on macbook, but macbook takes no models in"
+    ]
 
 
 def test_it_is_json() -> None:
