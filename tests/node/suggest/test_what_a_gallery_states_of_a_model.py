@@ -32,6 +32,7 @@ def entry(file: str = "m.gguf", **fields: Any) -> GalleryEntry:
         ("qwen3-4b-Q4_K_M.gguf", 4, 4),
         ("Qwen2.5-0.5B-Instruct", 0.5, 0.5),
         ("smollm2-135m-instruct", 0.135, 0.135),
+        ("bge-small-33m-f16", 0.033, 0.033),
         ("Qwen3-30B-A3B-Q4_K_M.gguf", 30, 3),
         ("qwen3.5-35b-a3.5b", 35, 3.5),
         ("Mixtral-8x7B-Instruct", 56, 56),

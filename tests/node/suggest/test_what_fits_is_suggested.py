@@ -135,6 +135,13 @@ def test_whatever_there_is_can_be_shown(listed: list[GalleryEntry], there: list[
         assert is_all or not shown["too_large"]
 
 
+def test_of_those_too_slow_to_read_along_the_faster_come_first_and_unknown_ones_before_them() -> None:
+    slow = machine("slow", 16, measured=(Measured("tiny", 10**9, 4.0),))
+    unmeasured = machine("new", 64)
+    listed = [entry("large", "8GB"), entry("larger", "10GB"), entry("small", "700MB"), entry("huge", "40GB")]
+    assert names(advise(listed, [slow, unmeasured], "chat")) == ["small", "huge", "large", "larger"]
+
+
 def test_the_speed_is_that_of_the_measured_model_by_the_weights() -> None:
     there = machine(measured=(Measured("tiny", 100_000_000, 70.0),))
     advice = advise([entry("m", "700MB")], [there], "chat")
