@@ -41,10 +41,9 @@ from node.models.catalog import Catalog
 from node.placement.absences import Absences
 from node.placement.placer import Placer
 from node.served_model import make_engine
-from node.sources.galleries import Galleries
+from node.sources.galleries import open_galleries
 from node.sources.gallery_source import GallerySource
 from node.sources.resolve import Resolver
-from node.sources.source_client import SourceClient
 from node.store.foreign import foreign_models
 from node.store.store import Store
 from node.worker import Worker, WorkerSettings
@@ -160,7 +159,7 @@ def wire_models(
     shelf = Shelf(own.catalog, own.worker, ModelNotes(home.model_notes_file))
     coming = Coming()
     galleries = partial(
-        _open_galleries, [GallerySource.parse(text) for text in config.galleries], home.galleries
+        open_galleries, [GallerySource.parse(text) for text in config.galleries], home.galleries
     )
     installer = Installer(
         swarm=SwarmWatch(view, ledger.me),
@@ -184,12 +183,6 @@ def wire_models(
         _reputation=reputation,
         _reputation_file=home.reputation_file,
     )
-
-
-@asynccontextmanager
-async def _open_galleries(sources: Sequence[GallerySource], cache: Path) -> AsyncIterator[Galleries]:
-    async with SourceClient() as client:
-        yield Galleries(sources, client, cache)
 
 
 @asynccontextmanager

@@ -49,6 +49,9 @@ from node.placement.wishes import placement_rows
 from node.publisher import Publisher
 from node.readiness import why_not_ready
 from node.status import swarm_status
+from node.suggest.adviser import Adviser
+from node.suggest.look import look_at_swarm
+from node.suggest.machine import Machine
 from node.worker import Worker
 from p2p.membership import SwarmMembership
 from p2p.network import Network
@@ -74,6 +77,8 @@ class Parts:
     """How their models come and go."""
     manager: ModelManager
     """What HTTP asks for that."""
+    adviser: Adviser
+    """Which models there are, and which fit where."""
     local: LocalBackend | None
     """All that runs models for this node: the worker, and the servers attached to it."""
     gated: GatedBackend | None
@@ -247,12 +252,20 @@ def wire(
         worker=worker,
         models=models,
         manager=models.manager if models is not None else NoModels(),
+        adviser=_adviser(config, view, network.me, worker),
         local=local,
         gated=gated,
         publisher=publisher,
         feeds=feeds,
         front=front,
     )
+
+
+def _adviser(config: NodeConfig, view: SwarmView, me: PeerId, worker: Worker | None) -> Adviser:
+    async def look() -> Sequence[Machine]:
+        return await look_at_swarm(view.nodes(), me, worker, config.home.models)
+
+    return Adviser(config.galleries, config.home.galleries, look)
 
 
 def _note_change(publisher: Publisher, load_server: LoadFeedServer) -> None:
