@@ -49,7 +49,7 @@ def test_a_wanted_copy_is_made_again_elsewhere_when_its_holder_dies(tmp_path: Pa
 
         unplaced = alpha.command("models", "unplace", DEMO).stdout
         assert "stays on alpha" in unplaced
-        alpha.wait_until(lambda rows: not rows[other]["models"])
-        assert files_of(takers[other]) == set()
+        # It is not served any more before its files go.
+        takers[other].wait_until(lambda rows: not rows[other]["models"] and not files_of(takers[other]))
         assert has_demo(alpha.rows(), "alpha")
         assert find_demo_model().exists()
