@@ -3,6 +3,7 @@
     x-localai-policy: eta | least_used | random
     x-localai-only, x-localai-prefer, x-localai-avoid: names or labels of nodes, with commas between
     x-localai-priority: low | normal | high
+    x-localai-timeout: seconds until nobody wants the answer any more
     x-localai-resume: text
 
 All may be left out. What is wrong in one is a 400 that names it.
@@ -11,6 +12,7 @@ All may be left out. What is wrong in one is a 400 that names it.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar, get_args
@@ -18,6 +20,7 @@ from typing import TypeVar, get_args
 from api.access import offered_key
 from api.errors import HttpError
 from federation.backend import InferenceRequest, PolicyName, Routing
+from federation.request_limits import TIMEOUT_MAX
 
 _Value = TypeVar("_Value")
 
@@ -27,6 +30,8 @@ _NAME_LENGTH_MAX = 64
 """Characters of one: what a node's name may have."""
 _TENANT_LENGTH = 16
 """Hex digits of an API key's hash: enough to tell keys apart, and no way back to the key."""
+
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 _POLICIES: Mapping[str, PolicyName] = {name: name for name in get_args(PolicyName)}
 _PRIORITIES = {"low": -1, "normal": 0, "high": 1}
@@ -47,7 +52,12 @@ def with_routing(asked: InferenceRequest, headers: Mapping[str, str]) -> Inferen
         tenant=_tenant(headers),
         resumes_by_text=_word(headers, "x-localai-resume", _RESUMES_BY_TEXT, default=False),
     )
-    return replace(asked, routing=routing, priority=_word(headers, "x-localai-priority", _PRIORITIES, 0))
+    return replace(
+        asked,
+        routing=routing,
+        priority=_word(headers, "x-localai-priority", _PRIORITIES, 0),
+        timeout=_seconds(headers, "x-localai-timeout", asked.timeout),
+    )
 
 
 def _word(headers: Mapping[str, str], name: str, words: Mapping[str, _Value], default: _Value) -> _Value:
@@ -58,6 +68,15 @@ def _word(headers: Mapping[str, str], name: str, words: Mapping[str, _Value], de
         return words[said.strip().lower()]
     except KeyError:
         raise _bad(name, f"it must be one of {', '.join(words)}") from None
+
+
+def _seconds(headers: Mapping[str, str], name: str, default: float) -> float:
+    said = headers.get(name)
+    if said is None:
+        return default
+    if not _SECONDS.fullmatch(said.strip()) or not 0 < float(said) <= TIMEOUT_MAX:
+        raise _bad(name, f"it must be a number of seconds up to {TIMEOUT_MAX:g}")
+    return float(said)
 
 
 def _nodes(headers: Mapping[str, str], name: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ import trio
 
 from federation.backend import Queued
 from federation.errors import Busy, FederationError, TimedOut
+from federation.trace import Standing
 from federation.waiting_room import WAITING_MAX, Overflow, Tenant, Ticket, Waiting, WaitingRoom
 from ledger.records import ModelName
 
@@ -156,6 +157,10 @@ class Visit:
         self.is_served = True
         return cast(Place, waiter.outcome)
 
+    def standing(self) -> Standing:
+        """How it stands, while it waits."""
+        return self._room.standing(self.ticket)
+
     def come_back(self) -> None:
         """The place was none: wait for another, where this one stood before. Its lease was given back."""
         self._room.bring_back(self)
@@ -204,6 +209,10 @@ class Room:
     def waiting(self, model: ModelName) -> int:
         """How many wait for `model`."""
         return self._core.waiting(model)
+
+    def standing(self, ticket: Ticket) -> Standing:
+        """How `ticket` stands, which waits."""
+        return self._core.standing(ticket)
 
     def report(self) -> Mapping[ModelName, Waiting]:
         """The line of each model that somebody waits for."""

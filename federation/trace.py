@@ -10,6 +10,7 @@ Reads no clock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,16 @@ class Phases:
         return self.queue + self.route + self.connect + self.prefill + self.decode
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a request stands that waits for a slot."""
+
+    ahead: int
+    """Requests that go before it, if nobody else comes."""
+    estimate: float | None
+    """Seconds until it has one, as things go; None: not known."""
+
+
 @dataclass(slots=True)
 class Trace:
     """Of one request."""
@@ -63,6 +74,8 @@ class Trace:
     """How it ended; None: it did not come to its end."""
     queue: float = 0.0
     """Seconds that it waited for a slot, before its first token."""
+    standing: Callable[[], Standing] | None = None
+    """While it waits for a slot: how it stands now."""
     _began_at: float | None = None
     _asked_at: float | None = None
     _accepted_at: float | None = None

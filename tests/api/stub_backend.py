@@ -20,7 +20,7 @@ from federation.backend import (
     Timings,
     Usage,
 )
-from federation.trace import Trace
+from federation.trace import Standing, Trace
 from ledger.records import ModelName
 from p2p.peer import PeerId
 
@@ -50,6 +50,8 @@ class StubBackend:
     accept_after: float = 0.0
     """Seconds."""
     attempts: int = 1
+    standing: Standing | None = None
+    """As long as it is not accepted."""
     queued: Queued = field(default_factory=Queued)
     listed: Sequence[ModelInfo] = (ModelInfo(ModelName("stub"), "loaded", ("chat", "completion"), 4096),)
     requests: list[InferenceRequest] = field(default_factory=list)
@@ -74,6 +76,8 @@ class StubBackend:
                 await trio.sleep_forever()
             elif self.on_enter is not None:
                 raise self.on_enter
+            if (standing := self.standing) is not None:
+                trace.standing = lambda: standing
             await trio.sleep(self.accept_after)
             trace.accept(SERVED_BY, 5, asked_at, now())
             async with aclosing(self._events(trace)) as events:

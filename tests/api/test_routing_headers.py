@@ -34,6 +34,11 @@ def test_words_are_read_in_any_case() -> None:
     assert asked.priority > ASKED.priority
 
 
+@pytest.mark.parametrize(("said", "seconds"), [("30", 30.0), (" 0.5 ", 0.5), ("86400", 86400.0)])
+def test_a_client_says_for_how_long_it_wants_its_answer(said: str, seconds: float) -> None:
+    assert with_routing(ASKED, {"x-localai-timeout": said}).timeout == seconds
+
+
 def test_a_key_is_a_tenant_and_cannot_be_read_back() -> None:
     bearer, same, other = (
         _routing(headers).tenant
@@ -49,6 +54,7 @@ def test_a_key_is_a_tenant_and_cannot_be_read_back() -> None:
         ("x-localai-policy", "fastest"),
         ("x-localai-priority", "9"),
         ("x-localai-resume", "yes"),
+        *(("x-localai-timeout", wrong) for wrong in ("", "0", "-1", "nan", "inf", "1e3", "86401", "\u0663")),
         ("x-localai-only", "a" * 65),
         ("x-localai-avoid", ",".join(map(str, range(65)))),
     ],
