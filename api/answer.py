@@ -130,7 +130,7 @@ class InferenceResponse(Response):
             (b"x-localai-peer", answer.served_by.encode()),
             (b"x-localai-attempts", b"%d" % answer.attempts),
             (b"x-localai-queue-position", b"%d" % answer.queued.position),
-            (b"x-localai-queue-ms", b"%.1f" % (answer.queued.seconds * 1000)),
+            (b"x-localai-queue-ms", b"%.1f" % (trace.queue * 1000)),
             (b"server-timing", durations.encode()),
         ]
 

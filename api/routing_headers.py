@@ -67,7 +67,7 @@ def _word(headers: Mapping[str, str], name: str, words: Mapping[str, _Value], de
     try:
         return words[said.strip().lower()]
     except KeyError:
-        raise _bad(name, f"it must be one of {', '.join(words)}") from None
+        raise _bad(name, f"it must be {' or '.join(words)}") from None
 
 
 def _seconds(headers: Mapping[str, str], name: str, default: float) -> float:

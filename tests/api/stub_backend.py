@@ -71,6 +71,7 @@ class StubBackend:
         asked_at = now()
         trace.begin(request.model, asked_at)
         trace.attempts += 1
+        trace.waited(self.queued.seconds)
         try:
             if isinstance(self.on_enter, Hang):
                 await trio.sleep_forever()

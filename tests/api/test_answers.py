@@ -100,6 +100,7 @@ def test_every_answer_says_how_it_waited(new_bench: Callable[..., Bench], stream
     headers = new_bench(queued=Queued(3, 0.25)).chat(stream=stream).headers
     assert headers["x-localai-queue-position"] == "3"
     assert headers["x-localai-queue-ms"] == "250.0"
+    assert headers["server-timing"].startswith("queue;dur=250.0, ")
 
 
 def test_a_whole_answer_says_what_took_how_long(new_bench: Callable[..., Bench]) -> None:

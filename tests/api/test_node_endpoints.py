@@ -147,5 +147,7 @@ def test_where_a_request_would_go_is_explained(bench: Bench) -> None:
     assert answer.json() == {"model": "tiny", "prompt_tokens": 7, "max_tokens": 9}
     assert bench.call("GET", "/api/route/explain?model=tiny").json()["max_tokens"] is None
     assert bench.call("GET", "/api/route/explain?model=nobody").status == 404
-    assert bench.call("GET", "/api/route/explain").status == 400
-    assert bench.call("GET", "/api/route/explain?model=tiny&prompt_tokens=-1").status == 400
+    for query, wrong in (("", "model"), ("?model=tiny&prompt_tokens=-1", "prompt_tokens")):
+        refused = bench.call("GET", f"/api/route/explain{query}")
+        assert (refused.status, refused.json()["error"]["param"]) == (400, wrong)
+        assert refused.json()["error"]["message"].startswith(f"`{wrong}`: ")
