@@ -161,13 +161,9 @@ class StreamResponse(InferenceResponse):
                     await send(_body(sse.comment(self._waiting()), is_last=False))
 
     def _waiting(self) -> str:
-        """What it waits for (of several prompts the first): a slot, and how it stands, or a model."""
-        standing = self._requests[0].trace.standing
-        if standing is None:
-            return "waiting"
-        now = standing()
-        estimate = "" if now.estimate is None else f", about {now.estimate:.0f} s"
-        return f"waiting for a slot, {now.ahead} ahead{estimate}"
+        """What it waits for, of several prompts the first: a slot, or a model."""
+        position = self._requests[0].trace.position
+        return "waiting" if position is None else f"waiting for a slot, {position} were to go before"
 
     def _late(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         """`headers` as comments, where the head went out before they were known."""

@@ -65,7 +65,7 @@ from federation.prospects import outlook
 from federation.relay import Relay, Source
 from federation.room import Claim, NoPlace, Visit
 from federation.router import Router
-from federation.trace import Standing, Trace
+from federation.trace import Trace
 from federation.turns import Feeds, Turns
 from federation.waiting_room import Tenant, Waiting
 from federation.work import Work
@@ -210,7 +210,7 @@ class Front:
                 async with AsyncExitStack() as held:
                     with ExitStack() as way:
                         take = partial(self._take, attempts, work, visit, held, way)
-                        with _waiting(attempts.request.trace, visit.standing):
+                        with _waiting(attempts.request.trace, visit.ticket.position):
                             candidate, lease = await visit.place(take, _like(attempts, work))
                         asked_at = trio.current_time()
                         answer = await self._answer_of(candidate, lease, attempts, held)
@@ -367,14 +367,14 @@ def _expected_first_words(candidate: Candidate) -> float:
 
 
 @contextmanager
-def _waiting(trace: Trace, standing: Callable[[], Standing]) -> Iterator[None]:
+def _waiting(trace: Trace, position: int) -> Iterator[None]:
     """While this is held a request waits for a slot; it ends with how long that took, however it was left."""
     began_at = trio.current_time()
-    trace.standing = standing
+    trace.position = position
     try:
         yield
     finally:
-        trace.standing = None
+        trace.position = None
         trace.waited(trio.current_time() - began_at)
 
 

@@ -25,7 +25,6 @@ import trio
 
 from federation.backend import Queued
 from federation.errors import Busy, FederationError, TimedOut
-from federation.trace import Standing
 from federation.waiting_room import WAITING_MAX, Overflow, Tenant, Ticket, Waiting, WaitingRoom
 from ledger.records import ModelName
 
@@ -103,7 +102,10 @@ class _Waiter:
         since = now if self.hopeless_since is None else self.hopeless_since
         self.verdict = no_place.verdict
         self.gives_up_at = min(self.deadline, since + no_place.patience)
-        self.patience.deadline = min(self.gives_up_at, now + no_place.again_in)
+        deadline = min(self.gives_up_at, now + no_place.again_in)
+        # Mostly what it was. All that wait are told so at any news, and trio takes its time to note it.
+        if deadline != self.patience.deadline:
+            self.patience.deadline = deadline
 
     async def wait(self) -> bool:
         """Until it is settled, or it is time to look again. Whether it makes sense to wait on."""
@@ -157,10 +159,6 @@ class Visit:
         self.is_served = True
         return cast(Place, waiter.outcome)
 
-    def standing(self) -> Standing:
-        """How it stands, while it waits."""
-        return self._room.standing(self.ticket)
-
     def come_back(self) -> None:
         """The place was none: wait for another, where this one stood before. Its lease was given back."""
         self._room.bring_back(self)
@@ -209,10 +207,6 @@ class Room:
     def waiting(self, model: ModelName) -> int:
         """How many wait for `model`."""
         return self._core.waiting(model)
-
-    def standing(self, ticket: Ticket) -> Standing:
-        """How `ticket` stands, which waits."""
-        return self._core.standing(ticket)
 
     def report(self) -> Mapping[ModelName, Waiting]:
         """The line of each model that somebody waits for."""

@@ -10,7 +10,6 @@ Reads no clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -45,16 +44,6 @@ class Phases:
         return self.queue + self.route + self.connect + self.prefill + self.decode
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a request stands that waits for a slot."""
-
-    ahead: int
-    """Requests that go before it, if nobody else comes."""
-    estimate: float | None
-    """Seconds until it has one, as things go; None: not known."""
-
-
 @dataclass(slots=True)
 class Trace:
     """Of one request."""
@@ -74,8 +63,8 @@ class Trace:
     """How it ended; None: it did not come to its end."""
     queue: float = 0.0
     """Seconds that it waited for a slot, before its first token."""
-    standing: Callable[[], Standing] | None = None
-    """While it waits for a slot: how it stands now."""
+    position: int | None = None
+    """While it waits for a slot: how many were to go before it when it came."""
     _began_at: float | None = None
     _asked_at: float | None = None
     _accepted_at: float | None = None

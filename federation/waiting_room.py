@@ -25,7 +25,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NewType
 
-from federation.trace import Standing
 from federation.waiting_pace import Pace
 from ledger.records import ModelName
 
@@ -224,10 +223,9 @@ class _Line:
                 yield from share.tickets
 
     def position(self, ticket: Ticket) -> int:
-        """How many go before `ticket`, which may come now, if each finds a place and nobody else comes."""
+        """How many go before `ticket`, which comes now, if each finds a place and nobody else comes."""
         copy = _Line({priority: _copied(each) for priority, each in self.classes.items()})
-        if not copy.has(ticket):
-            copy.add(ticket)
+        copy.add(ticket)
         before = 0
         while (following := next(copy.in_turn())) is not ticket:
             copy.take(following)
@@ -280,12 +278,6 @@ class WaitingRoom:
         ticket = replace(ticket, position=line.position(ticket))
         line.add(ticket)
         return Entered(ticket, evicted)
-
-    def standing(self, ticket: Ticket) -> Standing:
-        """How `ticket` stands; one that waits no more as if it came now."""
-        line = self._lines.get(ticket.model) or _Line()
-        ahead = line.position(ticket)
-        return Standing(ahead, line.pace.until_free(ahead + 1))
 
     def in_turn(self, model: ModelName) -> Iterator[Ticket]:
         """Who goes next; then who does if that one finds no place, and so on. Changes nothing."""

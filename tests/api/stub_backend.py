@@ -20,7 +20,7 @@ from federation.backend import (
     Timings,
     Usage,
 )
-from federation.trace import Standing, Trace
+from federation.trace import Trace
 from ledger.records import ModelName
 from p2p.peer import PeerId
 
@@ -50,8 +50,6 @@ class StubBackend:
     accept_after: float = 0.0
     """Seconds."""
     attempts: int = 1
-    standing: Standing | None = None
-    """As long as it is not accepted."""
     queued: Queued = field(default_factory=Queued)
     listed: Sequence[ModelInfo] = (ModelInfo(ModelName("stub"), "loaded", ("chat", "completion"), 4096),)
     requests: list[InferenceRequest] = field(default_factory=list)
@@ -71,14 +69,12 @@ class StubBackend:
         asked_at = now()
         trace.begin(request.model, asked_at)
         trace.attempts += 1
-        trace.waited(self.queued.seconds)
         try:
+            await self._queue(trace)
             if isinstance(self.on_enter, Hang):
                 await trio.sleep_forever()
             elif self.on_enter is not None:
                 raise self.on_enter
-            if (standing := self.standing) is not None:
-                trace.standing = lambda: standing
             await trio.sleep(self.accept_after)
             trace.accept(SERVED_BY, 5, asked_at, now())
             async with aclosing(self._events(trace)) as events:
@@ -90,6 +86,12 @@ class StubBackend:
             trace.stop(0, now())
             self.running -= 1
             self.idle.set()
+
+    async def _queue(self, trace: Trace) -> None:
+        trace.position = self.queued.position
+        await trio.sleep(self.queued.seconds)
+        trace.waited(self.queued.seconds)
+        trace.position = None
 
     async def _events(self, trace: Trace) -> AsyncGenerator[AnswerEvent]:
         for step in self.script:

@@ -12,7 +12,7 @@ from federation.backend import Chunk
 from federation.errors import Busy, ModelUnavailable, Refused, TimedOut
 from federation.prospects import RETURN_MAX
 from federation.slot_gate import REMEMBERED_FOR
-from federation.trace import Standing, Trace
+from federation.trace import Trace
 from ledger.records import Load
 from p2p.peer import PeerId
 
@@ -50,40 +50,19 @@ def test_who_waits_gets_the_slot_that_frees_and_is_told_how_it_waited(stage: Sta
         async with stage.swarm("a", slots=1) as swarm, trio.open_nursery() as nursery:
             swarm.workers["a"].gap = 1.0
             asked = Asked(stage, swarm, nursery)
-            for _ in range(4):
-                asked.send()
+            traces = [Trace() for _ in range(4)]
+            for trace in traces:
+                asked.send(trace=trace)
                 await trio.sleep(0.1)
+            assert [trace.position for trace in traces] == [None, 0, 1, 2]
             assert swarm.front.waiting()[stage.MODEL].waiting == 3
             await trio.sleep(12)
             assert [each.answer.queued.position for each in asked.answers] == [0, 0, 1, 2]
             waited = [each.answer.queued.seconds for each in asked.answers]
             assert waited == pytest.approx([0, 3 - 0.1, 6 - 0.2, 9 - 0.3], abs=0.1)
+            assert [trace.position for trace in traces] == [None] * 4
             assert len(swarm.workers["a"].served) == 4
             assert swarm.front.waiting() == {}
-
-    stage.run(main)
-
-
-def test_who_waits_can_be_told_how_it_stands(stage: Stage) -> None:
-    async def main() -> None:
-        async with stage.swarm("a", slots=1) as swarm, trio.open_nursery() as nursery:
-            swarm.workers["a"].gap = 1.0
-            asked = Asked(stage, swarm, nursery)
-            traces = [Trace() for _ in range(4)]
-            for trace in traces:
-                asked.send(trace=trace)
-                await trio.sleep(0.1)
-            assert [each.standing and each.standing() for each in traces] == [
-                None,
-                *(Standing(ahead, None) for ahead in range(3)),
-            ]
-            await trio.sleep(3.1)
-            # The first is done, and has shown how long that takes.
-            third, fourth = [each.standing() for each in traces if each.standing]
-            assert (third.ahead, fourth.ahead) == (0, 1)
-            assert [third.estimate, fourth.estimate] == pytest.approx([3, 6], abs=0.1)
-            await trio.sleep(9)
-            assert [each.standing for each in traces] == [None] * 4
 
     stage.run(main)
 
