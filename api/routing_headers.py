@@ -1,10 +1,4 @@
-"""How a client wants its request routed: the `x-localai-*` headers of a request.
-
-    x-localai-policy: eta | least_used | random
-    x-localai-only, x-localai-prefer, x-localai-avoid: names or labels of nodes, with commas between
-    x-localai-priority: low | normal | high
-    x-localai-timeout: seconds until nobody wants the answer any more
-    x-localai-resume: text
+"""How a client wants its request routed: the `x-localai-*` headers of a request (`_PARAMETERS`).
 
 All may be left out. What is wrong in one is a 400 that names it.
 """
@@ -31,11 +25,39 @@ _NAME_LENGTH_MAX = 64
 _TENANT_LENGTH = 16
 """Hex digits of an API key's hash: enough to tell keys apart, and no way back to the key."""
 
-_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_SECONDS = re.compile(r"[0-9]{1,9}")
 
 _POLICIES: Mapping[str, PolicyName] = {name: name for name in get_args(PolicyName)}
 _PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 _RESUMES_BY_TEXT = {"text": True}
+
+
+def _parameter(name: str, description: str, **schema: object) -> dict[str, object]:
+    return {"in": "header", "name": name, "description": description, "schema": schema}
+
+
+_PARAMETERS = (
+    _parameter("x-localai-only", "Which nodes may be asked: names or labels, with commas.", type="string"),
+    _parameter("x-localai-prefer", "Which are asked first; the same.", type="string"),
+    _parameter("x-localai-avoid", "Which are asked last; the same.", type="string"),
+    _parameter("x-localai-policy", "How one is chosen; the node's own, if not given.", enum=list(_POLICIES)),
+    _parameter("x-localai-priority", "Who goes first where requests wait.", enum=list(_PRIORITIES)),
+    _parameter(
+        "x-localai-timeout",
+        "Seconds until nobody wants the answer any more; 600, if not given.",
+        type="integer",
+        minimum=1,
+        maximum=int(TIMEOUT_MAX),
+    ),
+    _parameter(
+        "x-localai-resume",
+        "Another node may go on after the text of an answer that has no token ids.",
+        enum=list(_RESUMES_BY_TEXT),
+    ),
+)
+
+ROUTED: dict[str, object] = {"parameters": list(_PARAMETERS)}
+"""What OpenAPI says of an endpoint whose requests are routed."""
 
 
 def with_routing(asked: InferenceRequest, headers: Mapping[str, str]) -> InferenceRequest:
@@ -74,8 +96,8 @@ def _seconds(headers: Mapping[str, str], name: str, default: float) -> float:
     said = headers.get(name)
     if said is None:
         return default
-    if not _SECONDS.fullmatch(said.strip()) or not 0 < float(said) <= TIMEOUT_MAX:
-        raise _bad(name, f"it must be a number of seconds up to {TIMEOUT_MAX:g}")
+    if not _SECONDS.fullmatch(said.strip()) or not 1 <= int(said) <= TIMEOUT_MAX:
+        raise _bad(name, f"it must be whole seconds, from 1 to {TIMEOUT_MAX:g}")
     return float(said)
 
 
