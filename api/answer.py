@@ -114,8 +114,8 @@ class InferenceResponse(Response):
         return end
 
     def _routing_headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
-        """Who answered, after how many attempts, how it waited for a slot (how many were to go before it when
-        it came), and what took how long until now, as the front saw it.
+        """Who answered, after how many attempts, what it had to expect when it came for a slot (how many were
+        to go before it, and how long that would take), and what took how long until now, as the front saw it.
 
         `Server-Timing` is in milliseconds. What has not begun yet, as decode where the head of a stream is
         sent, is not in it.
@@ -126,13 +126,15 @@ class InferenceResponse(Response):
         if trace.done is None:
             del phases["decode"]
         durations = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in phases.items())
-        return [
+        headers = [
             (b"x-localai-peer", answer.served_by.encode()),
             (b"x-localai-attempts", b"%d" % answer.attempts),
             (b"x-localai-queue-position", b"%d" % answer.queued.position),
-            (b"x-localai-queue-ms", b"%.1f" % (trace.queue * 1000)),
             (b"server-timing", durations.encode()),
         ]
+        if (estimate := answer.queued.estimate) is not None:
+            headers.append((b"x-localai-queue-estimate-ms", b"%.1f" % (estimate * 1000)))
+        return headers
 
 
 class StreamResponse(InferenceResponse):

@@ -4,8 +4,9 @@ The path of a request, left to right on the front's node:
 
     api --> Front ---------------------> gate ------> worker of this node
               |  aliases    what is meant  ^             (any `Infers`)
+              |  sources    whose turn, who is asked, what came of it
               |  turns      who goes next
-              |             (room, waiting_room, busy_peers, prospects)
+              |             (room, waiting_room, waiting_line, busy_peers, prospects)
               |  router     what each would take
               |             (directory, work, speeds, priors, reports, affinity, circuit, cost; explain)
               |  balancer   choose one

@@ -299,11 +299,12 @@ AnswerEvent: TypeAlias = Chunk | Progress | Resumed | Done
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """How a request waited for a slot."""
+    """What a request that came for a slot had to expect. How long it did wait its trace says."""
 
     position: int = 0
-    """How many were to go before it when it came."""
-    seconds: float = 0.0
+    """How many were to go before it."""
+    estimate: float | None = 0.0
+    """Seconds until a slot was to be free for it, as things went; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from p2p.peer import PeerId
 Rank: TypeAlias = Literal["preferred", "normal", "avoided"]
 """By the request's or its alias's wishes: chosen in this order."""
 
-_RANKS: dict[Rank, int] = {"preferred": 0, "normal": 1, "avoided": 2}
+RANKS: dict[Rank, int] = {"preferred": 0, "normal": 1, "avoided": 2}
 WORTH_WAITING = 1.3
 """How many times longer than waiting and going there it must take elsewhere. When a slot will be free is a
 guess, and meanwhile a machine stands idle: with less, the median suffers for the slowest (simulated)."""
@@ -88,17 +88,15 @@ def pick(candidates: Iterable[Candidate], policy: PolicyName, rng: Random) -> Ca
     None: all are, or it is quicker to wait for a slot of one that is.
     """
     asked = list(candidates)
-    first = min((_RANKS[each.rank] for each in asked if not each.is_full), default=None)
+    first = min((RANKS[each.rank] for each in asked if not each.is_full), default=None)
     if first is None:
         return None
     figures = [
-        (_figure(each, policy, rng), each)
-        for each in asked
-        if not each.is_full and _RANKS[each.rank] == first
+        (_figure(each, policy, rng), each) for each in asked if not each.is_full and RANKS[each.rank] == first
     ]
     lowest = min(figure for figure, _ in figures)
     if policy == "eta":
-        full = [_figure(each, policy, rng) for each in asked if each.is_full and _RANKS[each.rank] <= first]
+        full = [_figure(each, policy, rng) for each in asked if each.is_full and RANKS[each.rank] <= first]
         if full and min(full) * WORTH_WAITING < lowest:
             return None
     return rng.choice([each for figure, each in figures if figure <= lowest + _TIE])

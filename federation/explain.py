@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from federation.backend import PolicyName
-from federation.balancer import Candidate, least_used, pick
+from federation.balancer import RANKS, Candidate, least_used, pick
 from federation.router import Survey
 
 _WORDS = {
@@ -77,10 +77,12 @@ def _because(candidates: Sequence[Candidate], chosen: Candidate | None, policy: 
     if not free:
         return "every slot is taken: it waits for the first that is free"
     if chosen is None:
-        fast = next(each for each in candidates if each.is_full)
+        first = min(RANKS[each.rank] for each in free)
+        fast = next(each for each in candidates if each.is_full and RANKS[each.rank] <= first)
+        slow = next(each for each in free if RANKS[each.rank] == first)
         return (
             f"it waits for a slot of {fast.node_name}: with the wait that takes {_seconds(fast)}, and"
-            f" {free[0].node_name}, which has one, {_seconds(free[0])}"
+            f" {slow.node_name}, which has one, {_seconds(slow)}"
         )
     others = [each for each in free if each.rank == chosen.rank and each != chosen]
     if not others:

@@ -90,7 +90,9 @@ class GatedBackend:
             async with self._backend.infer(request) as answer:
                 yield answer
             return
-        if not self._gate.enter(front, model, slots, trio.current_time()):
+        has_entered = self._gate.enter(front, model, slots, trio.current_time())
+        self._sooner.set()
+        if not has_entered:
             raise Refused("busy", f"every slot for {model} is taken", load=self.load(model))
         self.on_change()
         rests_for = 0.0

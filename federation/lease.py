@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from federation.backend import Usage
 from federation.work import Work
 from ledger.records import ModelName
 from p2p.peer import PeerId
@@ -50,6 +51,10 @@ class Lease:
 
     def __post_init__(self) -> None:
         self.heard_at = self.began_at
+
+    def spent(self, usage: Usage) -> int:
+        """Tokens that it cost by the word of its peer, as far as that can be."""
+        return self.work.credible(usage.prompt_tokens) + min(usage.completion_tokens, round(self.tokens))
 
 
 class Leases:

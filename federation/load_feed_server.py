@@ -59,6 +59,8 @@ class LoadFeedServer:
         peer = stream.peer
         if (former := self._fronts.get(peer)) is not None:
             former.scope.cancel()
+            # It says anew what it waits for, and not of what it does no more.
+            self._backend.lose(peer)
         front = self._fronts[peer] = _Front(self._backend)
         self._backend.meet(peer, front.offer)
         frames = FrameStream(stream, FRAME_SIZE_MAX)

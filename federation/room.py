@@ -9,6 +9,9 @@
 peer and leases its slot in one go. So a slot that frees goes to who waits, and to no newcomer
 that asks in the moment between. Everybody comes through here, also who finds a place at once.
 
+What one waits for that needs several slots at once is kept for it once it is overdue: nobody behind it
+may take that, however often it is their turn meanwhile.
+
 News is whatever may have made a place: the end of a visit, which says so itself; a peer's
 load, an offer, a change of the view, which others say with `note_news`.
 """
@@ -25,7 +28,8 @@ import trio
 
 from federation.backend import Queued
 from federation.errors import Busy, FederationError, TimedOut
-from federation.waiting_room import WAITING_MAX, Overflow, Tenant, Ticket, Waiting, WaitingRoom
+from federation.waiting_line import Tenant, Ticket
+from federation.waiting_room import WAITING_MAX, Overflow, Waiting, WaitingRoom
 from ledger.records import ModelName
 
 Place = TypeVar("Place")
@@ -43,6 +47,8 @@ class Claim:
     """That it is likely to cost."""
     deadline: float
     """By trio's clock; then it has waited in vain."""
+    slots: int = 1
+    """That it needs at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,8 @@ class NoPlace:
     """Seconds after which there may be one although nobody brings news."""
     is_choosy: bool = False
     """There is one, and waiting for a better one takes less time: another one may like it."""
+    waits_for: Hashable = None
+    """What is kept for it once it is overdue; None: nothing."""
 
 
 Choose: TypeAlias = Callable[[], Place | NoPlace]
@@ -126,6 +134,10 @@ class Visit:
         """None: it has no place."""
         self.ahead = 0
         """While it chooses: how many wait on whose turn it was before."""
+        self.kept: frozenset[Hashable] = frozenset()
+        """While it chooses: what is kept for those, and not to be taken."""
+        self.waits_for: Hashable = None
+        """What it is that it found no place at the last time."""
         self.is_served = False
         """It knows of its place: cancelled before that, it never had one."""
         self._room = room
@@ -133,9 +145,9 @@ class Visit:
 
     @property
     def queued(self) -> Queued:
-        """How it waited for the place that it has."""
-        assert self.admitted_at is not None
-        return Queued(self.ticket.position, self.admitted_at - self.ticket.arrived_at)
+        """What it had to expect, now that it has a place."""
+        has_waited = self.admitted_at != self.ticket.arrived_at
+        return Queued(self.ticket.position, self.ticket.estimate if has_waited else 0.0)
 
     async def place(self, choose: Choose[Place], like: Hashable = None) -> Place:
         """What `choose` returns when it is this one's turn and there is a place.
@@ -168,7 +180,7 @@ class Room:
     """Who waits, for all models."""
 
     def __init__(self, on_waiting: Callable[[ModelName], None] | None = None) -> None:
-        """`on_waiting` hears whenever another number waits for a model. It must not raise."""
+        """`on_waiting` hears whenever another number of slots is waited for. It must not raise."""
         self._core = WaitingRoom()
         self._visits: dict[Ticket, Visit] = {}
         self._waiters: dict[Ticket, _Waiter] = {}
@@ -185,7 +197,9 @@ class Room:
           Busy: too many wait already.
         """
         now = trio.current_time()
-        entered = self._core.enter(claim.model, claim.tenant, claim.priority, claim.tokens, now)
+        entered = self._core.enter(
+            claim.model, claim.tenant, claim.priority, claim.tokens, now, slots=claim.slots
+        )
         if isinstance(entered, Overflow):
             raise _overflown(claim.model, entered)
         if (evicted := entered.evicted) is not None:
@@ -204,9 +218,9 @@ class Room:
                 pass
             self._tell(each)
 
-    def waiting(self, model: ModelName) -> int:
-        """How many wait for `model`."""
-        return self._core.waiting(model)
+    def wanted(self, model: ModelName) -> int:
+        """How many slots of `model` those who wait want."""
+        return self._core.wanted(model)
 
     def report(self) -> Mapping[ModelName, Waiting]:
         """The line of each model that somebody waits for."""
@@ -242,25 +256,30 @@ class Room:
         """Whether somebody waits no more, in which case it may be anybody's turn."""
         now = trio.current_time()
         ahead = 0
+        kept: set[Hashable] = set()
         for ticket in self._core.in_turn(model):
-            waiter = self._waiters.get(ticket)
-            if waiter is None:
-                continue
-            self._visits[ticket].ahead = ahead
-            outcome = no_places.get(waiter.like) or waiter.ask()
-            if isinstance(outcome, NoPlace):
+            waiter, visit = self._waiters.get(ticket), self._visits[ticket]
+            if waiter is not None:
+                visit.ahead, visit.kept = ahead, frozenset(kept)
+                outcome = no_places.get(waiter.like) or waiter.ask()
+                if not isinstance(outcome, NoPlace):
+                    break
                 ahead += 1
                 if not outcome.is_choosy or ahead >= _CHOOSY_MAX:
                     no_places[waiter.like] = outcome
                 waiter.be_patient(outcome, now)
-                continue
-            if not isinstance(outcome, FederationError):
-                self._core.admit(ticket)
-                self._visits[ticket].admitted_at = now
-            del self._waiters[ticket]
-            waiter.settle(outcome)
-            return True
-        return False
+                visit.waits_for = outcome.waits_for
+            # Also where it was brought back and does not ask yet.
+            if visit.waits_for is not None and self._core.is_overdue(ticket):
+                kept.add(visit.waits_for)
+        else:
+            return False
+        if not isinstance(outcome, FederationError):
+            self._core.admit(ticket)
+            visit.admitted_at = now
+        del self._waiters[ticket]
+        waiter.settle(outcome)
+        return True
 
     def _evict(self, ticket: Ticket, error: Busy) -> None:
         del self._visits[ticket]
@@ -278,11 +297,11 @@ class Room:
         self.note_news(ticket.model)
 
     def _tell(self, model: ModelName) -> None:
-        waiting = self._core.waiting(model)
-        if self._on_waiting is not None and waiting != self._told.get(model, 0):
-            self._told[model] = waiting
+        wanted = self._core.wanted(model)
+        if self._on_waiting is not None and wanted != self._told.get(model, 0):
+            self._told[model] = wanted
             self._on_waiting(model)
-        if not waiting:
+        if not wanted:
             self._told.pop(model, None)
 
 

@@ -88,10 +88,18 @@ class Router:
         """What `request` takes, whose model's name is no alias any more."""
         return self._estimator.work(request)
 
-    def survey(self, work: Work, nodes: Iterable[NodeView], now: float, ahead: int = 0) -> Survey:
+    def survey(
+        self,
+        work: Work,
+        nodes: Iterable[NodeView],
+        now: float,
+        ahead: int = 0,
+        left_out: frozenset[PeerId] = frozenset(),
+    ) -> Survey:
         """Who of `nodes` could do `work` at `now`, and why the others that have its model cannot.
 
-        `ahead`: how many requests for that model wait at this front and get the next slots.
+        `ahead`: how many requests for that model wait at this front and get the next slots. `left_out`: who
+        is not asked, and so keeps nobody else from being dialled.
         """
         able: list[tuple[NodeView, ModelRecord]] = []
         excluded: list[Excluded] = []
@@ -104,7 +112,7 @@ class Router:
             else:
                 able.append((node, record))
         # Of nodes that are not connected it is not known how busy they are, and asking one takes a dial.
-        near = [(node, record) for node, record in able if node.is_connected]
+        near = [(node, record) for node, record in able if node.is_connected and node.peer not in left_out]
         if near:
             far = [node for node, _ in able if not node.is_connected]
             excluded += [Excluded(node.peer, node.name, "is not connected, and others are") for node in far]
@@ -173,7 +181,7 @@ class Router:
         self._affinity.answered(
             peer, model, lease.held_share, done.usage.prompt_tokens, done.usage.cached_tokens
         )
-        self._estimator.answered(lease.work, done)
+        self._estimator.answered(lease.work, lease.tokens, done.finish_reasons)
         if done.load is not None:
             own = self.leases.count(peer, model) - lease.slots
             self._reports.told(peer, model, done.load, max(own, 0), now)

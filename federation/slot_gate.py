@@ -12,7 +12,9 @@ offered to those who wait, one after the other, and held for whoever's turn it i
       |             | -- offer --------------> |  held for 0.5 s: nobody else gets it
       |             | <------------- asks ---- |
 
-So fronts share a node by turns, whatever each of them sends, and nobody polls.
+So fronts share a node by turns, whatever each of them sends, and nobody polls. Who asks for several slots
+at once is offered them together. Where single requests keep coming there would never be as many: once some
+were let past it, what frees is kept for it until there are.
 
 Counts what it let in itself: an engine says that a slot is taken only once a prompt was made
 and the model loaded, which is too late where many ask at once. Reads no clock.
@@ -42,6 +44,8 @@ slot by our load."""
 WANTED_MAX = 256
 """Slots that one front may say it waits for: as many requests as may wait there."""
 
+PASSED_OVER_MAX = 8
+"""Requests that may be let past one that needs more slots at once: as in a front's own room."""
 
 _NOBODY = PeerId("")
 """For whom a slot is held that is not to be used."""
@@ -62,6 +66,15 @@ class _Wish:
     wanted: int
     """Slots."""
     until: float
+    at_once: int = 1
+    """Of those, what the largest request that was refused needs."""
+    passed_over: int = 0
+    """Requests of other fronts that were let in meanwhile, and needed fewer."""
+
+    @property
+    def is_overdue(self) -> bool:
+        """What frees is kept for it."""
+        return self.at_once > 1 and self.passed_over >= PASSED_OVER_MAX
 
 
 @dataclass(slots=True)
@@ -94,12 +107,30 @@ class _Model:
             if wish.wanted <= 0:
                 del self.wishes[front]
 
-    def next_in_turn(self) -> PeerId | None:
-        """Who is to be offered a slot, and has its next turn after the others."""
+    def kept_for(self) -> PeerId | None:
+        """For whom all is kept that is free, since it needs more."""
+        return next((front for front, wish in self.wishes.items() if wish.is_overdue), None)
+
+    def let_past(self, front: PeerId, slots: int) -> None:
+        """`front` is let in with so many."""
+        for other, wish in self.wishes.items():
+            if other != front and wish.at_once > slots:
+                wish.passed_over += 1
+
+    def next_in_turn(self, free: int) -> tuple[PeerId, int] | None:
+        """Who is to be offered how many of the `free` slots, and has its next turn after the others."""
+        kept_for = self.kept_for()
         for front, wish in self.wishes.items():
-            if wish.wanted > len(self.held.get(front, ())):
-                self.wishes[front] = self.wishes.pop(front)
-                return front
+            if wish.wanted <= len(self.held.get(front, ())) or kept_for not in (None, front):
+                continue
+            if wish.at_once <= free:
+                slots, wish.at_once, wish.passed_over = wish.at_once, 1, 0
+            elif wish.is_overdue or wish.wanted <= wish.at_once:
+                continue
+            else:
+                slots = 1  # For one of those that it waits for besides.
+            self.wishes[front] = self.wishes.pop(front)
+            return front, slots
         return None
 
 
@@ -116,12 +147,17 @@ class SlotGate:
     def wake_at(self) -> float:
         """When `on_time` is due."""
         ends = [end for model in self._models.values() for held in model.held.values() for end in held]
-        return min(ends, default=math.inf)
+        wishes = [wish for model in self._models.values() for wish in model.wishes.values()]
+        overdue = [wish.until for wish in wishes if wish.is_overdue]
+        return min([*ends, *overdue], default=math.inf)
 
     def taken(self, model: ModelName) -> int:
-        """Slots that are in use or held for somebody."""
+        """Slots that are in use, or not to be had for somebody else's sake."""
         each = self._models.get(model)
-        return each.taken + each.held_count() if each else 0
+        if each is None:
+            return 0
+        taken = each.taken + each.held_count()
+        return taken if each.kept_for() is None else max(taken, self._slots_total(model))
 
     def enter(self, front: PeerId, model: ModelName, slots: int, now: float) -> bool:
         """`front` asks for so many slots at once. Whether it has them; if not, it is remembered, if it can be
@@ -132,10 +168,13 @@ class SlotGate:
         total = self._slots_total(model)
         each = self._models.setdefault(model, _Model())
         free = total - each.taken - each.held_count(apart_from=front)
+        if each.kept_for() not in (None, front):
+            free = len(each.held.get(front, ()))
         if slots > free and slots <= total:
-            self._remember(each, front, now)
+            self._remember(each, front, slots, now)
             return False
         each.taken += slots
+        each.let_past(front, slots)
         each.let_go(front, slots)
         each.want_less(front, slots)
         return True
@@ -160,6 +199,7 @@ class SlotGate:
         elif front in each.wishes or len(each.wishes) < FRONTS_MAX:
             wish = each.wishes.setdefault(front, _Wish(0, 0.0))
             wish.wanted, wish.until = min(wanted, WANTED_MAX), math.inf
+            wish.at_once = min(wish.at_once, wish.wanted)
         return self._offer(model, now)
 
     def meet(self, front: PeerId) -> None:
@@ -189,23 +229,30 @@ class SlotGate:
             offers += self._offer(model, now)
         return offers
 
-    def _remember(self, each: _Model, front: PeerId, now: float) -> None:
+    def _remember(self, each: _Model, front: PeerId, slots: int, now: float) -> None:
         wish = each.wishes.get(front)
         if wish is None and front in self._reachable and len(each.wishes) < FRONTS_MAX:
-            each.wishes[front] = _Wish(1, now + REMEMBERED_FOR)
-        elif wish is not None:
+            wish = each.wishes[front] = _Wish(slots, now)
+        if wish is not None:
             wish.until = max(wish.until, now + REMEMBERED_FOR)
+            wish.at_once = max(wish.at_once, slots)
+            wish.wanted = max(wish.wanted, slots)
 
     def _offer(self, model: ModelName, now: float) -> list[Offer]:
         each = self._models[model]
-        for silent in [front for front, wish in each.wishes.items() if wish.until <= now]:
-            del each.wishes[silent]
-        offers = []
-        free = self._slots_total(model) - each.taken - each.held_count()
-        while free > 0 and (front := each.next_in_turn()) is not None:
-            each.held.setdefault(front, []).append(now + HELD_FOR)
-            offers.append(Offer(front, model))
-            free -= 1
+        total = self._slots_total(model)
+        for front, wish in list(each.wishes.items()):
+            # Its worker may have fewer now.
+            wish.at_once = min(wish.at_once, max(total, 1))
+            if wish.until <= now:
+                del each.wishes[front]
+        offers: list[Offer] = []
+        free = total - each.taken - each.held_count()
+        while free > 0 and (turn := each.next_in_turn(free)) is not None:
+            front, slots = turn
+            each.held.setdefault(front, []).extend([now + HELD_FOR] * slots)
+            offers += [Offer(front, model)] * slots
+            free -= slots
         if each.is_unused:
             del self._models[model]
         return offers

@@ -99,10 +99,13 @@ class Turns:
             self._busy.seen(each.peer, model, loads[each.peer], now)
         return [each for each in candidates if not slots or self._busy.may_ask(each.peer, model, slots, now)]
 
-    def all_taken(self, candidates: Sequence[Candidate], model: ModelName) -> NoPlace:
+    def all_taken(
+        self, candidates: Sequence[Candidate], model: ModelName, waits_for: PeerId | None
+    ) -> NoPlace:
         """None of `candidates` has a slot now."""
         peers = [each.peer for each in candidates]
-        return NoPlace(again_in=self._busy.asked_again_in(peers, model, trio.current_time()))
+        again_in = self._busy.asked_again_in(peers, model, trio.current_time())
+        return NoPlace(again_in=again_in, waits_for=waits_for)
 
     @contextmanager
     def asking(self, candidate: Candidate, model: ModelName, slots: int) -> Iterator[None]:
@@ -142,10 +145,10 @@ class Turns:
 
     def _tell(self, peer: PeerId, model: ModelName) -> None:
         """Tell `peer` how many slots of `model` we want, if anybody waits or it believes so."""
-        waiting = self._room.waiting(model)
-        if not waiting and (peer, model) not in self._told:
+        waited_for = self._room.wanted(model)
+        if not waited_for and (peer, model) not in self._told:
             return
-        wanted = waiting + self._coming[peer, model]
+        wanted = waited_for + self._coming[peer, model]
         if wanted:
             self._told.add((peer, model))
         else:

@@ -12,9 +12,10 @@ answer that is longer than expected, which a mean alone does not. Answers that w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from federation.backend import Done, InferenceRequest, PolicyName, RequestKind, slots_of
+from federation.backend import FinishReason, InferenceRequest, PolicyName, RequestKind, slots_of
 from federation.model_reference import ModelReference
 from federation.prefix import Prefix, prefix_of
 from federation.recent import Recent
@@ -34,8 +35,10 @@ _PRIOR_ANSWERS = 4.0
 _MODELS_MAX = 256
 """Models whose lengths are kept: more than a home has, and a client cannot make them up, for only those
 that were served are kept."""
-_SAID_TOKENS_MAX = 2**24
-"""A prompt or an answer longer than any context is a lie, and one lie must not outweigh all that follows."""
+_TOKENS_PER_CHARACTER_MAX = 4
+"""Its bytes in UTF-8, each a token of its own."""
+_TEMPLATE_TOKENS_MAX = 1024
+"""That a model's template writes of its own: how tools are to be called, and who the assistant is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,14 @@ class Work:
     prefer: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
 
+    def credible(self, prompt_tokens: int) -> int:
+        """What a peer says that it found in the prompt, or the most that can be in it.
+
+        One lie must not outweigh all that follows, nor put who asked into a debt that no fair share pays.
+        """
+        most = _TOKENS_PER_CHARACTER_MAX * self.prefix.characters + self.prefix.ids + _TEMPLATE_TOKENS_MAX
+        return min(prompt_tokens, most)
+
 
 @dataclass(slots=True)
 class _Lengths:
@@ -83,12 +94,12 @@ class _Lengths:
         return self.answer_tokens / max(self.ends, 1 / _ANSWER_TOKENS)
 
     def read(self, characters: int, tokens: int) -> None:
-        if characters > 0 and 0 < tokens <= _SAID_TOKENS_MAX:
+        if characters > 0 and tokens > 0:
             self.characters = _FADE * self.characters + characters
             self.prompt_tokens = _FADE * self.prompt_tokens + tokens
 
-    def answered(self, tokens: int, ends: int) -> None:
-        if 0 < tokens <= _SAID_TOKENS_MAX:
+    def answered(self, tokens: float, ends: int) -> None:
+        if tokens > 0:
             self.answer_tokens = _FADE * self.answer_tokens + tokens
             self.ends = _FADE * self.ends + ends
 
@@ -143,13 +154,14 @@ class WorkEstimator:
     def accepted(self, work: Work, prompt_tokens: int) -> None:
         """Somebody read the prompt of `work` and found so many tokens in it; 0: it does not say."""
         if not work.is_resumed:
-            self._of(work.model.name).read(work.prefix.characters, prompt_tokens - work.prefix.ids)
+            found = work.credible(prompt_tokens) - work.prefix.ids
+            self._of(work.model.name).read(work.prefix.characters, found)
 
-    def answered(self, work: Work, done: Done) -> None:
-        """An answer to `work` came to its end."""
+    def answered(self, work: Work, tokens: float, finish_reasons: Sequence[FinishReason]) -> None:
+        """An answer to `work` came to its end, after `tokens` that we counted ourselves."""
         if work.max_tokens != 0 and not work.is_resumed:
-            ends = sum(reason != "length" for reason in done.finish_reasons)
-            self._of(work.model.name).answered(done.usage.completion_tokens, ends)
+            ends = sum(reason != "length" for reason in finish_reasons)
+            self._of(work.model.name).answered(tokens, ends)
 
     def _of(self, model: ModelName) -> _Lengths:
         lengths = self._lengths.get(model)

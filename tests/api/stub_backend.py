@@ -88,9 +88,9 @@ class StubBackend:
             self.idle.set()
 
     async def _queue(self, trace: Trace) -> None:
-        trace.position = self.queued.position
-        await trio.sleep(self.queued.seconds)
-        trace.waited(self.queued.seconds)
+        trace.position, seconds = self.queued.position, self.queued.estimate or 0.0
+        await trio.sleep(seconds)
+        trace.waited(seconds)
         trace.position = None
 
     async def _events(self, trace: Trace) -> AsyncGenerator[AnswerEvent]:

@@ -87,7 +87,7 @@ async def _settle(swarm: WholeSwarm, seed: int, *, has_feeds: bool) -> None:
 
 async def _ask_front(found: Found, front: WholeNode) -> None:
     answered = await read_answer(front.front, make_request())
-    found.note(front.number, answered.answer.queued.seconds, answered.answer.attempts - 1)
+    found.note(front.number, answered.waited, answered.answer.attempts - 1)
 
 
 async def _ask_again(found: Found, front: WholeNode, worker: RemoteBackend) -> None:
@@ -177,7 +177,7 @@ def _run_keys(tenants: tuple[str, str], seed: int) -> list[tuple[float, int]]:
             answered = await read_answer(
                 front.front, make_request(routing=Routing(tenant=tenant), max_tokens=3)
             )
-            at = came + answered.answer.queued.seconds
+            at = came + answered.waited
             if is_one:
                 ones.append((came, at))
             else:

@@ -17,6 +17,7 @@ from federation.backend import (
     AnswerEvent,
     Chunk,
     Done,
+    FinishReason,
     InferenceRequest,
     Infers,
     PolicyName,
@@ -101,8 +102,11 @@ class StubBackend:
                 raise self.failure
             await trio.sleep(self.gap if self.gaps is None else next(self.gaps))
             self.pulled += 1
-            yield Chunk(0, (number,) * self.tokens_per_word, word)
-        yield Done(("stop",), Usage(3, len(self.words)), Timings(0.1, 0.2, 0.3))
+            for choice in range(request.choices):
+                yield Chunk(choice, (number,) * self.tokens_per_word, word)
+        said = len(self.words) * request.choices
+        reasons: list[FinishReason] = ["stop"] * request.choices
+        yield Done(tuple(reasons), Usage(3, said), Timings(0.1, 0.2, 0.3))
 
     def load(self, model: ModelName) -> Load:
         assert model.startswith(MODEL)
@@ -115,6 +119,8 @@ class Answered:
 
     answer: Answer
     events: list[AnswerEvent]
+    waited: float
+    """Seconds, for a slot."""
 
     @property
     def text(self) -> str:
@@ -123,7 +129,8 @@ class Answered:
 
 async def read_answer(backend: Infers, request: InferenceRequest) -> Answered:
     async with backend.infer(request) as answer:
-        return Answered(answer, [event async for event in answer.events])
+        events = [event async for event in answer.events]
+    return Answered(answer, events, request.trace.queue)
 
 
 def make_request(**changes: object) -> InferenceRequest:

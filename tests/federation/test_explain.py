@@ -51,6 +51,16 @@ FULL = candidate("full", 0.5, leases=4)
             "eta",
             "it waits for a slot of full: with the wait that takes 0.50 s, and a, which has one, 1.00 s",
         ),
+        (
+            (
+                A,
+                FULL,
+                candidate("shunned", 0.1, leases=4, rank="avoided"),
+                candidate("avoided", 0.2, rank="avoided"),
+            ),
+            "eta",
+            "it waits for a slot of full: with the wait that takes 0.50 s, and a, which has one, 1.00 s",
+        ),
         ((A, B), "random", "any of them, at random"),
         ((A, candidate("c", 1.0, weight=3.0)), "random", "any of them, at random, by weight"),
         (

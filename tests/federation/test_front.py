@@ -243,3 +243,16 @@ def test_where_a_request_would_go_is_explained_in_words(stage: Stage) -> None:
                 swarm.front.explain(stage.request(model="nobody"))
 
     stage.run(main)
+
+
+def test_nothing_is_kept_of_a_peer_that_has_left_the_swarm(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("a", "b") as swarm:
+            swarm.view.show("b", "offline")
+            assert (await stage.read(swarm.front, stage.request())).answer.served_by == "a"
+            del swarm.view.rows["a"]
+            swarm.view.show("b")
+            assert (await stage.read(swarm.front, stage.request())).answer.served_by == "b"
+            assert list(swarm.front._sources._remotes) == ["b"]
+
+    stage.run(main)

@@ -224,7 +224,7 @@ def test_what_a_peer_says_cannot_forge_a_line_of_the_log(
             with pytest.raises(ModelUnavailable):
                 await stage.read(swarm.front, stage.request())
 
-    with caplog.at_level(logging.INFO, "federation.front"):
+    with caplog.at_level(logging.INFO, "federation.sources"):
         stage.run(main)
     (said,) = caplog.messages
     assert said.isprintable()

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from federation.backend import Chunk
+from federation.backend import Chunk, Routing
 from federation.errors import Busy, ModelUnavailable, Refused, TimedOut
 from federation.prospects import RETURN_MAX
 from federation.slot_gate import REMEMBERED_FOR
@@ -58,7 +58,9 @@ def test_who_waits_gets_the_slot_that_frees_and_is_told_how_it_waited(stage: Sta
             assert swarm.front.waiting()[stage.MODEL].waiting == 3
             await trio.sleep(12)
             assert [each.answer.queued.position for each in asked.answers] == [0, 0, 1, 2]
-            waited = [each.answer.queued.seconds for each in asked.answers]
+            # Nobody knew how long that takes before the first one was over.
+            assert [each.answer.queued.estimate for each in asked.answers] == [0.0, None, None, None]
+            waited = [each.waited for each in asked.answers]
             assert waited == pytest.approx([0, 3 - 0.1, 6 - 0.2, 9 - 0.3], abs=0.1)
             assert [trace.position for trace in traces] == [None] * 4
             assert len(swarm.workers["a"].served) == 4
@@ -269,5 +271,50 @@ def test_a_request_waits_for_a_fast_peer_until_the_line_for_it_is_longer_than_th
                 for _ in range(12):
                     nursery.start_soon(ask)
             assert 1 <= served.count("slow") < served.count("fast")
+
+    stage.run(main)
+
+
+def test_one_that_takes_any_slot_does_not_wait_behind_many_that_wait_for_a_fast_one(stage: Stage) -> None:
+    async def main() -> None:
+        async with stage.swarm("fast", "slow", slots=1) as swarm, trio.open_nursery() as nursery:
+            for name, gap in (("fast", 1.0), ("slow", 10_000.0)):
+                swarm.workers[name].gap = gap
+                swarm.view.report(name, Load(1, 0, decode_speed=1 / gap))
+            asked = Asked(stage, swarm, nursery)
+            for _ in range(12):
+                asked.send(max_tokens=3, ignore_eos=True)
+            await trio.sleep(0.5)
+            assert not swarm.workers["slow"].served
+            asked.send(max_tokens=3, ignore_eos=True, routing=Routing(policy="least_used"))
+            await trio.sleep(0.5)
+            assert len(swarm.workers["slow"].served) == 1
+            nursery.cancel_scope.cancel()
+
+    stage.run(main)
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b")])
+def test_a_request_for_several_choices_gets_its_slots_although_single_ones_keep_coming(
+    stage: Stage, names: tuple[str, ...]
+) -> None:
+    async def main() -> None:
+        async with stage.swarm(*names, slots=4) as swarm, trio.open_nursery() as nursery:
+            for number, worker in enumerate(swarm.workers.values(), 3):
+                worker.gap = number / 10
+
+            async def keep_asking() -> None:
+                while True:
+                    await stage.read(swarm.front, stage.request())
+
+            for _ in range(6 * len(names)):
+                nursery.start_soon(keep_asking)
+                await trio.sleep(0.1)
+            begun = trio.current_time()
+            several = await stage.read(swarm.front, stage.request(choices=4))
+            assert trio.current_time() - begun < 8
+            assert several.waited > 0
+            assert max(worker.most_running for worker in swarm.workers.values()) <= 4
+            nursery.cancel_scope.cancel()
 
     stage.run(main)

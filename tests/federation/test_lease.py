@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import trio
 
+from federation.backend import Usage
 from federation.lease import Lease, Leases
 from federation.model_reference import ModelReference
+from federation.prefix import Prefix
 from federation.work import Work
 from ledger.records import ModelName
 from p2p.peer import PeerId
@@ -27,6 +29,13 @@ def test_a_lease_counts_its_slots_for_its_peer_and_model_only() -> None:
         assert leases.count(A, LARGE) == 0
         assert len(leases.of(A, TINY)) == 2
     assert leases.count(A, TINY) == leases.count(B, TINY) == len(leases) == 0
+
+
+def test_a_peer_cannot_say_that_a_request_cost_more_than_it_can_have() -> None:
+    prompt = Work(ModelReference(TINY), prefix=Prefix(characters=100, ids=10))
+    one = Lease(A, TINY, prompt, began_at=0.0, slots=1, tokens=5.0)
+    assert one.spent(Usage(40, 5)) == 45
+    assert one.spent(Usage(2**24, 2**24)) == 4 * 100 + 10 + 1024 + 5
 
 
 def test_an_error_releases_the_lease() -> None:

@@ -278,6 +278,20 @@ def test_another_stream_of_a_front_replaces_the_first(stage: Stage) -> None:
     stage.run(main)
 
 
+def test_what_a_front_waited_for_on_a_stream_that_was_replaced_is_forgotten(stage: Stage) -> None:
+    async def main() -> None:
+        async with listening(stage) as feed:
+            async with feed.backend.for_front(PeerId("other front")).infer(stage.request()):
+                first = FrameStream(await feed.front.open_stream(WORKER, PROTOCOL_ID), FRAME_SIZE_MAX)
+                await first.send(encode(WaitingTold(MODEL, 1)))
+                await trio.sleep(A_MOMENT)
+                second = FrameStream(await feed.front.open_stream(WORKER, PROTOCOL_ID), FRAME_SIZE_MAX)
+                await second.receive()
+            assert feed.backend.load(MODEL) == Load(1, 0)
+
+    stage.run(main)
+
+
 def test_a_peer_that_tells_without_end_is_read_at_a_pace(stage: Stage) -> None:
     async def main() -> None:
         async def flood(stream: PeerStream) -> None:

@@ -12,9 +12,11 @@ import pytest
 import trio
 import trio.testing
 
+from federation.backend import Queued
 from federation.errors import Busy, ModelNotFound, ModelUnavailable, TimedOut
 from federation.room import Claim, NoPlace, Room
-from federation.waiting_room import WAITING_MAX, Tenant
+from federation.waiting_line import Tenant
+from federation.waiting_room import WAITING_MAX
 from ledger.records import ModelName
 
 if TYPE_CHECKING:
@@ -59,11 +61,11 @@ class People:
     async def ask(
         self, name: str, *, tenant: str = "", timeout: float = 600.0, seconds: float | None = None
     ) -> None:
-        deadline = trio.current_time() + timeout
-        async with self.room.visit(Claim(MODEL, Tenant(tenant), 0, 100, deadline)) as visit:
+        came = trio.current_time()
+        async with self.room.visit(Claim(MODEL, Tenant(tenant), 0, 100, came + timeout)) as visit:
             with ExitStack() as held:
                 await visit.place(lambda: self._take(name, held))
-                self.waited[name] = visit.queued.seconds
+                self.waited[name] = trio.current_time() - came
                 await trio.sleep(self.seconds if seconds is None else seconds)
 
     def _take(self, name: str, held: ExitStack) -> int | NoPlace:
@@ -88,7 +90,7 @@ def test_who_finds_a_place_takes_it_without_giving_way_to_anybody(stage: Stage) 
                     scope.cancel()
                     await visit.place(lambda: here.slots.take(held))
                 assert not scope.cancelled_caught
-                assert visit.queued.seconds == 0
+                assert visit.queued == Queued(0, 0.0)
 
     stage.run(main)
 
@@ -367,7 +369,7 @@ def test_who_comes_back_is_before_those_that_came_later(stage: Stage) -> None:
 def test_how_many_wait_is_told_whenever_it_changes(stage: Stage) -> None:
     async def main() -> None:
         told: list[int] = []
-        here = People(Room(lambda model: told.append(here.room.waiting(model))), Slots(1))
+        here = People(Room(lambda model: told.append(here.room.wanted(model))), Slots(1))
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(here.ask, "a")
@@ -401,5 +403,44 @@ def test_looking_again_is_over_with_the_deadline(stage: Stage) -> None:
             with pytest.raises(TimedOut):
                 await visit.place(lambda: NoPlace(again_in=10.0))
         assert trio.current_time() == begun + 25
+
+    stage.run(main)
+
+
+def test_what_one_waits_for_that_needs_several_slots_is_kept_for_it_in_the_end(stage: Stage) -> None:
+    """Four slots, of which three at least are always taken by requests that need one each."""
+
+    async def main() -> None:
+        room, free = Room(), [4]
+
+        async def ask(slots: int, seconds: float) -> float:
+            came = trio.current_time()
+            claim = Claim(MODEL, Tenant(""), 0, 1, came + 600, slots)
+            async with room.visit(claim) as visit:
+
+                def choose() -> bool | NoPlace:
+                    if "the peer" in visit.kept or free[0] < slots:
+                        return NoPlace(waits_for="the peer" if slots > 1 else None)
+                    free[0] -= slots
+                    return True
+
+                await visit.place(choose, slots)
+                waited = trio.current_time() - came
+                await trio.sleep(seconds)
+                free[0] += slots
+            return waited
+
+        async def keep_asking(seconds: float) -> None:
+            while True:
+                await ask(1, seconds)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(6):
+                nursery.start_soon(keep_asking, 1.0 + number / 10)
+            await trio.sleep(2)
+            for _ in range(3):
+                assert 1 < await ask(4, 1.0) < 6
+            assert free[0] <= 4
+            nursery.cancel_scope.cancel()
 
     stage.run(main)

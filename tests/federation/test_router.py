@@ -106,6 +106,14 @@ def test_a_node_we_have_no_connection_to_is_a_candidate_where_no_other_is() -> N
     assert peers(survey(router, [far])) == ["far"]
 
 
+def test_where_those_that_are_connected_were_asked_in_vain_others_are_dialled() -> None:
+    router = Router(ME, serves_locally=True)
+    nodes = [node("near"), node("far", is_connected=False, rtt=None)]
+    work = router.work(request())
+    assert peers(router.survey(work, nodes, 0.0)) == ["near"]
+    assert "far" in peers(router.survey(work, nodes, 0.0, left_out=frozenset({PeerId("near")})))
+
+
 def test_a_front_without_a_worker_is_no_candidate_of_its_own() -> None:
     nodes = [node("me"), node("a")]
     assert peers(survey(Router(ME, serves_locally=False), nodes)) == ["a"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -128,6 +129,83 @@ def test_several_choices_are_let_in_together_or_not_at_all() -> None:
     gate.leave(MODEL, 3, 1.0)
     assert gate.enter(B, MODEL, 2, 1.1)
     assert gate.taken(MODEL) == 2
+
+
+def keep_busy(gate: SlotGate, turns: int) -> tuple[list[Offer], bool]:
+    """Somebody who cannot be told of offers asks for the last slot again and again, until it gets none: what
+    others were offered meanwhile, and whether it came to that."""
+    offers: list[Offer] = []
+    for _ in range(turns):
+        if not gate.enter(PeerId("stranger"), MODEL, 1, 0.0):
+            return offers, True
+        offers += gate.leave(MODEL, 1, 0.0)
+    return offers, False
+
+
+def test_for_one_that_needs_several_slots_what_frees_is_kept_once_some_were_let_past_it() -> None:
+    gate = make_gate(4)
+    for _ in range(3):
+        assert gate.enter(A, MODEL, 1, 0.0)
+    assert not gate.enter(B, MODEL, 4, 0.0)
+    gate.wait(B, MODEL, 4, 0.0)
+    offers, is_kept = keep_busy(gate, 100)
+    assert (offers, is_kept) == ([], True)
+    # Nobody is told of a free slot that is not for it, and the others wait.
+    assert gate.taken(MODEL) == 4
+    assert gate.wait(C, MODEL, 1, 0.0) == []
+    assert [gate.leave(MODEL, 1, 1.0) for _ in range(3)] == [[], [], [Offer(B, MODEL)] * 4]
+    assert not gate.enter(C, MODEL, 1, 1.0)
+    assert gate.enter(B, MODEL, 4, 1.1)
+    assert gate.leave(MODEL, 4, 2.0) == [Offer(C, MODEL)]
+
+
+@pytest.mark.parametrize("how", ["says so", "is gone", "forgot"])
+def test_nothing_is_kept_for_one_that_waits_no_more(how: str) -> None:
+    gate = make_gate(4)
+    gate.enter(A, MODEL, 3, 0.0)
+    assert not gate.enter(B, MODEL, 4, 0.0)
+    assert keep_busy(gate, 100)[1]
+    assert gate.wait(C, MODEL, 1, 0.0) == []
+    match how:
+        case "says so":
+            offers = gate.wait(B, MODEL, 0, 1.0)
+        case "is gone":
+            offers = gate.lose(B, 1.0)
+        case _:
+            assert gate.wake_at == REMEMBERED_FOR
+            offers = gate.on_time(gate.wake_at)
+    assert Offer(C, MODEL) in offers
+    assert gate.enter(C, MODEL, 1, 11.0)
+
+
+def test_what_a_front_waits_for_besides_several_slots_is_offered_meanwhile() -> None:
+    gate = make_gate(4)
+    gate.enter(A, MODEL, 4, 0.0)
+    assert not gate.enter(B, MODEL, 4, 0.0)
+    gate.wait(B, MODEL, 5, 0.0)
+    gate.leave(MODEL, 4, 1.0)
+    assert not gate.enter(C, MODEL, 1, 1.0)
+    gate = make_gate(4)
+    gate.enter(A, MODEL, 3, 0.0)
+    assert not gate.enter(B, MODEL, 4, 0.0)
+    assert gate.wait(B, MODEL, 4, 0.0) == []
+    assert gate.wait(B, MODEL, 5, 0.0) == [Offer(B, MODEL)]
+
+
+def test_a_worker_that_has_fewer_slots_now_keeps_none_for_who_needs_more() -> None:
+    slots = 4
+    gate = SlotGate(lambda _: slots)
+    for front in (A, B, C):
+        gate.meet(front)
+    gate.enter(A, MODEL, 3, 0.0)
+    gate.enter(B, MODEL, 4, 0.0)
+    gate.wait(B, MODEL, 4, 0.0)
+    assert keep_busy(gate, 100)[1]
+    slots = 2
+    gate.leave(MODEL, 3, 1.0)
+    assert gate.enter(B, MODEL, 4, 1.1)
+    gate.leave(MODEL, 4, 2.0)
+    assert gate.enter(A, MODEL, 2, 2.0)
 
 
 def test_what_can_never_fit_is_the_workers_to_refuse() -> None:

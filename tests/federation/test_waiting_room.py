@@ -10,16 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from federation.waiting_room import (
-    PASSED_OVER_MAX,
-    QUANTUM,
-    WAITING_MAX,
-    Entered,
-    Overflow,
-    Tenant,
-    Ticket,
-    WaitingRoom,
-)
+from federation.waiting_line import PASSED_OVER_MAX, QUANTUM, Tenant, Ticket
+from federation.waiting_room import WAITING_MAX, Entered, Overflow, WaitingRoom
 from ledger.records import ModelName
 
 MODEL, OTHER = ModelName("tiny"), ModelName("other")
@@ -27,9 +19,15 @@ A, B, C = Tenant("a"), Tenant("b"), Tenant("c")
 
 
 def enter(
-    room: WaitingRoom, tenant: Tenant = A, priority: int = 0, tokens: int = 100, now: float = 0.0
+    room: WaitingRoom,
+    tenant: Tenant = A,
+    priority: int = 0,
+    tokens: int = 100,
+    now: float = 0.0,
+    *,
+    slots: int = 1,
 ) -> Ticket:
-    entered = room.enter(MODEL, tenant, priority, tokens, now)
+    entered = room.enter(MODEL, tenant, priority, tokens, now, slots=slots)
     assert isinstance(entered, Entered)
     assert entered.evicted is None
     return entered.ticket
@@ -43,7 +41,7 @@ def admit_next(room: WaitingRoom) -> Ticket:
 
 def order(room: WaitingRoom) -> list[Ticket]:
     """All who wait, as they go one after the other."""
-    return [admit_next(room) for _ in range(room.waiting(MODEL))]
+    return [admit_next(room) for _ in list(room.in_turn(MODEL))]
 
 
 def test_of_one_tenant_who_came_first_goes_first() -> None:
@@ -120,6 +118,38 @@ def test_one_that_finds_no_place_does_not_block_those_behind_it() -> None:
     assert list(room.in_turn(MODEL)) == [other, picky]
 
 
+def test_one_that_needs_several_slots_is_overdue_once_eight_were_let_past_it_and_then_goes_first() -> None:
+    room = WaitingRoom()
+    several, another = enter(room, A, slots=4, tokens=9000), enter(room, A, slots=4)
+    for _ in range(PASSED_OVER_MAX):
+        assert not room.is_overdue(several)
+        single = enter(room, B)
+        # Its turn it was, and it found no place.
+        assert next(iter(room.in_turn(MODEL))) == several
+        room.admit(single)
+    assert room.is_overdue(several)
+    assert not room.is_overdue(another)
+    high = enter(room, B, priority=1)
+    assert list(room.in_turn(MODEL)) == [several, high, another]
+    assert admit_next(room) == several
+    room.bring_back(several)
+    assert room.is_overdue(several)
+    assert admit_next(room) == several
+    room.release(several, 1.0)
+    assert order(room) == [high, another]
+    assert room._lines[MODEL]._passed_over == {}
+
+
+def test_one_that_needs_several_slots_is_passed_over_only_by_those_that_need_fewer() -> None:
+    room = WaitingRoom()
+    picky = enter(room, A, slots=2)
+    for _ in range(2 * PASSED_OVER_MAX):
+        room.admit(enter(room, B, slots=2))
+        enter(room, C, priority=1)
+        admit_next(room)
+    assert not room.is_overdue(picky)
+
+
 def test_who_comes_back_stands_where_it_stood_and_has_paid_nothing() -> None:
     room = WaitingRoom()
     tickets = [enter(room, A, tokens=9000), enter(room, A), enter(room, B), enter(room, B)]
@@ -157,7 +187,7 @@ def test_in_a_full_room_who_has_the_most_makes_room_for_others() -> None:
         assert entered.evicted
         evicted.append(entered.evicted.ticket)
     assert evicted == of_a[: WAITING_MAX // 2 - 1 : -1]
-    assert room.waiting(MODEL) == WAITING_MAX
+    assert room.wanted(MODEL) == WAITING_MAX
 
 
 def test_in_a_full_room_a_larger_priority_takes_the_place_of_a_smaller_one() -> None:
@@ -266,9 +296,8 @@ def test_nobody_is_lost_and_nothing_is_left(steps: list[Step]) -> None:
     for step, number in steps:
         match step:
             case "enter":
-                waiting.append(
-                    enter(room, (A, B, C)[number % 3], priority=number % 2, tokens=1 + 500 * number)
-                )
+                tenant, slots = (A, B, C)[number % 3], 1 + number // 5
+                waiting.append(enter(room, tenant, priority=number % 2, tokens=1 + 500 * number, slots=slots))
             case "admit" if waiting:
                 ticket = admit_next(room)
                 waiting.remove(ticket)
@@ -290,8 +319,10 @@ def test_nobody_is_lost_and_nothing_is_left(steps: list[Step]) -> None:
         for tenant in (A, B, C):
             for priority in (0, 1):
                 own = [t for t in room.in_turn(MODEL) if (t.tenant, t.priority) == (tenant, priority)]
+                own = [t for t in own if not room.is_overdue(t)]
                 assert own == sorted(own)
     assert sorted(order(room)) == sorted(waiting)
     for ticket in (*waiting, *placed):
         room.release(ticket, 1.0)
     assert room.report(0.0) == {}
+    assert all(line._passed_over == {} for line in room._lines.values())

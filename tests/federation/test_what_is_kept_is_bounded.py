@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from federation.affinity import Affinity
 from federation.circuit import Circuits
+from federation.counts import Counts
 from federation.prefix import Prefix
 from federation.recent import Recent
 from federation.reports import Reports
@@ -41,13 +42,16 @@ def test_what_is_looked_at_stays() -> None:
 
 
 def test_peers_that_come_and_go_leave_nothing_behind_in_the_end() -> None:
-    speeds, circuits, reports = Speeds(), Circuits(), Reports()
+    speeds, circuits, reports, counts = Speeds(), Circuits(), Reports(), Counts()
     for number in range(5000):
         peer = PeerId(f"peer {number}")
         speeds.decoded(peer, TINY, 10, 1.0, concurrency=1, now=number)
         circuits.failed(peer, TINY, began_at=number, now=number)
         reports.seen(peer, TINY, Load(4, 4), own=0, made_at=number)
-    assert len(speeds) == len(circuits) == len(reports) == 4096
+        counts.stalls[peer] += 1
+        counts.stalls[PeerId("stays")] += 1
+    assert len(speeds) == len(circuits) == len(reports) == len(counts.stalls) == 4096
+    assert counts.stalls[PeerId("stays")] == 5000
 
 
 def test_a_peer_that_makes_models_up_pushes_out_its_own_only() -> None:

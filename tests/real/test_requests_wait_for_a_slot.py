@@ -44,7 +44,8 @@ def ask(node: NodeProcess) -> tuple[int, float]:
         )
         usage = answer.parse().usage
         assert usage is not None
-        return usage.completion_tokens, float(answer.headers["x-localai-queue-ms"])
+        durations = dict(each.split(";dur=") for each in answer.headers["server-timing"].split(", "))
+        return usage.completion_tokens, float(durations["queue"])
 
 
 def wait_for_a_line(node: NodeProcess) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ class Load:
             if trio.current_time() > self.until:
                 return
             self.served[front.number] += 1
-            self.waited.setdefault(front.number, []).append(answered.answer.queued.seconds)
+            self.waited.setdefault(front.number, []).append(answered.waited)
             self.refused += answered.answer.attempts - 1
 
 
@@ -85,3 +85,28 @@ def test_fronts_of_one_peer_get_as_much_each_however_much_they_ask_for(
     assert min(load.served.values()) >= 0.9 * total / len(wants)
     assert len(load.served) == len(wants)
     assert load.refused <= 0.2 * total
+
+
+@pytest.mark.parametrize("use_own_workers", [False, True])
+def test_a_request_for_all_slots_at_once_gets_them_although_another_front_fills_them_one_by_one(
+    *, use_own_workers: bool
+) -> None:
+    async def main() -> list[float]:
+        load, waited = Load(), []
+        async with whole_swarm(MemoryHub(), 3, seed=1, use_own_workers=use_own_workers) as swarm:
+            await settled(swarm)
+            load.until = trio.current_time() + SECONDS
+            busy, asking = (swarm.nodes[0] if use_own_workers else swarm.nodes[1]), swarm.nodes[2]
+            async with trio.open_nursery() as nursery:
+                for _ in range(10):
+                    nursery.start_soon(load.keep_asking, busy)
+                    await trio.sleep(ANSWER / 10)
+                for _ in range(3):
+                    came = trio.current_time()
+                    await read_answer(asking.front, make_request(choices=SLOTS))
+                    waited.append(trio.current_time() - came)
+            assert load.served[busy.number] > SECONDS * SLOTS / ANSWER / 2
+        return waited
+
+    # Eight are let past it, and the slots of those that run then are kept; it takes a second itself.
+    assert max(mock_time.run(main, seed=1)) < 8 * ANSWER
