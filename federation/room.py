@@ -110,7 +110,10 @@ class _Waiter:
         since = now if self.hopeless_since is None else self.hopeless_since
         self.verdict = no_place.verdict
         self.gives_up_at = min(self.deadline, since + no_place.patience)
-        self.patience.deadline = min(self.gives_up_at, now + no_place.again_in)
+        deadline = min(self.gives_up_at, now + no_place.again_in)
+        # Mostly what it was. All that wait are told so at any news, and trio takes its time to note it.
+        if deadline != self.patience.deadline:
+            self.patience.deadline = deadline
 
     async def wait(self) -> bool:
         """Until it is settled, or it is time to look again. Whether it makes sense to wait on."""
