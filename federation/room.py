@@ -248,8 +248,8 @@ class Room:
 
     def timed_out(self, ticket: Ticket) -> TimedOut:
         """What to say to one that has waited in vain."""
-        waited = trio.current_time() - ticket.arrived_at
-        retry_after = self._core.until_admitted_again(ticket)
+        now = trio.current_time()
+        waited, retry_after = now - ticket.arrived_at, self._core.until_admitted_again(ticket, now)
         return TimedOut(f"no slot for {ticket.model} came free in {waited:.0f} s", retry_after=retry_after)
 
     def _settle_one(self, model: ModelName, no_places: dict[Hashable, NoPlace]) -> bool:
@@ -275,7 +275,7 @@ class Room:
         else:
             return False
         if not isinstance(outcome, FederationError):
-            self._core.admit(ticket)
+            self._core.admit(ticket, now)
             visit.admitted_at = now
         del self._waiters[ticket]
         waiter.settle(outcome)
@@ -291,7 +291,7 @@ class Room:
         ticket = visit.ticket
         if self._visits.pop(ticket, None) is not None:
             if visit.admitted_at is not None and visit.is_served:
-                self._core.release(ticket, trio.current_time() - visit.admitted_at, visit.tokens)
+                self._core.release(ticket, trio.current_time(), visit.tokens)
             else:
                 self._core.leave(ticket)
         self.note_news(ticket.model)
