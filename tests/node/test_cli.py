@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
@@ -57,7 +58,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError("a node was started")
 
     monkeypatch.setitem(sys.modules, "node.runtime", SimpleNamespace(run_node=run_node))
-    monkeypatch.setattr("node.commands.run.setup_logging", lambda *_: None)
+    monkeypatch.setattr("node.commands.run.logging_to_stderr", lambda *_: nullcontext())
 
     def run(*arguments: str | Path) -> Told:
         capsys.readouterr()
