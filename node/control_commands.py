@@ -63,9 +63,9 @@ class ControlCommands:
     async def _remove_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         name = ModelName(str(arguments["name"]))
         models = self._models()
-        is_wanted = self._parts.would_come_back(name)
+        comes_back = models.placer.would_come_back(name)
         deleted = await models.shelf.remove(name)
-        return {"deleted": [str(path) for path in deleted], "comes_back": is_wanted}
+        return {"deleted": [str(path) for path in deleted], "comes_back": comes_back}
 
     async def _pull_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         order = Order(str(arguments["reference"]), name=str(arguments["name"]))

@@ -45,7 +45,7 @@ from node.install.manager import NoModels
 from node.model_parts import ModelParts, own_models, wire_models
 from node.models.errors import UnknownModel
 from node.placement.hosts import hosts
-from node.placement.wishes import comes_back, placement_rows
+from node.placement.wishes import placement_rows
 from node.publisher import Publisher
 from node.readiness import why_not_ready
 from node.status import swarm_status
@@ -107,10 +107,6 @@ class Parts:
         if self.models is not None:
             return self.models.placer.plan_now()
         return plan(self.ledger.placement_records(), hosts(self.view.nodes(), ()))
-
-    def would_come_back(self, model: ModelName) -> bool:
-        """Whether the swarm puts `model` here again if it is deleted."""
-        return comes_back(model, self.ledger.me, self.ledger.placement_records(), self.view.nodes())
 
     def engines(self) -> Mapping[str, Any]:
         """The content of `/backend/monitor`."""

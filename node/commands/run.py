@@ -135,7 +135,10 @@ def _tell(ready: Ready, config: NodeConfig, place: SwarmMembership, log_format: 
     for url in () if ready.models else config.backends:
         click.echo(f"  no model yet      from {url}; they come as soon as it serves some", err=True)
     if config.worker and not ready.models:
-        click.echo("  no model yet      localai-node models add FILE   (or --model demo)", err=True)
+        click.echo(
+            "  no model yet      localai-node models pull NAME   (or models add FILE, or --model demo)",
+            err=True,
+        )
     if place.invite is not None:
         token = place.token(place.invite, ready.addresses).encode()
         click.echo("  another machine   paste this line there:", err=True)
