@@ -11,10 +11,10 @@ Whatever goes wrong on the wire is a `PeerGone`, a `Misbehaved` or a `DeadlineEx
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from random import Random, SystemRandom
 from typing import Any, Protocol
 
 import trio
@@ -114,11 +114,15 @@ class _StreamEnded(PeerGone):
 class RemoteBackend:
     """The worker of `peer`. Keep one per peer: it holds the streams kept for the next request."""
 
-    def __init__(self, streams: Streams, peer: PeerId, pulse: Pulse | None = None) -> None:
-        """`pulse` tells a slow peer from one that stands still; without it, none is given up early."""
+    def __init__(
+        self, streams: Streams, peer: PeerId, pulse: Pulse | None = None, *, rng: Random | None = None
+    ) -> None:
+        """`pulse` tells a slow peer from one that stands still; without it, none is given up early. `rng` draws
+        what nobody may guess; None: the system's."""
         self._streams = streams
         self._peer = peer
         self._line = _Line(peer, Pace(), pulse or _NobodyKnows())
+        self._rng = rng or SystemRandom()
         self._kept: list[tuple[float, FrameStream]] = []
 
     @asynccontextmanager
@@ -131,7 +135,7 @@ class RemoteBackend:
           Misbehaved: the peer broke the protocol; likewise.
         """
         order = AnswerOrder.of(request)
-        order.mark = 1 + secrets.randbelow(MARK_MAX)
+        order.mark = self._rng.randint(1, MARK_MAX)
         asked = _encoded(Request(request, mark=order.mark))
         deadline = trio.current_time() + request.timeout
         exchange, accepted = await self._begin(asked, order, deadline)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceRequest
-from node import parts
+from node import model_parts
 from node.cli import main
 from node.engine.engine import Engine, EngineConfig
 from node.engine.wire import EngineParams
@@ -86,8 +86,8 @@ def paced_engine(params: EngineParams, on_change: Callable[[], None], *, memory_
 def run() -> int:
     home = Path(sys.argv[sys.argv.index("--home") + 1])
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    vars(parts)["Worker"] = recorded_worker(Record(home / RECORD))
-    vars(parts)["make_engine"] = paced_engine
+    vars(model_parts)["Worker"] = recorded_worker(Record(home / RECORD))
+    vars(model_parts)["make_engine"] = paced_engine
     return main()
 
 

@@ -108,7 +108,7 @@ class WholeNode:
             self.peer,
             self.view,
             local=self.gated if uses_own_worker else None,
-            remote=partial(RemoteBackend, self.swarm, pulse=self.prober),
+            remote=partial(RemoteBackend, self.swarm, pulse=self.prober, rng=rng),
             feeds=self.feeds,
             rng=rng,
             on_load=self.prober.note_loads,

@@ -6,7 +6,7 @@ import hashlib
 import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from node.jobs.job import Job
 from node.jobs.runner import Jobs
 from node.models.catalog import Catalog
 from node.models.definition import ModelDefinition
-from node.models.errors import UnknownModel
+from node.models.errors import ModelError, UnknownModel
 from node.sources.galleries import Galleries
 from node.sources.gallery_source import GallerySource
 from node.sources.resolve import Resolver
@@ -185,8 +185,10 @@ class FakeWorker:
     async def _identify(self, served: _Served) -> None:
         with served.life:
             if not served.definition.problem:
-                served.identity = await self._store.identify(served.definition)
-                self.on_change()
+                # A file that is taken away meanwhile is not known. The real one tries again, later.
+                with suppress(ModelError):
+                    served.identity = await self._store.identify(served.definition)
+                    self.on_change()
 
 
 class Home:
