@@ -63,8 +63,9 @@ class FrameDecoder:
             if body + length > len(unread):
                 break
             began = body + length
-            # A view: a slice of a bytearray is a copy, and this would be the second.
-            messages.append(_decode_untrusted(bytes(memoryview(unread)[body:began])))
+            # Views: what is in a frame may be large, and unpacking copies it anyway.
+            with memoryview(unread) as view, view[body:began] as packed:
+                messages.append(_decode_untrusted(packed))
         del unread[:began]
         return messages
 
@@ -78,7 +79,7 @@ class FrameDecoder:
             raise BadFrame(f"the stream ended {len(self._unread)} bytes into a frame")
 
 
-def _decode_untrusted(body: bytes) -> dict[str, Any]:
+def _decode_untrusted(body: memoryview) -> dict[str, Any]:
     try:
         # None of our messages has a use for extensions.
         message = unpack_untrusted(body, ext_hook=_refuse_extension)

@@ -28,7 +28,7 @@ _WALKED_MIN = 128
 
 
 def unpack_untrusted(
-    data: bytes,
+    data: bytes | memoryview,
     *,
     ext_hook: Callable[[int, bytes], Any] = msgpack.ExtType,
     strict_map_key: bool = True,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from node import parts
+from node import model_parts
 from node.cli import main
 from node.engine.engine import Engine, EngineConfig
 from node.engine.wire import EngineParams
@@ -21,5 +21,5 @@ def stub_engine(params: EngineParams, on_change: Callable[[], None], *, memory_m
 
 
 if __name__ == "__main__":
-    vars(parts)["make_engine"] = stub_engine
+    vars(model_parts)["make_engine"] = stub_engine
     sys.exit(main())
