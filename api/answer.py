@@ -160,7 +160,12 @@ class StreamResponse(InferenceResponse):
             async with self._sending:
                 if not self._is_answered.is_set():
                     await self._start(send, [])
-                    await send(_body(sse.comment("waiting"), is_last=False))
+                    await send(_body(sse.comment(self._waiting()), is_last=False))
+
+    def _waiting(self) -> str:
+        """What it waits for, of several prompts the first: a slot, or a model."""
+        position = self._requests[0].trace.position
+        return "waiting" if position is None else f"waiting for a slot, {position} were to go before"
 
     def _late(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         """`headers` as comments, where the head went out before they were known."""

@@ -105,6 +105,8 @@ class _Exchange:
                 code="internal_error",
             )
         self._report.status = "cancelled" if self._hung_up else http_error.code or http_error.type
+        if self._hung_up:
+            return  # Nobody is there to be told.
         if not self._started:
             await self._refuse(http_error)
         elif self._is_stream:

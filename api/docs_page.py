@@ -31,7 +31,7 @@ def docs_page(openapi: Mapping[str, Any]) -> str:
     """HTML that lists every operation and every body of `openapi`."""
     operations = [
         f"<h3><code>{escape(method.upper())} {escape(path)}</code></h3>"
-        f"<p>{escape(operation.get('description', ''))}</p>"
+        f"<p>{escape(operation.get('description', ''))}</p>{_parameters(operation)}"
         for path, methods in openapi["paths"].items()
         for method, operation in methods.items()
     ]
@@ -47,3 +47,13 @@ def docs_page(openapi: Mapping[str, Any]) -> str:
         operations="\n".join(operations),
         schemas="\n".join(schemas),
     )
+
+
+def _parameters(operation: Mapping[str, Any]) -> str:
+    """Those in its headers, path and query; their schemas say what they may be."""
+    rows = [
+        f"<li><code>{escape(each['name'])}</code> ({escape(each['in'])}) "
+        f"{escape(each.get('description', ''))} <code>{escape(json.dumps(each['schema']))}</code></li>"
+        for each in operation.get("parameters", ())
+    ]
+    return f"<ul>{''.join(rows)}</ul>" if rows else ""

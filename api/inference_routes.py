@@ -16,7 +16,7 @@ from api.chat_shape import ChatShape
 from api.completion_body import CompletionBody
 from api.completion_shape import CompletionShape
 from api.openapi import CHAT_RESPONSES, COMPLETION_RESPONSES
-from api.routing_headers import with_routing
+from api.routing_headers import ROUTED, with_routing
 from api.several import infer_several
 from federation.backend import Backend, InferenceRequest, RequestId
 
@@ -46,7 +46,7 @@ def inference_routes(backend: Backend, version: str) -> APIRouter:
         response = StreamResponse if first.is_streamed else InferenceResponse
         return response(partial(blaming, open_answer, body.own_names()), requests, wording)
 
-    @router.post("/v1/chat/completions", responses=CHAT_RESPONSES)
+    @router.post("/v1/chat/completions", responses=CHAT_RESPONSES, openapi_extra=ROUTED)
     async def chat_completions(body: ChatBody, request: Request) -> Response:
         """The next turn of a conversation; with `stream`, token by token as server-sent events."""
         # The id that `Boundary` gave to this request.
@@ -54,7 +54,7 @@ def inference_routes(backend: Backend, version: str) -> APIRouter:
         asked = with_routing(body.inference_request(request_id), request.headers)
         return respond(body, [asked], request_id, ChatShape)
 
-    @router.post("/v1/completions", responses=COMPLETION_RESPONSES)
+    @router.post("/v1/completions", responses=COMPLETION_RESPONSES, openapi_extra=ROUTED)
     async def completions(body: CompletionBody, request: Request) -> Response:
         """What follows a prompt, without a chat template; with `stream`, token by token."""
         request_id = RequestId(request.state.request_id)

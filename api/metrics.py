@@ -30,8 +30,10 @@ _COUNTS = {
     "hedges": "Requests to a peer whose first content was late, so that one more was asked.",
     "retries": "Requests a peer accepted after others were asked in vain, before anything was delivered.",
     "resumes": "Answers of another peer that a peer went on with.",
+    "fetched_bytes": "Bytes of models that came from a peer.",
+    "uploaded_bytes": "Bytes of models that a peer was sent.",
 }
-"""What a front counts of each peer, as `NodeStatus.peer_counts` calls it."""
+"""What a node counts of each peer, as `NodeStatus.peer_counts` calls it."""
 
 
 class Metrics:
@@ -133,7 +135,7 @@ def _model_of(request: InferenceRequest) -> str:
 
 
 class _NodeCounts(Collector):
-    """What the ledger and the front count themselves."""
+    """What the parts of a node count themselves."""
 
     def __init__(self, status: NodeStatus) -> None:
         self._status = status

@@ -16,7 +16,7 @@ class NodeStatus(Protocol):
         """How many ledger entries that peers sent did not enter, by reason."""
 
     def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
-        """What the front counted of each peer, by what it counted (`metrics.py`) and peer id."""
+        """What was counted of each peer, by what it is (`metrics.py`) and peer id."""
 
     def engines(self) -> Mapping[str, Any]:
         """`{"budget_bytes", "used_bytes", "warning", "models": [...]}`, the JSON of `/backend/monitor`."""

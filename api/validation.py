@@ -1,4 +1,4 @@
-"""What is wrong with a body, in one sentence that names the parameter.
+"""What is wrong with a body or a query, in one sentence that names the parameter.
 
 pydantic reports where an error is in terms of its own types (`content`, `str`);
 here only the part that exists in the client's JSON is kept (`messages[0].content`).
@@ -18,7 +18,11 @@ def describe_validation(error: RequestValidationError) -> tuple[str | None, str]
     worst = max(error.errors(), key=lambda each: len(each["loc"]))
     if worst["type"] == "json_invalid":
         return None, f"the body is not JSON: {worst['ctx']['error']} at character {worst['loc'][1]}"
-    param = _path_in(error.body, worst["loc"][1:], is_missing=worst["type"] == "missing")
+    where, *location = worst["loc"]
+    if where == "query":
+        param: str | None = str(location[0])
+    else:
+        param = _path_in(error.body, location, is_missing=worst["type"] == "missing")
     if param is None and isinstance(error.body, dict):
         return None, "the body has a name that is not text"
     if param is None:

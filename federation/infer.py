@@ -55,9 +55,6 @@ SILENCE_MAX = 10.0
 """Seconds without a word after which a front gives a peer up: ten PROGRESS in a row did not come.
 Not shorter, because a machine that swaps while it loads a model stalls for seconds and is fine."""
 
-TIMEOUT_MAX = 86_400.0
-"""Seconds. Nobody waits longer than a day, and a front that froze must not hold a slot for ever."""
-
 MARK_MAX = 2**63 - 1
 """A mark is drawn from so many: nobody guesses the one of a request that was not sent yet."""
 

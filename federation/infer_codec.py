@@ -20,7 +20,6 @@ from federation.infer import (
     CREDIT_MAX,
     MARK_MAX,
     NAME_LENGTH_MAX,
-    TIMEOUT_MAX,
     TOKENS_MAX,
     Accepted,
     Credit,
@@ -31,7 +30,7 @@ from federation.infer import (
     WorkerMessage,
 )
 from federation.request_codec import decode_request_untrusted, encode_request
-from federation.request_limits import CHOICES_MAX
+from federation.request_limits import CHOICES_MAX, TIMEOUT_MAX
 from ledger.probe import SPEED_MAX
 from ledger.records import Load
 from p2p.errors import BadFrame

@@ -24,7 +24,7 @@ from federation.backend import (
     Sampling,
 )
 from federation.chunk_codec import optional_finish_reason
-from federation.infer import COUNT_MAX, FRAME_SIZE_MAX, NAME_LENGTH_MAX, TIMEOUT_MAX, TOKEN_ID_MAX, TOKENS_MAX
+from federation.infer import COUNT_MAX, FRAME_SIZE_MAX, NAME_LENGTH_MAX, TOKEN_ID_MAX, TOKENS_MAX
 from federation.request_limits import (
     CHOICES_MAX,
     CONSTRAINT_LENGTH_MAX,
@@ -32,6 +32,7 @@ from federation.request_limits import (
     LOGIT_BIAS_MAX,
     MESSAGE_VALUES_MAX,
     NESTED_VALUES_MAX,
+    TIMEOUT_MAX,
     TOOLS_MAX,
     TOP_LOGPROBS_MAX,
     require_portable,

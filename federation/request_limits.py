@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+TIMEOUT_MAX = 86_400.0
+"""Seconds. Nobody waits longer than a day, and a front that froze must not hold a slot for ever."""
+
 CHOICES_MAX = 128
 """Answers to one request: OpenAI's limit on `n`."""
 

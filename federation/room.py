@@ -110,7 +110,10 @@ class _Waiter:
         since = now if self.hopeless_since is None else self.hopeless_since
         self.verdict = no_place.verdict
         self.gives_up_at = min(self.deadline, since + no_place.patience)
-        self.patience.deadline = min(self.gives_up_at, now + no_place.again_in)
+        deadline = min(self.gives_up_at, now + no_place.again_in)
+        # Mostly what it was. All that wait are told so at any news, and trio takes its time to note it.
+        if deadline != self.patience.deadline:
+            self.patience.deadline = deadline
 
     async def wait(self) -> bool:
         """Until it is settled, or it is time to look again. Whether it makes sense to wait on."""
@@ -245,8 +248,8 @@ class Room:
 
     def timed_out(self, ticket: Ticket) -> TimedOut:
         """What to say to one that has waited in vain."""
-        waited = trio.current_time() - ticket.arrived_at
-        retry_after = self._core.until_admitted_again(ticket)
+        now = trio.current_time()
+        waited, retry_after = now - ticket.arrived_at, self._core.until_admitted_again(ticket, now)
         return TimedOut(f"no slot for {ticket.model} came free in {waited:.0f} s", retry_after=retry_after)
 
     def _settle_one(self, model: ModelName, no_places: dict[Hashable, NoPlace]) -> bool:
@@ -272,7 +275,7 @@ class Room:
         else:
             return False
         if not isinstance(outcome, FederationError):
-            self._core.admit(ticket)
+            self._core.admit(ticket, now)
             visit.admitted_at = now
         del self._waiters[ticket]
         waiter.settle(outcome)
@@ -288,7 +291,7 @@ class Room:
         ticket = visit.ticket
         if self._visits.pop(ticket, None) is not None:
             if visit.admitted_at is not None and visit.is_served:
-                self._core.release(ticket, trio.current_time() - visit.admitted_at, visit.tokens)
+                self._core.release(ticket, trio.current_time(), visit.tokens)
             else:
                 self._core.leave(ticket)
         self.note_news(ticket.model)

@@ -50,6 +50,7 @@ from federation.prospects import outlook
 from federation.relay import Source
 from federation.room import Claim, NoPlace, Visit
 from federation.router import Router
+from federation.trace import Trace
 from federation.turns import Turns
 from federation.waiting_line import Tenant
 from federation.work import Work
@@ -136,7 +137,7 @@ class SwarmSources:
                 with ExitStack() as way:
                     async with AsyncExitStack() as held:
                         take = partial(self._take, attempts, work, visit, held, way)
-                        with _timed(attempts.request.trace.waited):
+                        with _waiting(attempts.request.trace, visit.ticket.position):
                             candidate, lease = await visit.place(take, _like(attempts, work))
                         asked_at = trio.current_time()
                         answer = await self._answer_of(candidate, lease, attempts, held)
@@ -305,13 +306,15 @@ def _expected_first_words(candidate: Candidate) -> float:
 
 
 @contextmanager
-def _timed(note: Callable[[float], None]) -> Iterator[None]:
-    """`note` is told how many seconds this was held, however it was left."""
+def _waiting(trace: Trace, position: int) -> Iterator[None]:
+    """While this is held a request waits for a slot; it ends with how long that took, however it was left."""
     began_at = trio.current_time()
+    trace.position = position
     try:
         yield
     finally:
-        note(trio.current_time() - began_at)
+        trace.position = None
+        trace.waited(trio.current_time() - began_at)
 
 
 def _require_same_prompt(request: InferenceRequest, answer: Answer) -> None:

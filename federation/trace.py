@@ -63,6 +63,8 @@ class Trace:
     """How it ended; None: it did not come to its end."""
     queue: float = 0.0
     """Seconds that it waited for a slot, before its first token."""
+    position: int | None = None
+    """While it waits for a slot: how many were to go before it when it came."""
     _began_at: float | None = None
     _asked_at: float | None = None
     _accepted_at: float | None = None

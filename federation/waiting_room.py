@@ -76,14 +76,14 @@ class WaitingRoom:
         line = self._line(model)
         evicted = None
         if line.waiting() >= WAITING_MAX:
-            overflow = Overflow(line.pace.turn_away())
+            overflow = Overflow(line.pace.turn_away(now))
             last = line.last_of_the_most(ticket)
             if last is None:
                 return overflow
             line.drop(last)
             evicted = Evicted(last, overflow)
         position = line.position(ticket)
-        ticket = replace(ticket, position=position, estimate=line.pace.until_free(position + 1))
+        ticket = replace(ticket, position=position, estimate=line.pace.until_free(position + 1, now))
         line.add(ticket)
         return Entered(ticket, evicted)
 
@@ -96,11 +96,11 @@ class WaitingRoom:
         """Whether slots are to be kept for it, since too many that need fewer were let past it."""
         return self._lines[ticket.model].is_overdue(ticket)
 
-    def admit(self, ticket: Ticket) -> None:
+    def admit(self, ticket: Ticket, now: float) -> None:
         """`ticket` has found a place. It pays, and is in the room no more."""
         line = self._lines[ticket.model]
         line.take(ticket)
-        line.pace.begin()
+        line.pace.begin(ticket.number, now)
 
     def bring_back(self, ticket: Ticket) -> None:
         """`ticket` was admitted, and had no place after all: it waits where it did before.
@@ -108,7 +108,7 @@ class WaitingRoom:
         The room may then hold more than `WAITING_MAX`: by as many as have a place now.
         """
         line = self._line(ticket.model)
-        line.pace.abandon()
+        line.pace.abandon(ticket.number)
         line.bring_back(ticket)
 
     def leave(self, ticket: Ticket) -> None:
@@ -119,22 +119,22 @@ class WaitingRoom:
         line.drop(ticket)
         self._tidy()
 
-    def release(self, ticket: Ticket, held_for: float, tokens: int | None = None) -> None:
-        """What `ticket` was admitted to is over: its slot was held for `held_for` seconds.
+    def release(self, ticket: Ticket, now: float, tokens: int | None = None) -> None:
+        """What `ticket` was admitted to is over, and its slot is free.
 
         `tokens`: that it cost; None: not known.
         """
         line = self._lines[ticket.model]
-        line.pace.end(held_for)
+        line.pace.end(ticket.number, now)
         line.forget(ticket)
         if tokens is not None:
             line.correct(ticket, tokens)
         self._tidy()
 
-    def until_admitted_again(self, ticket: Ticket) -> float | None:
+    def until_admitted_again(self, ticket: Ticket, now: float) -> float | None:
         """Seconds that `ticket`, if it left and came again, would wait, as things go; None: not known."""
         line = self._lines[ticket.model]
-        return line.pace.until_free(line.waiting())
+        return line.pace.until_free(line.waiting(), now)
 
     def report(self, now: float) -> Mapping[ModelName, Waiting]:
         """The line of each model that somebody waits for."""
@@ -142,7 +142,7 @@ class WaitingRoom:
             model: Waiting(
                 waiting=line.waiting(),
                 oldest=now - min(ticket.arrived_at for ticket in line.tickets()),
-                estimate=line.pace.until_free(line.waiting() + 1),
+                estimate=line.pace.until_free(line.waiting() + 1, now),
             )
             for model, line in sorted(self._lines.items())
             if line.classes

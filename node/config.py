@@ -199,6 +199,12 @@ api_key_option = setting(
     metavar="KEY",
     help="What HTTP clients must show. Repeatable.",
 )
+gallery_option = setting(
+    "--gallery",
+    multiple=True,
+    metavar="NAME=FILE|URL",
+    help="Where models are looked up by name, instead of LocalAI's gallery. Repeatable.",
+)
 backend_option = setting(
     "--backend",
     multiple=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -16,6 +16,9 @@ from node.model_parts import ModelParts
 from node.parts import Parts
 from node.place import shareable
 from p2p.network import Network
+
+if TYPE_CHECKING:
+    from node.suggest.stated import Purpose
 
 
 class ControlCommands:
@@ -37,6 +40,8 @@ class ControlCommands:
             "models.add": self._add_model,
             "models.rm": self._remove_model,
             "models.pull": self._pull_model,
+            "models.suggest": self._suggest_models,
+            "models.available": self._available_models,
             "jobs": self._list_jobs,
             "job": self._show_job,
             "job.cancel": self._cancel_job,
@@ -58,16 +63,26 @@ class ControlCommands:
     async def _remove_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         name = ModelName(str(arguments["name"]))
         models = self._models()
-        is_wanted = self._parts.would_come_back(name)
+        comes_back = models.placer.would_come_back(name)
         deleted = await models.shelf.remove(name)
-        return {"deleted": [str(path) for path in deleted], "comes_back": is_wanted}
+        return {"deleted": [str(path) for path in deleted], "comes_back": comes_back}
 
     async def _pull_model(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         order = Order(str(arguments["reference"]), name=str(arguments["name"]))
         return self._models().manager.order(order).as_map()
 
+    async def _suggest_models(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        purpose, galleries = cast("Purpose", str(arguments["purpose"])), _texts(arguments["galleries"])
+        return await self._parts.adviser.suggest(
+            purpose, is_all=bool(arguments["is_all"]), galleries=galleries
+        )
+
+    async def _available_models(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        galleries = _texts(arguments["galleries"])
+        return await self._parts.adviser.available(str(arguments["text"]), galleries=galleries)
+
     async def _list_jobs(self, _: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        return list(self._parts.manager.jobs())
+        return {"jobs": list(self._parts.manager.jobs()), "uploads": list(self._parts.uploads())}
 
     async def _show_job(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         return self._parts.manager.job(str(arguments["job"]))
@@ -87,3 +102,7 @@ class ControlCommands:
         if self._parts.models is None:
             raise NodeError("this node runs no models: it was started as a front")
         return self._parts.models
+
+
+def _texts(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list | tuple) else []

@@ -41,6 +41,8 @@ _STATUS_TIMEOUT = 10.0
 """Seconds for an answer from memory, where three engines that load leave the node no time for it."""
 _LOOK_INTERVAL = 0.1
 """Seconds between two looks at a node that has no event for us to wait on."""
+_PEER_HEADER = "x-localai-peer"
+_PEER_COMMENT = f": {_PEER_HEADER}: "
 _QUESTIONS = ("What is the capital of France?", "Name three colours.")
 
 
@@ -187,15 +189,17 @@ async def _show_answer(node: DemoNode, question: str, write: Write) -> None:
     ):
         if answer.status_code != httpx.codes.OK:
             raise NodeError(f"the swarm answered {answer.status_code}: {(await answer.aread()).decode()}")
-        peer = answer.headers["x-localai-peer"]
+        peer = answer.headers.get(_PEER_HEADER, "")
         async for line in answer.aiter_lines():
+            # Where nobody answered for long, the head went out before it was known who does.
+            peer = line.removeprefix(_PEER_COMMENT) if line.startswith(_PEER_COMMENT) else peer
             piece = text_of_event(line)
             write(piece)
             text += piece
     if not text.strip():
         raise NodeError("the answer was empty")
     names = {row["id"]: row["name"] for row in (await _swarm(node))["nodes"]}
-    write(f"\n  (answered by {names[peer]})\n\n")
+    write(f"\n  (answered by {names.get(peer, peer)})\n\n")
 
 
 async def _show_who_is_left(node: DemoNode, victim: DemoNode, write: Write) -> None:

@@ -41,10 +41,9 @@ from node.models.catalog import Catalog
 from node.placement.absences import Absences
 from node.placement.placer import Placer
 from node.served_model import make_engine
-from node.sources.galleries import Galleries
+from node.sources.galleries import open_galleries
 from node.sources.gallery_source import GallerySource
 from node.sources.resolve import Resolver
-from node.sources.source_client import SourceClient
 from node.store.foreign import foreign_models
 from node.store.store import Store
 from node.worker import Worker, WorkerSettings
@@ -69,9 +68,9 @@ class ModelParts:
     shelf: Shelf
     placer: Placer
     seeder: Seeder
+    fetcher: Fetcher
     coming: Coming
     _jobs: Jobs
-    _fetcher: Fetcher
     _reputation: Reputation
     _reputation_file: Path
 
@@ -85,7 +84,7 @@ class ModelParts:
         """Seed, fetch, run jobs and do our part of the plan, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.seeder.run)
-            nursery.start_soon(self._fetcher.run)
+            nursery.start_soon(self.fetcher.run)
             nursery.start_soon(self._jobs.run)
             nursery.start_soon(self.placer.run)
             nursery.start_soon(self._keep_reputation)
@@ -160,7 +159,7 @@ def wire_models(
     shelf = Shelf(own.catalog, own.worker, ModelNotes(home.model_notes_file))
     coming = Coming()
     galleries = partial(
-        _open_galleries, [GallerySource.parse(text) for text in config.galleries], home.galleries
+        open_galleries, [GallerySource.parse(text) for text in config.galleries], home.galleries
     )
     installer = Installer(
         swarm=SwarmWatch(view, ledger.me),
@@ -180,16 +179,10 @@ def wire_models(
         seeder=Seeder(swarm, own.store, UploadLimits(rate=config.upload_rate), is_inference_busy),
         coming=coming,
         _jobs=jobs,
-        _fetcher=fetcher,
+        fetcher=fetcher,
         _reputation=reputation,
         _reputation_file=home.reputation_file,
     )
-
-
-@asynccontextmanager
-async def _open_galleries(sources: Sequence[GallerySource], cache: Path) -> AsyncIterator[Galleries]:
-    async with SourceClient() as client:
-        yield Galleries(sources, client, cache)
 
 
 @asynccontextmanager

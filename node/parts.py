@@ -45,10 +45,13 @@ from node.install.manager import NoModels
 from node.model_parts import ModelParts, own_models, wire_models
 from node.models.errors import UnknownModel
 from node.placement.hosts import hosts
-from node.placement.wishes import comes_back, placement_rows
+from node.placement.wishes import placement_rows
 from node.publisher import Publisher
 from node.readiness import why_not_ready
 from node.status import swarm_status
+from node.suggest.adviser import Adviser
+from node.suggest.look import look_at_swarm
+from node.suggest.machine import Machine
 from node.worker import Worker
 from p2p.membership import SwarmMembership
 from p2p.network import Network
@@ -74,6 +77,8 @@ class Parts:
     """How their models come and go."""
     manager: ModelManager
     """What HTTP asks for that."""
+    adviser: Adviser
+    """Which models there are, and which fit where."""
     local: LocalBackend | None
     """All that runs models for this node: the worker, and the servers attached to it."""
     gated: GatedBackend | None
@@ -102,10 +107,6 @@ class Parts:
         if self.models is not None:
             return self.models.placer.plan_now()
         return plan(self.ledger.placement_records(), hosts(self.view.nodes(), ()))
-
-    def would_come_back(self, model: ModelName) -> bool:
-        """Whether the swarm puts `model` here again if it is deleted."""
-        return comes_back(model, self.ledger.me, self.ledger.placement_records(), self.view.nodes())
 
     def engines(self) -> Mapping[str, Any]:
         """The content of `/backend/monitor`."""
@@ -148,8 +149,23 @@ class Parts:
         return {str(reason): count for reason, count in self.ledger.refusals.items()}
 
     def peer_counts(self) -> Mapping[str, Mapping[str, int]]:
-        """What the front counted of each peer, by what it counted and peer id."""
-        return self.front.counts.by_name()
+        """What was counted of each peer, by what it is and peer id."""
+        counts = dict(self.front.counts.by_name())
+        if self.models is not None:
+            counts["fetched_bytes"] = {str(peer): size for peer, size in self.models.fetcher.received.items()}
+            counts["uploaded_bytes"] = {str(peer): size for peer, size in self.models.seeder.uploaded.items()}
+        return counts
+
+    def uploads(self) -> Sequence[Mapping[str, Any]]:
+        """To whom models were uploaded since this node started, the most first."""
+        if self.models is None:
+            return []
+        seeder, names = self.models.seeder, {node.peer: node.name for node in self.view.nodes()}
+        under_way = seeder.uploading()
+        return [
+            {"peer": peer, "name": names.get(peer, peer), "size_bytes": size, "is_running": peer in under_way}
+            for peer, size in seeder.uploaded.most_common()
+        ]
 
     def readiness(self) -> str | None:
         """Why nothing can be served now, or None."""
@@ -236,12 +252,20 @@ def wire(
         worker=worker,
         models=models,
         manager=models.manager if models is not None else NoModels(),
+        adviser=_adviser(config, view, network.me, worker),
         local=local,
         gated=gated,
         publisher=publisher,
         feeds=feeds,
         front=front,
     )
+
+
+def _adviser(config: NodeConfig, view: SwarmView, me: PeerId, worker: Worker | None) -> Adviser:
+    async def look() -> Sequence[Machine]:
+        return await look_at_swarm(view.nodes(), me, worker, config.home.models)
+
+    return Adviser(config.galleries, config.home.galleries, look)
 
 
 def _note_change(publisher: Publisher, load_server: LoadFeedServer) -> None:

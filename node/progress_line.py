@@ -1,4 +1,4 @@
-"""A job as one line for a person. Pure."""
+"""A job, or an upload, as one line for a person. Pure."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ def progress_line(job: Mapping[str, Any]) -> str:
     if job["sources"]:
         parts.append(f"from {_sources(job['sources'])}")
     return "  ".join(filter(None, parts))
+
+
+def upload_line(upload: Mapping[str, Any]) -> str:
+    """What a peer fetched from this node: `uploading to attic: 50.3 MB`."""
+    verb = "uploading" if upload["is_running"] else "uploaded"
+    return f"{verb} to {upload['name']}: {in_units(upload['size_bytes'])}"
 
 
 def in_units(size_bytes: float) -> str:

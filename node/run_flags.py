@@ -23,6 +23,7 @@ from node.config import (
     api_option,
     backend_key_option,
     backend_option,
+    gallery_option,
     home_option,
     listen_option,
     setting,
@@ -169,12 +170,7 @@ _WORKER_SETTINGS = (
         metavar="SIZE",
         help="What all nodes together may fetch of this one's models in a second, for example 20MB.",
     ),
-    setting(
-        "--gallery",
-        multiple=True,
-        metavar="NAME=FILE|URL",
-        help="Where models are looked up by name, instead of LocalAI's gallery. Repeatable.",
-    ),
+    gallery_option,
     setting("--worker/--no-worker", default=True, help="Run models here, or only route requests."),
     backend_option,
     setting(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -28,14 +28,14 @@ from node.engine.build import free_device_bytes
 from node.engine.engine import Engine
 from node.engine.errors import EngineUnavailable
 from node.engine.wire import EngineParams, ModelFacts
+from node.identification import Identification
+from node.jobs.job import Job, JobId, JobKind
 from node.models.definition import ModelDefinition
-from node.models.errors import ModelError
 from node.models.gguf_header import BadHeader, read_gguf_headers
 from node.models.memory_estimate import estimate_memory
 from node.resident_models import CannotLoad, ResidentModels
 from node.speeds import Speeds
-from node.store.store import Identity, Store
-from p2p.blobs.errors import BadManifest
+from node.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +44,6 @@ _CAPABILITIES: tuple[Capability, ...] = ("chat", "completion")
 
 _WAITING_MAX = 64
 """Requests that wait for a model to load. Slots are few: of more, most would only wait to be refused."""
-
-_HASH_PAUSE = 60.0
-"""Seconds until a file is read again that could not be, or was being written to: copying takes minutes."""
 
 MakeEngine: TypeAlias = Callable[[EngineParams, Callable[[], None]], Engine]
 """An engine for these parameters that calls back when its state changed."""
@@ -93,8 +90,6 @@ class ServedModel:
         is_pinned: bool = False,
     ) -> None:
         self.definition = definition
-        self.identity: Identity | None = None
-        """What its files are, to the byte; None until they are hashed."""
         self.speeds = Speeds()
         """As its answers showed; kept over restarts of its engine."""
         self.facts: ModelFacts | None = None
@@ -103,8 +98,9 @@ class ServedModel:
         self._params = params
         self._slots = params.slots
         self._residents = residents
-        self._store = store
         self._on_change = on_change
+        self.files = Identification(store, definition, self._note_files)
+        """What they are, to the byte."""
         self._make_engine = make_engine
         self._estimate = estimate
         self._estimated = 0
@@ -144,7 +140,7 @@ class ServedModel:
     @property
     def sha256(self) -> str:
         """Of its weights; empty until they are hashed."""
-        return self.identity.sha256 if self.identity else ""
+        return self.files.sha256
 
     @property
     def can_chat(self) -> bool:
@@ -204,7 +200,7 @@ class ServedModel:
             context_size=self._context_size,
             size_bytes=self.definition.size_bytes,
             sha256=self.sha256,
-            manifest=self.identity.manifest.id if self.identity else "",
+            manifest=self.files.manifest_id,
             slots=self._slots_total,
             reason=self.reason,
         )
@@ -217,6 +213,26 @@ class ServedModel:
             self.speeds.prefill,
             self.speeds.decode,
             is_loaded=self.state == "loaded",
+        )
+
+    def jobs(self) -> Sequence[Job]:
+        """What takes a while and is being done with its files."""
+        jobs = []
+        if self.state == "loading":
+            jobs.append(self._job("load", "loading", self.loaded_fraction * self.definition.size_bytes))
+        if self.files.is_hashing:
+            jobs.append(self._job("hash", "hashing", self.files.hashed_bytes))
+        return jobs
+
+    def _job(self, kind: JobKind, step: str, done_bytes: float) -> Job:
+        return Job(
+            JobId(f"{kind}-{self.name}"),
+            kind,
+            self.name,
+            state="running",
+            step=step,
+            size_bytes=self.definition.size_bytes,
+            done_bytes=min(round(done_bytes), self.definition.size_bytes),
         )
 
     def monitor(self) -> dict[str, Any]:
@@ -310,7 +326,6 @@ class ServedModel:
                         await self._started.wait()
                         await self._run_engine()
         finally:
-            self._forget()
             self._drop_engine()
             self._ended.set()
 
@@ -358,37 +373,17 @@ class ServedModel:
         return self.facts.context_size if self.facts else 0
 
     async def _identify(self) -> None:
-        if self._problem:
-            return
-        if self._engine is not None and not await self._store.knows(self.definition):
+        if not self._problem:
+            await self.files.run(self._wait_until_loaded)
+
+    async def _wait_until_loaded(self) -> None:
+        if self._engine is not None:
             with suppress(EngineUnavailable):
                 await self._engine.wait_ready()
-        while True:
-            identity = await self._hash()
-            expected = self.definition.expected_sha256
-            if expected not in {"", identity.sha256}:
-                self._problem = f"{self.definition.path} is damaged: its sha256 is {identity.sha256}"
-                self.stop()
-            self.identity = identity
-            self._on_change()
-            await identity.outdated.wait()
-            logger.warning("a model's files changed, and are hashed anew: model=%s", self.name)
-            self._forget()
-            self._on_change()
 
-    async def _hash(self) -> Identity:
-        """What its files are, as soon as they can be read and nobody writes to them."""
-        reason = ""
-        while True:
-            try:
-                return await self._store.identify(self.definition)
-            except (ModelError, BadManifest) as error:
-                if str(error) != reason:
-                    reason = str(error)
-                    logger.warning("a model's files have no hash: model=%s error=%s", self.name, reason)
-            await trio.sleep(_HASH_PAUSE)
-
-    def _forget(self) -> None:
-        if self.identity is not None:
-            self._store.forget(self.identity)
-            self.identity = None
+    def _note_files(self) -> None:
+        expected = self.definition.expected_sha256
+        if self.sha256 and expected not in {"", self.sha256}:
+            self._problem = f"{self.definition.path} is damaged: its sha256 is {self.sha256}"
+            self.stop()
+        self._on_change()

@@ -102,6 +102,8 @@ def _model_status(model: ModelRecord, fractions: _Fractions) -> dict[str, Any]:
         status["reason"] = model.reason
     if model.program:
         status["program"] = model.program
+    if model.sha256:
+        status["sha256"] = model.sha256
     if model.is_placed:
         status["is_placed"] = True
     fraction = fractions.get(model.state, {}).get(model.name)

@@ -50,6 +50,7 @@ from node.engine_request import (
     lookup_request,
     require_servable,
 )
+from node.jobs.job import Job
 from node.models.definition import ModelDefinition
 from node.models.errors import UnknownModel
 from node.models.model_yaml import ModelSettings
@@ -155,6 +156,10 @@ class Worker:
         return {
             name: model.loaded_fraction for name, model in self._models.items() if model.state == "loading"
         }
+
+    def jobs(self) -> Sequence[Job]:
+        """Models that are being loaded, and files that are being hashed."""
+        return [job for model in self._models.values() for job in model.jobs()]
 
     def load(self) -> Mapping[ModelName, Load]:
         """How busy each model is now."""

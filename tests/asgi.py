@@ -17,6 +17,10 @@ import trio
 from starlette.types import ASGIApp, Message
 
 
+class HungUp(Exception):
+    """Raised by the pieces of a body: the client is gone in the middle of it."""
+
+
 @dataclass
 class Reply:
     """One complete answer."""
@@ -135,10 +139,14 @@ async def open_request(
 
 
 async def _request_messages(pieces: AsyncGenerator[bytes], exchange: Exchange) -> AsyncGenerator[Message]:
-    async for piece in pieces:
-        exchange.body_read += len(piece)
-        yield {"type": "http.request", "body": piece, "more_body": True}
-    yield {"type": "http.request", "body": b"", "more_body": False}
+    try:
+        async for piece in pieces:
+            exchange.body_read += len(piece)
+            yield {"type": "http.request", "body": piece, "more_body": True}
+    except HungUp:
+        yield {"type": "http.disconnect"}
+    else:
+        yield {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def _once(body: bytes) -> AsyncGenerator[bytes]:

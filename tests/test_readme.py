@@ -48,6 +48,12 @@ def test_a_make_target_in_the_readme_exists(command: str) -> None:
     assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
+def test_the_readme_has_each_header_of_ours_and_no_other() -> None:
+    ours = re.compile(r"x-localai-[a-z-]*[a-z]")
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "api").glob("*.py"))
+    assert set(ours.findall(README)) == set(ours.findall(sources))
+
+
 def test_the_readme_s_words_are_the_architecture_s() -> None:
     rows = re.findall(r"^\| (\w+) \| ", README.split("## Words")[1].split("##")[0], re.MULTILINE)
     architecture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.commands.advice import available, suggest
 from node.commands.place import place, placements, unplace
 from node.commands.pull import cancel, jobs, pull
 from node.config import home_option
@@ -33,7 +34,7 @@ def models() -> None:
     """The models of this node, and of the swarm."""
 
 
-for _command in (pull, jobs, cancel, place, unplace, placements):
+for _command in (suggest, available, pull, jobs, cancel, place, unplace, placements):
     models.add_command(_command)
 
 

@@ -13,7 +13,7 @@ from node.config import home_option
 from node.control import ask
 from node.errors import NodeError, WrongUse
 from node.home import Home
-from node.progress_line import progress_line
+from node.progress_line import progress_line, upload_line
 from node.status_table import printable
 
 _LOOK_INTERVAL = 0.2
@@ -52,9 +52,12 @@ def pull(*, home: Home, reference: str, name: str, detach: bool) -> None:
 @click.command(epilog="Example: localai-node models jobs")
 @home_option
 def jobs(*, home: Home) -> None:
-    """What is being fetched, and what was."""
-    for job in ask(home, "jobs"):
+    """What is being fetched, and what was; and what other nodes fetched from this one since it started."""
+    shown = ask(home, "jobs")
+    for job in shown["jobs"]:
         click.echo(printable(f"{job['id']}  {job['state']:<9}  {progress_line(job)}"))
+    for upload in shown["uploads"]:
+        click.echo(printable(upload_line(upload)))
 
 
 @click.command(epilog="Example: localai-node models cancel 3fa07c11d2e4b586")

@@ -13,7 +13,7 @@ import click
 from node.config import TOKEN_VARIABLE, NodeConfig, token_options
 from node.errors import WrongUse
 from node.home import Home
-from node.log import LogFormat, announcements, setup_logging
+from node.log import LogFormat, announcements, logging_to_stderr
 from node.place import found, load_place
 from node.place import join as join_swarm
 from node.run_flags import node_config, run_options
@@ -85,7 +85,6 @@ def _read_token(path: Path) -> str:
 def _run(home: Home, options: Mapping[str, Any], take_place: Callable[[], SwarmMembership]) -> None:
     """Run a node in the place that `take_place` finds for it, until it is told to stop."""
     log_format: LogFormat = options["log_format"]
-    setup_logging(options["log_level"], log_format)
     config = node_config(home, options)
 
     from api.access import require_safe_binding
@@ -95,7 +94,7 @@ def _run(home: Home, options: Mapping[str, Any], take_place: Callable[[], SwarmM
     # Before anything is created: what may not run shall not found a swarm either.
     require_safe_binding(config.api.host, config.api_keys, allow_unauthenticated=config.allow_unauthenticated)
     _require_no_loop(config)
-    with home.lock():
+    with logging_to_stderr(options["log_level"], log_format), home.lock():
         place = take_place()
         if (config.worker or config.backends) and place.role == "client":
             raise WrongUse(
@@ -136,7 +135,10 @@ def _tell(ready: Ready, config: NodeConfig, place: SwarmMembership, log_format: 
     for url in () if ready.models else config.backends:
         click.echo(f"  no model yet      from {url}; they come as soon as it serves some", err=True)
     if config.worker and not ready.models:
-        click.echo("  no model yet      localai-node models add FILE   (or --model demo)", err=True)
+        click.echo(
+            "  no model yet      localai-node models pull NAME   (or models add FILE, or --model demo)",
+            err=True,
+        )
     if place.invite is not None:
         token = place.token(place.invite, ready.addresses).encode()
         click.echo("  another machine   paste this line there:", err=True)

@@ -13,7 +13,7 @@ downloads is gone, those that followed it all begin to, and the same rule leaves
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -142,6 +142,8 @@ class _Install:
         leader = self._leader()
         if leader is not None:
             return await self._follow(leader, reference, resolver)
+        if any([await self._swarm.has_met(matches) for matches in self._matches(reference)]):
+            return None
         self._tally.say("looking it up")
         found = await resolver.resolve(reference, self._order.wishes())
         sha256 = weights_sha256_of({file.name: file.sha256 for file in found.files})
@@ -163,14 +165,17 @@ class _Install:
 
     def _find(self, reference: Reference) -> Copies | None:
         """Whole copies of what `reference` means, as far as that can be told without asking its source."""
-        if (copies := self._swarm.whole(of_source(self._source))) is not None:
-            return copies
+        found = (self._swarm.whole(matches) for matches in self._matches(reference))
+        return next((copies for copies in found if copies is not None), None)
+
+    def _matches(self, reference: Reference) -> Sequence[Matches]:
+        """What is the model that `reference` means, the surest first."""
         match reference:
             case DemoReference():
-                return self._swarm.whole(of_weights(DEMO_MODEL_SHA256))
+                return of_source(self._source), of_weights(DEMO_MODEL_SHA256)
             case GalleryReference(name, gallery="") if not (self._order.overrides or self._order.files):
-                return self._swarm.whole(of_name(name))
-        return None
+                return of_source(self._source), of_name(name)
+        return (of_source(self._source),)
 
     def _placed_here(self, reference: Reference) -> ModelName | None:
         """The model that the swarm put here by the name that somebody asks for now."""

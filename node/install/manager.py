@@ -73,10 +73,12 @@ class Manager:
             raise HttpError(429, str(error), type="rate_limit_error", retry_after=60) from error
 
     def jobs(self) -> Sequence[Mapping[str, Any]]:
-        return [job.as_map() for job in self._jobs.jobs()]
+        return [job.as_map() for job in (*self._jobs.jobs(), *self._shelf.jobs())]
 
     def job(self, job_id: str) -> Mapping[str, Any] | None:
-        job = self._jobs.get(JobId(job_id))
+        # What is loaded or hashed is gone from the list when it is done.
+        found = {job.id: job for job in self._shelf.jobs()}
+        job = self._jobs.get(JobId(job_id)) or found.get(JobId(job_id))
         return None if job is None else job.as_map()
 
     def fetched_fractions(self) -> Mapping[ModelName, float]:

@@ -10,6 +10,7 @@ import trio
 
 from ledger.records import ModelName
 from node.install.model_notes import ModelNote, ModelNotes
+from node.jobs.job import Job
 from node.models.catalog import Catalog
 from node.models.definition import ModelDefinition
 from node.models.errors import UnknownModel
@@ -26,6 +27,10 @@ class Shelf:
         self._worker = worker
         self._turn = trio.Lock()
         """What one takes away, another must not be adding."""
+
+    def jobs(self) -> Sequence[Job]:
+        """What is being loaded and hashed."""
+        return self._worker.jobs()
 
     def has(self, name: ModelName, sha256: str) -> bool:
         """Whether the model of that name is served, and has these weights."""

@@ -16,6 +16,9 @@ from p2p.revision import Revision
 
 T = TypeVar("T")
 
+_MEETING_TIME = 10.0
+"""Seconds after a node's start in which it meets the others: about one at home, some on a busy machine."""
+
 
 class View(Protocol):
     """The swarm as this node sees it: a `SwarmView`."""
@@ -31,6 +34,7 @@ class SwarmWatch:
     def __init__(self, view: View, me: PeerId) -> None:
         self.me = me
         self._view = view
+        self._met_by = trio.current_time() + _MEETING_TIME
 
     def nodes(self) -> Sequence[NodeView]:
         return self._view.nodes()
@@ -42,6 +46,15 @@ class SwarmWatch:
     def whole(self, matches: Matches) -> Copies | None:
         """Whole copies of the model that `matches`, at others."""
         return whole_copies(self.nodes(), self.me, matches)
+
+    async def has_met(self, matches: Matches) -> bool:
+        """Whether somebody who had what `matches` when last heard has come back, for whom a node waits that
+        has just started: what it would get elsewhere it gets from them in a moment."""
+        if not self._is_missed(matches):
+            return False
+        with trio.move_on_at(self._met_by):
+            await self.wait_until(lambda: not self._is_missed(matches))
+        return not self._is_missed(matches)
 
     def peers(self, pick: Callable[[Sequence[NodeView]], Collection[PeerId]]) -> PeersAsTheyChange:
         """Those that `pick` finds, and again whenever they are others."""
@@ -74,6 +87,13 @@ class SwarmWatch:
         if failure is not None:
             raise failure
         return result
+
+    def _is_missed(self, matches: Matches) -> bool:
+        """Whether others have what `matches`, and none of them is here."""
+        having = [
+            node.state for node in self.nodes() if node.peer != self.me and any(map(matches, node.models))
+        ]
+        return bool(having) and all(state == "offline" for state in having)
 
 
 class PeersAsTheyChange:

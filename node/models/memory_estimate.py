@@ -79,7 +79,7 @@ def estimate_memory(
       free_bytes: of each device with memory of its own.
     """
     if header is None:
-        return MemoryEstimate(file_size, file_size // 8, file_size // 16, _PROCESS_SIZE)
+        return guess_memory(file_size)
     shape = _Shape(header)
     cells = shape.cells(params)
     cache = sum(shape.cache_per_cell(layer, params) for layer in range(shape.layers)) * cells
@@ -94,6 +94,12 @@ def estimate_memory(
         process=_PROCESS_SIZE + _TOKEN_SIZE * shape.vocabulary,
         device=sum(part.size for part in moved) + (compute * len(free_bytes) if moved else 0),
     )
+
+
+def guess_memory(file_size: int) -> MemoryEstimate:
+    """What an engine will take of whose model nothing is known but its size, in bytes: a cache as for a model
+    of that size with grouped queries, and nothing on a device."""
+    return MemoryEstimate(file_size, file_size // 8, file_size // 16, _PROCESS_SIZE)
 
 
 def _moved(

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from ledger.placement import Plan, plan
+from ledger.placement import Host, Plan, plan
 from ledger.records import ModelName, PlacementRecord
 from ledger.view import NodeView
 from node.errors import NodeError
@@ -24,6 +24,7 @@ from node.placement.keep import KeepServer, asked_to_keep
 from node.placement.part import Part, Surplus, own_part
 from node.placement.retention import GIVING_UP_MAX, Retention
 from node.placement.retries import Retries
+from node.placement.wishes import comes_back
 from p2p.network import Streams
 from p2p.peer import PeerId
 from p2p.revision import Revision
@@ -106,8 +107,11 @@ class Placer:
 
     def plan_now(self) -> Plan:
         """As it would be made now."""
-        gone = self._absences.gone(trio.current_time())
-        return plan(self._placements.placement_records(), hosts(self._view.nodes(), gone))
+        return plan(self._placements.placement_records(), self._hosts())
+
+    def would_come_back(self, model: ModelName) -> bool:
+        """Whether the swarm would put `model` here again, once it was deleted."""
+        return comes_back(model, self._placements.me, self._placements.placement_records(), self._hosts())
 
     async def run(self) -> None:
         """Plan, fetch and give up until cancelled. Answers who wants a promise."""
@@ -139,6 +143,9 @@ class Placer:
         self._part = part
         self._looked.set()
         self._looked = trio.Event()
+
+    def _hosts(self) -> Sequence[Host]:
+        return hosts(self._view.nodes(), self._absences.gone(trio.current_time()))
 
     def _held(self) -> Mapping[ModelName, str]:
         nodes, me = self._view.nodes(), self._placements.me

@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ledger.placement import REPLICAS_MAX, Plan, plan
+from ledger.placement import REPLICAS_MAX, Host, Plan, plan
 from ledger.records import ModelName, PlacementRecord
 from ledger.view import NodeView
 from node.errors import NodeError, WrongUse
 from node.install.search import of_name, whole_copies
-from node.placement.hosts import hosts, is_whole
+from node.placement.hosts import is_whole
 from p2p.peer import PeerId
 
 
@@ -132,14 +132,14 @@ def comes_back(
     model: ModelName,
     me: PeerId,
     placements: Collection[PlacementRecord],
-    nodes: Iterable[NodeView],
+    hosts: Iterable[Host],
 ) -> bool:
-    """Whether the swarm would put `model` here again, once `me` has deleted it."""
+    """Whether `model` would be put on `me` again, once that has deleted it."""
     without = [
         replace(host, held=_without(model, host.held), owned=host.owned - {model})
         if host.peer == me
         else host
-        for host in hosts(nodes, ())
+        for host in hosts
     ]
     return me in plan(placements, without).holders.get(model, ())
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -184,6 +185,13 @@ class Galleries:
             write_private(copy.with_suffix(".etag"), etag[:_ETAG_SIZE_MAX].encode("ascii", "ignore"))
         except (OSError, NodeError) as error:
             logger.warning("what a gallery gave is used and cannot be kept: path=%s error=%s", copy, error)
+
+
+@asynccontextmanager
+async def open_galleries(sources: Sequence[GallerySource], cache: Path) -> AsyncIterator[Galleries]:
+    """The galleries at `sources`, with a client of their own."""
+    async with SourceClient() as client:
+        yield Galleries(sources, client, cache)
 
 
 def _read_file(path: Path, size_max: int) -> bytes:

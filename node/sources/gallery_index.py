@@ -1,7 +1,7 @@
 """LocalAI's galleries: what stands in an index, and in the base configs that its entries name. Pure.
 
     - name: qwen3-4b                                          one entry
-      description, license, icon, tags, urls                  for people
+      description, license, icon, tags, urls, size            for people
       url: github:mudler/LocalAI/gallery/qwen3.yaml@master    the base config: a file with a `config_file`
       config_file: {backend: llama-cpp, ...}                  or it stands here
       overrides: {parameters: {model: qwen3-4b.gguf}}         laid over it
@@ -82,6 +82,8 @@ class GalleryEntry:
     base: BaseConfig = field(default_factory=lambda: BaseConfig({}))
     overrides: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[GalleryFile, ...] = ()
+    size: str = ""
+    """Of its files, as somebody wrote it: `4.7GB`; empty: not said."""
 
     @property
     def id(self) -> str:
@@ -174,6 +176,7 @@ def _entry(item: object, gallery: str) -> GalleryEntry:
         BaseConfig(_config_file(item.get("config_file"))),
         _map(item, "overrides"),
         _files(item.get("files")),
+        _text(item, "size"),
     )
 
 

@@ -24,6 +24,7 @@ from p2p.blobs.fetch_pace import FetchPace
 from p2p.blobs.fetched_file import FetchedFile
 from p2p.blobs.file_fetch import FetchProgress, FileFetch, RunBlocking
 from p2p.blobs.manifest import FileKey, Manifest, ManifestId, decode_manifest_untrusted
+from p2p.blobs.peer_bytes import PeerBytes
 from p2p.blobs.peer_channels import PeerChannels
 from p2p.blobs.reputation import Reputation
 from p2p.blobs.sink import ChunkSink
@@ -56,6 +57,11 @@ class Fetcher:
         self._rng = rng
         self._wall_clock = wall_clock
         self._run_blocking = run_blocking
+
+    @property
+    def received(self) -> PeerBytes:
+        """Bytes of chunks that each peer sent, those included that were of no use."""
+        return self._channels.received
 
     async def run(self) -> None:
         """Carry the streams until cancelled. Fetches that were begun before wait for this."""

@@ -48,6 +48,7 @@ from p2p.blobs.fetch_events import (
 )
 from p2p.blobs.fetch_pace import FetchPace
 from p2p.blobs.manifest import FileKey, ManifestId
+from p2p.blobs.peer_bytes import PeerBytes
 from p2p.errors import BadFrame, Unreachable
 from p2p.frame_stream import FrameStream
 from p2p.network import Streams
@@ -105,11 +106,13 @@ class _AskedManifest:
 class PeerChannel:
     """The stream to `peer`, carried by `run`."""
 
-    def __init__(self, peer: PeerId, pace: FetchPace) -> None:
+    def __init__(self, peer: PeerId, pace: FetchPace, received: PeerBytes) -> None:
+        """`received` counts the bytes of chunks."""
         self.peer = peer
         self.ended = trio.Event()
         """Nothing comes any more, and nothing that is asked for is sent."""
         self._pace = pace
+        self._received = received
         self._to_send, self._unsent = trio.open_memory_channel[FetcherMessage](_UNSENT_MAX)
         self._scope = trio.CancelScope()
         self._ids = itertools.count()
@@ -214,6 +217,7 @@ class PeerChannel:
                 message = decode_from_seeder_untrusted(frame)
                 self._on_message(message)
                 if isinstance(message, Data):
+                    self._received.note(self.peer, len(message.data))
                     await self._pace.after(len(message.data))
             nursery.cancel_scope.cancel()
 

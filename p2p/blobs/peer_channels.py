@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from p2p.blobs.fetch_pace import FetchPace
+from p2p.blobs.peer_bytes import PeerBytes
 from p2p.blobs.peer_channel import PeerChannel
 from p2p.network import Streams
 from p2p.peer import PeerId
@@ -24,6 +25,8 @@ class PeerChannels:
     """One to each peer. Their tasks live in `run`."""
 
     def __init__(self, streams: Streams, pace: FetchPace) -> None:
+        self.received = PeerBytes()
+        """Bytes of chunks that each peer sent, those included that were of no use."""
         self._streams = streams
         self._pace = pace
         self._shared: dict[PeerId, _Shared] = {}
@@ -49,7 +52,7 @@ class PeerChannels:
         assert self._nursery is not None, "the channels are not carried"
         shared = self._shared.get(peer)
         if shared is None or shared.channel.ended.is_set():
-            shared = self._shared[peer] = _Shared(PeerChannel(peer, self._pace))
+            shared = self._shared[peer] = _Shared(PeerChannel(peer, self._pace, self.received))
             self._nursery.start_soon(shared.channel.run, self._streams)
         shared.users += 1
         try:

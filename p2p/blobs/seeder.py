@@ -6,12 +6,12 @@ A peer has one stream: another one replaces it.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import trio
 
 from p2p.blobs.blob_messages import PROTOCOL_ID
+from p2p.blobs.peer_bytes import PeerBytes
 from p2p.blobs.seeding import Seeding
 from p2p.blobs.source import ChunkSource
 from p2p.blobs.upload import UploadLimits
@@ -21,9 +21,6 @@ from p2p.network import PeerStream, Streams
 from p2p.peer import PeerId
 
 logger = logging.getLogger(__name__)
-
-_COUNTED_MAX = 1024
-"""Peers whose bytes are counted, those that came last: more than a swarm at home has."""
 
 
 class Seeder:
@@ -37,13 +34,17 @@ class Seeder:
         is_inference_busy: Callable[[], bool],
     ) -> None:
         """`is_inference_busy` is asked before each piece: it must be quick."""
-        self.uploaded: Counter[PeerId] = Counter()
+        self.uploaded = PeerBytes()
         """Bytes of chunks that each peer was sent."""
         self._streams = streams
         self._source = source
         self._turns = UploadTurns(limits, is_inference_busy)
         self._open: dict[PeerId, tuple[trio.CancelScope, trio.Event]] = {}
         """What ends each peer's seeding, and says that it has ended."""
+
+    def uploading(self) -> Collection[PeerId]:
+        """Who waits for chunks that it asked for, or is being sent them."""
+        return self._turns.peers()
 
     async def run(self) -> None:
         """Answer blob streams, until cancelled: then nobody gets a turn any more."""
@@ -59,7 +60,7 @@ class Seeder:
         scope, ended = self._open[peer] = trio.CancelScope(), trio.Event()
         try:
             with scope:
-                await Seeding(stream, self._source, self._turns, self._count).run()
+                await Seeding(stream, self._source, self._turns, self.uploaded.note).run()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             logger.debug("the blob stream of %s broke", peer)
         except* BadFrame as errors:
@@ -70,8 +71,3 @@ class Seeder:
             del self._open[peer]
             ended.set()
             await stream.reset()  # Half a frame may be on it.
-
-    def _count(self, peer: PeerId, size_bytes: int) -> None:
-        self.uploaded[peer] += size_bytes
-        if len(self.uploaded) > _COUNTED_MAX:
-            del self.uploaded[next(iter(self.uploaded))]

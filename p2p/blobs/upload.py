@@ -13,6 +13,7 @@ Reads no clock, sends nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from p2p.allowance import Allowance
@@ -79,6 +80,10 @@ class Upload:
         for each in (self._waiting, self._ready, self._holders):
             each.pop(peer, None)
         self._pass_slots_on(now)
+
+    def peers(self) -> Collection[PeerId]:
+        """Who wants pieces and has not left."""
+        return {*self._waiting, *self._holders}
 
     def has_slot(self, peer: PeerId) -> bool:
         """Whether what is sent to `peer` next is worth keeping in memory: it is soon."""

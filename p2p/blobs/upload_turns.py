@@ -6,7 +6,7 @@ turns.leave(peer)                   # nothing more to send
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import trio
 
@@ -52,6 +52,10 @@ class UploadTurns:
     def piece_size(self) -> int:
         """Bytes that should be sent at a time now."""
         return self._limits.piece_size(is_inference_busy=self._is_inference_busy())
+
+    def peers(self) -> Collection[PeerId]:
+        """Who has something to be sent."""
+        return self._upload.peers()
 
     def has_slot(self, peer: PeerId) -> bool:
         """Whether what is sent to `peer` next is worth keeping in memory: it is soon."""

@@ -36,6 +36,8 @@ class StubStatus:
             "hedges": {},
             "retries": {},
             "resumes": {SERVED_BY: 1},
+            "fetched_bytes": {SERVED_BY: 4_000_000},
+            "uploaded_bytes": {SERVED_BY: 50_300_000},
         }
     )
 

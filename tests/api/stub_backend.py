@@ -70,6 +70,7 @@ class StubBackend:
         trace.begin(request.model, asked_at)
         trace.attempts += 1
         try:
+            await self._queue(trace)
             if isinstance(self.on_enter, Hang):
                 await trio.sleep_forever()
             elif self.on_enter is not None:
@@ -85,6 +86,12 @@ class StubBackend:
             trace.stop(0, now())
             self.running -= 1
             self.idle.set()
+
+    async def _queue(self, trace: Trace) -> None:
+        trace.position, seconds = self.queued.position, self.queued.estimate or 0.0
+        await trio.sleep(seconds)
+        trace.waited(seconds)
+        trace.position = None
 
     async def _events(self, trace: Trace) -> AsyncGenerator[AnswerEvent]:
         for step in self.script:

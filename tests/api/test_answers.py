@@ -153,6 +153,12 @@ def test_a_stream_that_waits_for_long_begins_with_comments(new_bench: Callable[.
     assert "x-localai-peer" not in reply.headers
 
 
+def test_a_stream_that_waits_for_a_slot_says_how_it_stands(new_bench: Callable[..., Bench]) -> None:
+    reply = new_bench(queued=Queued(3, 15.0), accept_after=14.0).chat(stream=True)
+    begins = b": waiting for a slot, 3 were to go before\n\n: waiting\n\n: x-localai-peer: "
+    assert reply.body.startswith(begins)
+
+
 def test_what_goes_wrong_after_a_long_wait_is_the_last_event(new_bench: Callable[..., Bench]) -> None:
     reply = new_bench(accept_after=25.0, script=[Failed("no luck")]).chat(stream=True)
     assert (reply.status, reply.events()[-1]["error"]["message"]) == (200, "no luck")

@@ -64,7 +64,7 @@ def test_an_answer_that_broke_off_has_a_first_token_and_no_pace(new_bench: Calla
     bench.chat(stream=True)
     of = {"model": "stub", "peer": SERVED_BY}
     assert value(bench, "localai_node_time_to_first_token_seconds_count", **of) == 1
-    assert value(bench, "localai_node_time_per_output_token_seconds_count", **of) in (None, 0)
+    assert value(bench, "localai_node_time_per_output_token_seconds_count", **of) is None
     assert value(bench, "localai_node_tokens_total", model="stub", kind="completion") is None
 
 
@@ -90,10 +90,15 @@ def test_a_model_that_nobody_has_makes_no_series(bench: Bench) -> None:
     assert "made-up" not in bench.call("GET", "/metrics").body.decode()
 
 
-def test_all_that_a_front_counts_is_exposed(bench: Bench) -> None:
-    counted = {each.name for each in fields(Counts)}
+def test_all_that_a_node_counts_of_peers_is_exposed(bench: Bench) -> None:
+    counted = {each.name for each in fields(Counts)} | {"fetched_bytes", "uploaded_bytes"}
     assert set(bench.status.counted) == counted
     assert {f"localai_node_peer_{name}" for name in counted} <= set(exposed(bench))
+
+
+def test_bytes_of_models_are_counted_both_ways(bench: Bench) -> None:
+    assert value(bench, "localai_node_peer_fetched_bytes_total", peer=SERVED_BY) == 4_000_000
+    assert value(bench, "localai_node_peer_uploaded_bytes_total", peer=SERVED_BY) == 50_300_000
 
 
 def test_the_documentation_lists_what_there_is(bench: Bench) -> None:

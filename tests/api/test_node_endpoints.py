@@ -135,6 +135,19 @@ def test_openapi_knows_every_parameter_by_the_name_it_is_sent_by(bench: Bench) -
     assert {"EmbeddingList", "RankedList", "TokenList", "TokenText"} <= set(schemas)
 
 
+def test_openapi_and_the_docs_page_name_what_a_request_may_say_in_headers(bench: Bench) -> None:
+    paths = bench.call("GET", "/openapi.json").json()["paths"]
+    of = {
+        path: {each["name"] for each in operation["post"].get("parameters", ())}
+        for path, operation in paths.items()
+        if path.startswith("/v1/") and "post" in operation
+    }
+    assert len(of) == 6
+    for names in of.values():
+        assert {"x-localai-only", "x-localai-policy", "x-localai-timeout"} <= names
+    assert bench.call("GET", "/docs").body.decode().count("<code>x-localai-resume</code>") == len(of)
+
+
 def test_the_docs_page_needs_no_internet(bench: Bench) -> None:
     page = bench.call("GET", "/docs").body.decode()
     assert not re.search(r"(src|href)=.?(https?:)?//", page)
@@ -147,5 +160,7 @@ def test_where_a_request_would_go_is_explained(bench: Bench) -> None:
     assert answer.json() == {"model": "tiny", "prompt_tokens": 7, "max_tokens": 9}
     assert bench.call("GET", "/api/route/explain?model=tiny").json()["max_tokens"] is None
     assert bench.call("GET", "/api/route/explain?model=nobody").status == 404
-    assert bench.call("GET", "/api/route/explain").status == 400
-    assert bench.call("GET", "/api/route/explain?model=tiny&prompt_tokens=-1").status == 400
+    for query, wrong in (("", "model"), ("?model=tiny&prompt_tokens=-1", "prompt_tokens")):
+        refused = bench.call("GET", f"/api/route/explain{query}")
+        assert (refused.status, refused.json()["error"]["param"]) == (400, wrong)
+        assert refused.json()["error"]["message"].startswith(f"`{wrong}`: ")

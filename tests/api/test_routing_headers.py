@@ -20,6 +20,7 @@ def _routing(headers: Mapping[str, str]) -> Routing:
 
 def test_without_headers_everything_is_the_swarms() -> None:
     assert with_routing(ASKED, {}) == ASKED
+    assert ASKED.timeout == 600, "as the README and OpenAPI have it"
 
 
 def test_nodes_are_named_with_commas_between_and_once_each() -> None:
@@ -32,6 +33,11 @@ def test_words_are_read_in_any_case() -> None:
     asked = with_routing(ASKED, {"x-localai-policy": " Random", "x-localai-priority": "HIGH"})
     assert asked.routing.policy == "random"
     assert asked.priority > ASKED.priority
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("30", 30.0), (" 1 ", 1.0), ("86400", 86400.0)])
+def test_a_client_says_for_how_long_it_wants_its_answer(said: str, seconds: float) -> None:
+    assert with_routing(ASKED, {"x-localai-timeout": said}).timeout == seconds
 
 
 def test_a_key_is_a_tenant_and_cannot_be_read_back() -> None:
@@ -49,6 +55,7 @@ def test_a_key_is_a_tenant_and_cannot_be_read_back() -> None:
         ("x-localai-policy", "fastest"),
         ("x-localai-priority", "9"),
         ("x-localai-resume", "yes"),
+        *(("x-localai-timeout", wrong) for wrong in ("", "0", "-1", "0.5", "inf", "1e3", "86401", "\u0663")),
         ("x-localai-only", "a" * 65),
         ("x-localai-avoid", ",".join(map(str, range(65)))),
     ],

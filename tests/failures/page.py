@@ -42,8 +42,8 @@ went on, where that is not the same (a busy machine tells of several at once); `
 """
 
 
-def page(cells: Sequence[Cell], machine: str, date: str) -> str:
-    """The whole page."""
+def page(cells: Sequence[Cell], machine: str, date: str, absent: Sequence[str] = ()) -> str:
+    """The whole page. `absent`: groups that this machine cannot run."""
     commits = " and ".join(sorted({f"`{cell.commit}`" for cell in cells}))
     return "\n".join(
         [
@@ -54,6 +54,7 @@ def page(cells: Sequence[Cell], machine: str, date: str) -> str:
             _POSITIONS,
             *_positions([cell for cell in cells if cell.question == "text"]),
             *_misses(cells),
+            *_absent(absent),
         ]
     )
 
@@ -113,3 +114,9 @@ def _misses(cells: Iterable[Cell]) -> Iterator[str]:
         if cell.leases or cell.slots:
             said.append(f"{cell.leases} leases and {cell.slots} slots were left")
         yield f"- {cell.blow}, {cell.question}, at {cell.at}, went on at {cell.seams}: {'; '.join(said)}"
+
+
+def _absent(groups: Sequence[str]) -> Iterator[str]:
+    if groups:
+        yield f"\nNot tried, because this machine cannot: {', '.join(groups)}."
+    yield ""

@@ -46,8 +46,9 @@ def main() -> int:
                 facts = {each: [asdict(cell) for cell in cells] for each, cells in kept.items()}
                 arguments.keep.write_text(json.dumps(facts))
     cells = [cell for name in chosen for cell in kept[name]]
-    text = page(cells, _machine(), f"{datetime.now(UTC):%d %B %Y}")
-    print(text)
+    absent = [name for name in chosen if not kept[name]]
+    text = page(cells, _machine(), f"{datetime.now(UTC):%d %B %Y}", absent)
+    print(text, end="")
     if chosen == list(GROUPS):
         PAGE.write_text(text, encoding="utf-8")
     return int(any(cell.misses_aim for cell in cells))

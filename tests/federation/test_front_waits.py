@@ -12,6 +12,7 @@ from federation.backend import Chunk, Routing
 from federation.errors import Busy, ModelUnavailable, Refused, TimedOut
 from federation.prospects import RETURN_MAX
 from federation.slot_gate import REMEMBERED_FOR
+from federation.trace import Trace
 from ledger.records import Load
 from p2p.peer import PeerId
 
@@ -49,9 +50,11 @@ def test_who_waits_gets_the_slot_that_frees_and_is_told_how_it_waited(stage: Sta
         async with stage.swarm("a", slots=1) as swarm, trio.open_nursery() as nursery:
             swarm.workers["a"].gap = 1.0
             asked = Asked(stage, swarm, nursery)
-            for _ in range(4):
-                asked.send()
+            traces = [Trace() for _ in range(4)]
+            for trace in traces:
+                asked.send(trace=trace)
                 await trio.sleep(0.1)
+            assert [trace.position for trace in traces] == [None, 0, 1, 2]
             assert swarm.front.waiting()[stage.MODEL].waiting == 3
             await trio.sleep(12)
             assert [each.answer.queued.position for each in asked.answers] == [0, 0, 1, 2]
@@ -59,6 +62,7 @@ def test_who_waits_gets_the_slot_that_frees_and_is_told_how_it_waited(stage: Sta
             assert [each.answer.queued.estimate for each in asked.answers] == [0.0, None, None, None]
             waited = [each.waited for each in asked.answers]
             assert waited == pytest.approx([0, 3 - 0.1, 6 - 0.2, 9 - 0.3], abs=0.1)
+            assert [trace.position for trace in traces] == [None] * 4
             assert len(swarm.workers["a"].served) == 4
             assert swarm.front.waiting() == {}
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
@@ -57,7 +58,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError("a node was started")
 
     monkeypatch.setitem(sys.modules, "node.runtime", SimpleNamespace(run_node=run_node))
-    monkeypatch.setattr("node.commands.run.setup_logging", lambda *_: None)
+    monkeypatch.setattr("node.commands.run.logging_to_stderr", lambda *_: nullcontext())
 
     def run(*arguments: str | Path) -> Told:
         capsys.readouterr()
@@ -511,3 +512,12 @@ def test_placing_tells_the_plan_and_what_is_missing_for_it(
     assert "warning: tiny is wanted in 2 copies, but cellar takes no models in\n" in told.err
     assert ("--accept-models" in told.err) == (takes_in == 0)
     assert run("models", "placements").out.startswith(line)
+
+
+def test_jobs_show_what_other_nodes_fetch_from_here(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploads = [
+        {"peer": "b", "name": "two", "size_bytes": 50_300_000, "is_running": True},
+        {"peer": "c", "name": "three\x1b", "size_bytes": 999, "is_running": False},
+    ]
+    monkeypatch.setattr("node.commands.pull.ask", lambda *_: {"jobs": [], "uploads": uploads})
+    assert run("models", "jobs").out == "uploading to two: 50.3 MB\nuploaded to three?: 999 B\n"

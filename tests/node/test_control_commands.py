@@ -69,8 +69,8 @@ def run(test: Test) -> None:
     async def main() -> None:
         worker, catalog = FakeWorker(), FakeCatalog()
         shelf = Shelf(cast("Catalog", catalog), cast("Worker", worker), ModelNotes(Path("/nowhere")))
-        models = SimpleNamespace(shelf=shelf)
-        parts = cast("Parts", SimpleNamespace(models=models, would_come_back=lambda name: False))
+        placer = SimpleNamespace(would_come_back=lambda name: False)
+        parts = cast("Parts", SimpleNamespace(models=SimpleNamespace(shelf=shelf, placer=placer)))
         commands = ControlCommands(parts, cast("Network", None), "", leave)
         with trio.fail_after(30):
             await test(commands.handlers(), worker, catalog)

@@ -122,6 +122,13 @@ def test_a_model_that_failed_says_why() -> None:
     ]
 
 
+def test_a_model_says_which_file_it_is_once_that_is_known() -> None:
+    hashed = replace(DESKTOP, models=(ModelRecord(TINY, "loaded", sha256="ab" * 32),))
+    assert row(hashed)["models"] == [
+        {"name": "tiny", "state": "loaded", "capabilities": [], "sha256": "ab" * 32}
+    ]
+
+
 def test_a_model_of_an_attached_server_says_what_runs_it() -> None:
     attached = replace(DESKTOP, models=(ModelRecord(TINY, "loaded", program="Ollama"),))
     assert row(attached)["models"] == [

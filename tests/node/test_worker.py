@@ -176,7 +176,8 @@ class FakeStore:
         await trio.lowlevel.checkpoint()
         return False
 
-    async def identify(self, definition: ModelDefinition) -> Identity:
+    async def identify(self, definition: ModelDefinition, on_progress: Callable[[int], None]) -> Identity:
+        on_progress(1)
         await trio.sleep(self.times.get(definition.path.stem, 0.0))
         if definition.path.stem == "changing":
             raise ModelFileChanged("it changed")
@@ -682,6 +683,18 @@ def test_a_model_may_be_replaced_and_removed_before_its_time_has_come() -> None:
     run(test, behaviour=behaviour)
 
 
+def test_what_takes_a_while_is_shown_as_a_job() -> None:
+    async def test(worker: Worker) -> None:
+        await ask(worker, completion("tiny"))
+        [job] = worker.jobs()
+        assert (job.id, job.kind, job.state, job.size_bytes) == ("hash-tiny", "hash", "running", 9)
+        assert job.done_bytes == 1
+        await trio.sleep(9)
+        assert worker.jobs() == []
+
+    run(test, behaviour=Behaviour(store=FakeStore({"tiny": 9.0})))
+
+
 def test_a_model_is_known_by_its_hash_as_soon_as_there_is_one() -> None:
     changes = 0
 
@@ -694,7 +707,7 @@ def test_a_model_is_known_by_its_hash_as_soon_as_there_is_one() -> None:
             await ask(worker, completion(f"tiny@sha256:{sha256_of('other')}"))
         assert caught.value.reason == "no_such_model"
         await trio.testing.wait_all_tasks_blocked()
-        assert changes == 1
+        assert changes == 2  # It was hashed so far; it is known.
         assert await ask(worker, completion(f"tiny@sha256:{sha256_of('tiny')}")) == "ab"
         record = worker.model_records()[0]
         assert record.manifest == behaviour.store.identities[0].manifest.id
@@ -732,7 +745,9 @@ def test_a_file_that_is_being_written_to_is_hashed_when_that_has_ended() -> None
     async def test(worker: Worker) -> None:
         await trio.sleep(1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(behaviour.store, "identify", lambda _: FakeStore({}).identify(definition("done")))
+            patch.setattr(
+                behaviour.store, "identify", lambda _, note: FakeStore({}).identify(definition("done"), note)
+            )
             await trio.sleep(120)
         assert worker.model_records()[0].sha256 == sha256_of("done")
 

@@ -10,6 +10,7 @@ from ledger.placement import Plan
 from ledger.records import ModelName, ModelRecord, PlacementRecord
 from ledger.view import NodeView
 from node.errors import NodeError, WrongUse
+from node.placement.hosts import hosts
 from node.placement.wishes import comes_back, nodes_called, placement_of, placement_rows, withdrawal
 from p2p.peer import PeerId
 
@@ -106,6 +107,11 @@ def test_what_is_deleted_comes_back_only_where_the_swarm_would_put_it_again() ->
     me = PeerId("id-attic")
     elsewhere = node("cellar", copy(is_placed=True))
     wanted = [PlacementRecord(TINY, replicas=2, sha256=NEW, size_bytes=GB)]
-    assert comes_back(TINY, me, wanted, [node("attic", copy()), elsewhere])
-    assert not comes_back(TINY, me, [], [node("attic", copy()), elsewhere])
-    assert not comes_back(TINY, me, wanted, [node("attic", copy(), takes=0), elsewhere])
+    here = hosts([node("attic", copy()), elsewhere], ())
+    assert comes_back(TINY, me, wanted, here)
+    assert not comes_back(TINY, me, [], here)
+    assert not comes_back(TINY, me, wanted, hosts([node("attic", copy(), takes=0), elsewhere], ()))
+    # Three could hold two copies: it comes back if one of the others has been away for long.
+    three = [node("attic", copy(is_placed=True)), elsewhere, node("den", copy())]
+    assert not comes_back(TINY, me, wanted, hosts(three, ()))
+    assert comes_back(TINY, me, wanted, hosts(three, {PeerId("id-cellar")}))

@@ -33,6 +33,8 @@ def test_a_file_comes_whole_once_and_leaves_no_stream() -> None:
             assert progress.stored_bytes == progress.size_bytes == len(DATA)
             assert progress.wasted_bytes == 0
             assert anna.seeder.uploaded == {ben.peer: len(DATA)}
+            assert ben.fetcher.received == {anna.peer: len(DATA)}
+            assert not anna.seeder.uploading()
             await trio.sleep(1)
             assert ben.streams == anna.streams == 0
 

@@ -37,6 +37,9 @@ def test_no_more_are_served_at_once_than_there_are_slots() -> None:
         core.want(peer, PIECE, 0)
     assert due(core) == [A, B]
     assert [core.has_slot(peer) for peer in (A, B, C)] == [True, True, False]
+    assert core.peers() == {A, B, C}
+    core.leave(A, 0)
+    assert core.peers() == {B, C}
 
 
 def test_who_has_a_slot_goes_on_while_others_wait() -> None:
