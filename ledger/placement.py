@@ -178,10 +178,11 @@ class _Planning:
 
     def _best(self, hosts: Sequence[Host], placement: PlacementRecord, count: int) -> list[Host]:
         """The `count` of `hosts` with the highest draws, those whose owner put it there before all."""
-        seed = _number(placement.model)
-        draws = {host.peer: _draw(seed ^ self._seeds[host.peer], host.speed_class) for host in hosts}
-        owned = placement.model
-        return nlargest(count, hosts, key=lambda host: (owned in host.owned) + draws[host.peer])
+        model, seed = placement.model, _number(placement.model)
+        draws = [
+            (model in host.owned) + _draw(seed ^ self._seeds[host.peer], host.speed_class) for host in hosts
+        ]
+        return [hosts[place] for place in nlargest(count, range(len(hosts)), key=draws.__getitem__)]
 
 
 def _holds(host: Host, placement: PlacementRecord) -> bool:
@@ -199,4 +200,5 @@ def _draw(seed: int, weight: float) -> float:
     2006). The seed is mixed by the finisher of splitmix64."""
     seed = (seed ^ seed >> 30) * 0xBF58476D1CE4E5B9 & _MASK
     seed = (seed ^ seed >> 27) * 0x94D049BB133111EB & _MASK
-    return float((seed / 2**64) ** (1 / weight))
+    drawn = seed / 2**64
+    return drawn if weight == 1 else float(drawn ** (1 / weight))

@@ -91,5 +91,5 @@ def _pull_half(fetcher: NodeProcess) -> None:
 
 def _job(node: NodeProcess) -> dict[str, Any]:
     """Its newest."""
-    jobs: list[dict[str, Any]] = command(node, "jobs")
+    jobs: list[dict[str, Any]] = command(node, "jobs")["jobs"]
     return jobs[-1]
