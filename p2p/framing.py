@@ -22,6 +22,8 @@ from p2p.errors import BadFrame, FrameTooLarge, NotMsgpack
 from p2p.unpack import unpack_untrusted
 
 _LENGTH_BYTES = 4
+_packer = msgpack.Packer()
+"""One for all: each takes a megabyte, which a large message would have the system find anew every time."""
 
 
 def encode_frame(message: Mapping[str, Any], size_max: int) -> bytes:
@@ -30,7 +32,7 @@ def encode_frame(message: Mapping[str, Any], size_max: int) -> bytes:
     Raises:
       FrameTooLarge: its body would be longer than `size_max` bytes, so the peer would refuse it.
     """
-    body: bytes = msgpack.packb(dict(message))
+    body: bytes = _packer.pack(dict(message))
     if len(body) > size_max:
         raise FrameTooLarge(f"a frame of {len(body)} bytes, {size_max} are allowed")
     return len(body).to_bytes(_LENGTH_BYTES, "big") + body
