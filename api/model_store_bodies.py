@@ -26,7 +26,7 @@ class OrderedFile(BaseModel):
 
     filename: Name
     uri: Reference
-    sha256: Annotated[Text, Field(max_length=64)] = ""
+    sha256: Annotated[Text, Field(pattern="^([0-9a-fA-F]{64})?$")] = ""
 
 
 class ApplyBody(BaseModel):

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from federation.backend import InferenceRequest, Sampling
+from federation.backend import SLOTLESS_KINDS, InferenceRequest, Sampling
 from federation.errors import BadRequest
 from node.engine.wire import (
     DetokenizeRequest,
@@ -58,6 +58,17 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "frequency_penalty": (-100, 100),
 }
 """From the least to the most that means anything; clients are held to OpenAI's own by the API."""
+
+
+def require_capable(request: InferenceRequest, capabilities: Collection[str]) -> None:
+    """Return if a model that can do what is in `capabilities` can serve `request`.
+
+    Raises:
+      BadRequest: it is for something else.
+    """
+    if request.kind not in SLOTLESS_KINDS and request.kind not in capabilities:
+        can = " and ".join(capabilities)
+        raise BadRequest(f"{request.model} is for {can}, not for {request.kind}", param="model")
 
 
 def require_servable(request: InferenceRequest) -> None:

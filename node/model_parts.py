@@ -36,6 +36,7 @@ from node.install.manager import Manager, perform
 from node.install.model_notes import ModelNotes
 from node.install.shelf import Shelf
 from node.install.swarm_watch import SwarmWatch
+from node.install.ways import Means
 from node.jobs.runner import Jobs
 from node.models.catalog import Catalog
 from node.placement.absences import Absences
@@ -90,6 +91,8 @@ class ModelParts:
             nursery.start_soon(self._keep_reputation)
 
     def _noted(self, record: ModelRecord) -> ModelRecord:
+        if record.program:
+            return record  # Of a server that is attached: nobody put it here.
         note = self.shelf.notes.of(record.name, record.sha256)
         return replace(record, source=note.source, is_placed=note.is_placed)
 
@@ -161,15 +164,15 @@ def wire_models(
     galleries = partial(
         open_galleries, [GallerySource.parse(text) for text in config.galleries], home.galleries
     )
-    installer = Installer(
+    means = Means(
         swarm=SwarmWatch(view, ledger.me),
         store=own.store,
         shelf=shelf,
         fetcher=fetcher,
         folder=home.models,
-        open_resolver=partial(_open_resolver, config, galleries),
         coming=coming,
     )
+    installer = Installer(means, partial(_open_resolver, config, galleries))
     jobs = Jobs(home.jobs_file, partial(perform, installer))
     manager = Manager(jobs, shelf, galleries, models_size_max=config.models_size_max)
     return ModelParts(

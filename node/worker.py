@@ -48,6 +48,7 @@ from node.engine_request import (
     engine_request,
     field_to_blame,
     lookup_request,
+    require_capable,
     require_servable,
 )
 from node.jobs.job import Job
@@ -78,10 +79,6 @@ class WorkerSettings:
     """Those that stay whatever happens."""
 
 
-def _ignore_change() -> None:
-    pass
-
-
 class Worker:
     """A `Backend` over the engines of this machine. One task `run`s it."""
 
@@ -97,7 +94,7 @@ class Worker:
         estimate: EstimateMemory = estimate_from_header,
     ) -> None:
         """Those in `preload` are loaded at once as far as there is room, the others when first asked for."""
-        self.on_change: Callable[[], None] = _ignore_change
+        self.on_change: Callable[[], None] = lambda: None
         """Called, often, when what `model_records` returns may have changed. It must not raise."""
         self._me = me
         self._store = store
@@ -182,9 +179,8 @@ class Worker:
         self.on_change()
 
     async def remove_model(self, name: ModelName) -> None:
-        """Serve a model no more: new requests are refused at once, running ones end first.
-
-        Afterwards its file can be deleted, also where a file in use cannot. Cancelled: what runs is cut off.
+        """Serve a model no more: new requests are refused at once, running ones end first. Afterwards its
+        file can be deleted. Cancelled while requests run: they go on, and it is served as before. Later: no.
 
         Raises:
           UnknownModel: there is none of that name.
@@ -193,6 +189,13 @@ class Worker:
         if model is None:
             raise UnknownModel(f"this node has no model {name}")
         self.on_change()
+        try:
+            await self._wait_unused(model)
+        except trio.Cancelled:
+            if self._models.setdefault(name, model) is not model:
+                model.stop()
+            self.on_change()
+            raise
         await self._end(model)
 
     async def unload_model(self, name: ModelName) -> bool:
@@ -240,7 +243,7 @@ class Worker:
                 engine = await held.enter_async_context(
                     model.use(needs_slot=request.kind not in SLOTLESS_KINDS)
                 )
-                _require_capable(request, engine)
+                require_capable(request, model.info().capabilities)
                 asked, parsers = await self._prepare(request, model, engine)
                 generation = await held.enter_async_context(engine.generate(asked))
             if patience.cancelled_caught:
@@ -311,11 +314,15 @@ class Worker:
     async def _end(self, model: ServedModel) -> None:
         """End a model that gets no new requests, once nothing runs on it. Cancelled: at once."""
         try:
-            while self._running[model]:
-                await self._request_ended.park()
+            await self._wait_unused(model)
         finally:
             model.stop()
         await model.wait_ended()
+
+    async def _wait_unused(self, model: ServedModel) -> None:
+        """Wait until nothing runs on a model that gets no new requests."""
+        while self._running[model]:
+            await self._request_ended.park()
 
     @contextmanager
     def _at_work(self, model: ServedModel) -> Iterator[None]:
@@ -368,14 +375,6 @@ class Worker:
         self._residents.note(model)
         # Looked up each time: who listens may come after the models.
         self.on_change()
-
-
-def _require_capable(request: InferenceRequest, engine: Engine) -> None:
-    assert engine.facts is not None, "an engine that is ready knows its model"
-    capabilities = engine.facts.capabilities
-    if request.kind not in SLOTLESS_KINDS and request.kind not in capabilities:
-        can = " and ".join(capabilities)
-        raise BadRequest(f"{request.model} is for {can}, not for {request.kind}", param="model")
 
 
 @contextmanager

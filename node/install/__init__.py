@@ -1,8 +1,9 @@
 """From a name to a model that is served: where it comes from, how it comes, and what is there afterwards.
 
     manager         what commands and HTTP ask for               (api/model_manager.py)
-      installer     gets one model: from peers if any has it, else from its source
+      installer     decides how one model comes: from peers if any has it, else from its source
         search      core: who of the swarm has it, or gets it
+        ways        carries that out
         arrival     one model's files on their way, and how they become a model
         supply      the three ways a file comes: from peers, from a download, from this disk
       shelf         the models that are served: adds, removes and replaces them

@@ -2,6 +2,7 @@
 
 InstallError (a NodeError)
 +- TakesNoModels      this node runs no models, or may not take more of them in
++- UnreadableOrder    another version of this program wrote it: ask again
 +- NotSame            what peers gave is not what they said it was: nothing of it is used
 """
 
@@ -16,6 +17,10 @@ class InstallError(NodeError):
 
 class TakesNoModels(InstallError):
     """No model can come here."""
+
+
+class UnreadableOrder(InstallError):
+    """An order that is kept, and says what this version does not know."""
 
 
 class NotSame(InstallError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict
 from typing import Any
 
 import trio
@@ -15,14 +14,15 @@ import trio
 from api.errors import HttpError
 from api.model_manager import ModelOrder
 from ledger.records import ModelName, PlacementRecord
-from node.errors import NodeError, WrongUse
+from node.errors import NodeError
 from node.install.errors import TakesNoModels
 from node.install.installer import Installer
 from node.install.order import Order
 from node.install.shelf import Shelf
+from node.jobs.errors import TooManyJobs
 from node.jobs.job import Job, JobId
 from node.jobs.runner import Jobs, Report
-from node.models.errors import UnknownModel
+from node.models.errors import BadModelName, UnknownModel
 from node.sources.errors import SourceError
 from node.sources.galleries import Galleries
 from node.sources.gallery_index import GalleryFile
@@ -57,20 +57,22 @@ class Manager:
 
         Raises:
           BadReference, BadModelName: it names nothing.
-          NodeError: too many jobs wait.
+          TooManyJobs: too many jobs wait.
         """
         order.wishes()
         shown = parse_reference(order.reference).canonical if order.reference else ""
-        return self._jobs.add("install", order.name or shown, asdict(order))
+        return self._jobs.add("install", order.name or shown, order.as_map())
 
     def order_model(self, order: ModelOrder) -> Mapping[str, Any]:
-        files = [GalleryFile(each["filename"], each["uri"], each["sha256"]) for each in order.files]
+        files = [GalleryFile(each["filename"], each["uri"], each["sha256"].lower()) for each in order.files]
         try:
             return self.order(Order(order.reference, "", order.name, order.overrides, files)).as_map()
-        except WrongUse as error:
-            raise HttpError(400, str(error), param="url") from error
-        except NodeError as error:
+        except TooManyJobs as error:
             raise HttpError(429, str(error), type="rate_limit_error", retry_after=60) from error
+        except BadModelName as error:
+            raise HttpError(400, str(error), param="name") from error
+        except NodeError as error:
+            raise HttpError(400, str(error), param="url") from error
 
     def jobs(self) -> Sequence[Mapping[str, Any]]:
         return [job.as_map() for job in (*self._jobs.jobs(), *self._shelf.jobs())]
@@ -121,11 +123,7 @@ class Manager:
         return self._shelf.placed()
 
     async def fetch(self, placement: PlacementRecord) -> None:
-        taken = sum(
-            self._shelf.catalog.definitions[name].size_bytes
-            for name in self.placed()
-            if name != placement.model
-        )
+        taken = self._shelf.placed_bytes(besides=placement.model)
         if taken + placement.size_bytes > self._models_size_max:
             raise TakesNoModels(f"{placement.model} and what the swarm put here before are too much together")
         job = self.order(Order("", placement.manifest, placement.model, is_placed=True))
@@ -138,17 +136,19 @@ class Manager:
             raise NodeError(job.reason or f"somebody cancelled getting {placement.model}")
 
     async def give_up(self, model: ModelName) -> None:
+        if self._shelf.is_owned(model):
+            raise NodeError(f"{model} is its owner's by now")
         await self._shelf.remove(model)
 
 
 async def perform(installer: Installer, report: Report) -> None:
     """Do what the order of a job says.
 
-    Raises: as `Installer.install`.
+    Raises:
+      UnreadableOrder: it cannot be told.
+      NodeError, P2PError: as `Installer.install`.
     """
-    said = dict(report.job.order)
-    files = [GalleryFile(**each) for each in said.pop("files", ())]
-    await installer.install(Order(**said, files=files), report)
+    await installer.install(Order.of_map(report.job.order), report)
 
 
 class NoModels:

@@ -2,8 +2,9 @@
 
     {"tiny": {"source": "source:3fa0...", "is_placed": true, "sha256": "..."}}
 
-One small JSON file of the home. Lost, it costs this: peers that want the same from the same source do not
-find it here by that, and copies that the swarm put here count as their owner's, so they stay.
+One small JSON file of the home. Lost, or not written because the disk is full, it costs this: peers that want
+the same from the same source do not find it here by that, and copies that the swarm put here count as their
+owner's, so they stay.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import trio
+
 from ledger.records import ModelName
+from node.errors import NodeError
 from node.home import write_private
 
 logger = logging.getLogger(__name__)
@@ -37,55 +41,34 @@ class ModelNotes:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._notes: dict[ModelName, ModelNote] = _read(path)
+        self._notes: Mapping[ModelName, ModelNote] = _read(path)
+        self._writing = trio.Lock()
 
     def of(self, name: ModelName, sha256: str) -> ModelNote:
-        """What is known of `name`, whose weights are `sha256`."""
+        """What is known of `name`, whose weights are `sha256`; empty: they are not hashed yet, and taken for
+        those that the note is about."""
         note = self._notes.get(name)
-        return note if note is not None and note.sha256 == sha256 else ModelNote(sha256)
+        return note if note is not None and sha256 in ("", note.sha256) else ModelNote(sha256)
 
-    def source_of(self, name: ModelName) -> str:
-        """Where `name` came from when it was put here; empty: from nowhere that is known."""
-        note = self._notes.get(name)
-        return note.source if note is not None else ""
+    async def put(self, name: ModelName, note: ModelNote) -> None:
+        """Remember `note`. Cancelled: it is remembered until the next start."""
+        self._notes = {**self._notes, name: note}
+        await self._write()
 
-    def placed(self) -> Mapping[ModelName, str]:
-        """sha256 of each model that the swarm put here."""
-        return {name: note.sha256 for name, note in self._notes.items() if note.is_placed}
+    async def drop(self, name: ModelName) -> None:
+        """Remember nothing of `name`. Cancelled: until the next start."""
+        if name in self._notes:
+            self._notes = {other: note for other, note in self._notes.items() if other != name}
+            await self._write()
 
-    def own(self, name: ModelName) -> bool:
-        """Remember that its owner wants it, too; returns whether that is new. Blocks.
-
-        Raises:
-          NodeError: the file cannot be written.
-        """
-        note = self._notes.get(name)
-        if note is None or not note.is_placed:
-            return False
-        self.put(name, replace(note, is_placed=False))
-        return True
-
-    def put(self, name: ModelName, note: ModelNote) -> None:
-        """Remember `note`. Blocks.
-
-        Raises:
-          NodeError: the file cannot be written.
-        """
-        self._notes[name] = note
-        self._write()
-
-    def drop(self, name: ModelName) -> None:
-        """Remember nothing of `name`. Blocks.
-
-        Raises:
-          NodeError: the file cannot be written.
-        """
-        if self._notes.pop(name, None) is not None:
-            self._write()
-
-    def _write(self) -> None:
-        notes = {name: asdict(note) for name, note in sorted(self._notes.items())}
-        write_private(self._path, json.dumps(notes, indent=1).encode())
+    async def _write(self) -> None:
+        async with self._writing:
+            notes = {name: asdict(note) for name, note in sorted(self._notes.items())}
+            data = json.dumps(notes, indent=1).encode()
+            try:
+                await trio.to_thread.run_sync(write_private, self._path, data)
+            except NodeError as error:
+                logger.warning("what is known of models is not kept for the next start: %s", error)
 
 
 def _read(path: Path) -> dict[ModelName, ModelNote]:

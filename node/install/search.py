@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from ledger.records import ModelName, ModelRecord
@@ -82,12 +82,15 @@ def getting(nodes: Iterable[NodeView], me: PeerId, source: FileKey) -> frozenset
     return frozenset(peer for peer, record in _records(nodes, me) if record.source == source)
 
 
-def origin_of(nodes: Iterable[NodeView], me: PeerId, source: FileKey) -> PeerId | None:
-    """Who else downloads it; of several the smallest peer id, which is the one that goes on."""
+def origin_of(
+    nodes: Iterable[NodeView], me: PeerId, source: FileKey, besides: Collection[PeerId] = ()
+) -> PeerId | None:
+    """Who else downloads it; of several the smallest peer id, which is the one that goes on. Not one of
+    `besides`."""
     origins = (
         peer
         for peer, record in _records(nodes, me)
-        if record.state == "fetching" and record.is_origin and record.source == source
+        if record.state == "fetching" and record.is_origin and record.source == source and peer not in besides
     )
     return min(origins, default=None)
 

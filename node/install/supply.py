@@ -11,7 +11,7 @@ import trio
 from node.install.arrival import Arrival
 from node.install.swarm_watch import PeersAsTheyChange
 from node.install.tally import Tally
-from node.models.errors import ModelFileUnreadable
+from node.models.errors import ModelFileChanged, ModelFileUnreadable
 from node.sources.download import DownloadProgress, download
 from node.sources.source_client import SourceClient
 from node.sources.source_files import SourceFile
@@ -63,41 +63,48 @@ async def supply_from_source(
       SinkFull, SinkFailed, StoreError: there is no place for it.
     """
     partial: PartialFile | None = None
+    before_bytes = 0
 
     async def open_target(size_bytes: int, version: str) -> PartialFile:
-        nonlocal partial
+        nonlocal partial, before_bytes
         wanted = WantedFile(file.key, size_bytes, file.sha256, version=version)
         partial = await arrival.open(file.name, wanted)
+        before_bytes = sum(
+            wanted.chunk_size(chunk) for chunk in range(wanted.chunk_count) if chunk in partial.have
+        )
         return partial
 
     def note(progress: DownloadProgress) -> None:
         tally.step = f"downloading {file.name}"
-        tally.note(
-            file.name, progress.size_bytes, progress.bytes_there, {progress.source: progress.bytes_there}
-        )
+        came_bytes = max(progress.bytes_there - before_bytes, 0)
+        tally.note(file.name, progress.size_bytes, progress.bytes_there, {progress.source: came_bytes})
 
     await download(client, file, open_target, on_progress=note)
     assert partial is not None, "a download opens what it fills"
     return partial
 
 
-async def supply_from_disk(file: SourceFile, arrival: Arrival, tally: Tally) -> PartialFile:
-    """Copy `file`, which is on this machine, into `arrival`.
+async def supply_from_disk(file: SourceFile, path: Path, arrival: Arrival, tally: Tally) -> PartialFile:
+    """Copy `file`, which is at `path` on this machine, into `arrival`.
 
     Raises:
       ModelFileUnreadable: it cannot be read.
+      ModelFileChanged: somebody writes to it.
       SinkFull, SinkFailed, StoreError: there is no place for it.
     """
-    assert file.path is not None
-    size_bytes = (await trio.to_thread.run_sync(_status, file.path)).st_size
+    status = await trio.to_thread.run_sync(_status, path)
     # Of a file that somebody wrote to meanwhile nothing is gone on with.
-    version = f"mtime:{(await trio.to_thread.run_sync(_status, file.path)).st_mtime_ns}"
-    partial = await arrival.open(file.name, WantedFile(file.key, size_bytes, file.sha256, version=version))
+    version = f"mtime:{status.st_mtime_ns}"
+    wanted = WantedFile(file.key, status.st_size, file.sha256, version=version)
+    partial = await arrival.open(file.name, wanted)
     for chunk in list(partial.have.missing()):
-        await partial.write(chunk, await trio.to_thread.run_sync(_read, file.path, chunk * CHUNK_SIZE))
-        done_bytes = min((chunk + 1) * CHUNK_SIZE, size_bytes)
+        data = await trio.to_thread.run_sync(_read, path, chunk * CHUNK_SIZE)
+        if len(data) != wanted.chunk_size(chunk):
+            raise ModelFileChanged(f"{path} was written to while it was being copied")
+        await partial.write(chunk, data)
+        done_bytes = min((chunk + 1) * CHUNK_SIZE, wanted.size_bytes)
         tally.step = f"copying {file.name}"
-        tally.note(file.name, size_bytes, done_bytes, {THIS_DISK: done_bytes})
+        tally.note(file.name, wanted.size_bytes, done_bytes, {THIS_DISK: done_bytes})
     return partial
 
 

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 _MEETING_TIME = 10.0
 """Seconds after a node's start in which it meets the others: about one at home, some on a busy machine."""
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks at what no change of the view tells of."""
 
 
 class View(Protocol):
@@ -29,7 +31,7 @@ class View(Protocol):
 
 
 class SwarmWatch:
-    """Looks at `view` for `me`."""
+    """Looks at `view` for `me`, from the start of the node on."""
 
     def __init__(self, view: View, me: PeerId) -> None:
         self.me = me
@@ -50,20 +52,26 @@ class SwarmWatch:
     async def has_met(self, matches: Matches) -> bool:
         """Whether somebody who had what `matches` when last heard has come back, for whom a node waits that
         has just started: what it would get elsewhere it gets from them in a moment."""
-        if not self._is_missed(matches):
+        here, away = self._having(matches)
+        if here or not away:
             return False
         with trio.move_on_at(self._met_by):
-            await self.wait_until(lambda: not self._is_missed(matches))
-        return not self._is_missed(matches)
+            # Who has just come back may have to look at its files before it says again what they are.
+            await self.wait_until(lambda: bool(self._having(matches)[0]))
+        return bool(self._having(matches)[0])
 
     def peers(self, pick: Callable[[Sequence[NodeView]], Collection[PeerId]]) -> PeersAsTheyChange:
         """Those that `pick` finds, and again whenever they are others."""
         return PeersAsTheyChange(self._view.revision, lambda: pick(self.nodes()))
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Return as soon as that is so."""
-        while not condition():
-            await self._view.revision.after(self._view.revision.number)
+        """Return as soon as that is so; what other than the view it tells of may be seen a second late."""
+        while True:
+            number = self._view.revision.number
+            if condition():
+                return
+            with trio.move_on_after(_LOOK_INTERVAL):
+                await self._view.revision.after(number)
 
     async def until(self, is_over: Callable[[], bool], work: Callable[[], Awaitable[T]]) -> T | None:
         """What `work` returns; None if `is_over` came first, which cancels it.
@@ -88,12 +96,11 @@ class SwarmWatch:
             raise failure
         return result
 
-    def _is_missed(self, matches: Matches) -> bool:
-        """Whether others have what `matches`, and none of them is here."""
-        having = [
-            node.state for node in self.nodes() if node.peer != self.me and any(map(matches, node.models))
-        ]
-        return bool(having) and all(state == "offline" for state in having)
+    def _having(self, matches: Matches) -> tuple[list[PeerId], list[PeerId]]:
+        """Which of the others have what `matches`: those who are here, and those who are not."""
+        having = [node for node in self.nodes() if node.peer != self.me and any(map(matches, node.models))]
+        away = [node.peer for node in having if node.state == "offline"]
+        return [node.peer for node in having if node.state != "offline"], away
 
 
 class PeersAsTheyChange:

@@ -20,6 +20,10 @@ class Tally:
     _done: dict[str, int] = field(default_factory=dict)
     _sources: dict[str, Mapping[str, int]] = field(default_factory=dict)
 
+    @property
+    def done_bytes(self) -> int:
+        return sum(self._done.values())
+
     def say(self, step: str) -> None:
         """What is being done, for a person."""
         if step != self.step:
@@ -28,14 +32,14 @@ class Tally:
 
     def note(self, file: str, size_bytes: int, done_bytes: int, sources: Mapping[str, int]) -> None:
         """`file` is that far; `sources` are bytes by whom they came from."""
-        self._sizes[file], self._done[file], self._sources[file] = size_bytes, done_bytes, dict(sources)
+        self._sizes[file], self._done[file] = size_bytes, done_bytes
+        # A part may have come from others before.
+        self._sources[file] = {**self._sources.get(file, {}), **sources}
         self._tell()
 
     def _tell(self) -> None:
         sources: Counter[str] = Counter()
         for each in self._sources.values():
             sources.update(each)
-        progress = Progress(
-            self.step, sum(self._sizes.values()), sum(self._done.values()), dict(sources), self.model
-        )
+        progress = Progress(self.step, sum(self._sizes.values()), self.done_bytes, dict(sources), self.model)
         self.on_progress(progress)

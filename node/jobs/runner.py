@@ -12,6 +12,7 @@ import trio
 
 from node.errors import NodeError
 from node.jobs.board import UNENDED_MAX, Board
+from node.jobs.errors import TooManyJobs
 from node.jobs.job import Job, JobId, JobKind, JobState, Progress
 from node.jobs.job_file import read_jobs, write_jobs
 from p2p.errors import P2PError
@@ -69,10 +70,10 @@ class Jobs:
         """A job for `order`, which waits for its turn; the one that is under way if there is such.
 
         Raises:
-          NodeError: far too many wait already.
+          TooManyJobs: far too many wait already.
         """
         if self._board.is_full:
-            raise NodeError(f"{UNENDED_MAX} jobs wait already: cancel some, or ask again later")
+            raise TooManyJobs(f"{UNENDED_MAX} jobs wait already: cancel some, or ask again later")
         job = self._board.add(JobId(secrets.token_hex(8)), kind, model, order)
         self.revision.rise()
         return job
@@ -126,6 +127,9 @@ class Jobs:
         except (NodeError, P2PError) as error:
             state, reason = "failed", str(error)
             logger.warning("%s failed: %s", job.model, error)
+        except Exception:  # One job's trouble, whatever it is, must not end the node, now and at each start.
+            logger.exception("the job for %s failed", job.model)
+            state, reason = "failed", "it failed in the node; its log says how"
         finally:
             was_cancelled = self._scopes.pop(job.id).cancelled_caught
         self._board.end(job.id, "cancelled" if was_cancelled else state, reason)

@@ -14,6 +14,7 @@ Everything here reads or writes files and blocks; `add` with `copy` for long.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -96,7 +97,71 @@ class Catalog:
                 definition = define_model(kept, memory_bytes=self._memory_bytes)
             else:
                 definition = self._store(definition, copy=copy)
-        self._definitions[definition.name] = definition
+        self._set(definition)
+        return definition
+
+    def name_of(self, source: str) -> ModelName:
+        """What the model at `source` would be called.
+
+        Raises:
+          BadModelName: nothing gives it a name it can have.
+        """
+        return define_given(source, memory_bytes=self._memory_bytes).name
+
+    def inspect(self, path: Path) -> ModelDefinition:
+        """The model at `path`, which is none of ours yet.
+
+        Raises:
+          BadModelFile: it cannot be served; says why.
+          BadModelName: its settings give it no name it can have.
+        """
+        definition = define_model(path, memory_bytes=self._memory_bytes)
+        if definition.problem:
+            raise BadModelFile(definition.problem)
+        return definition
+
+    def require_room_for(self, name: ModelName, files: Iterable[str]) -> None:
+        """Return if files called so may come into the folder for the model `name`: over its own, and over
+        nothing else.
+
+        Raises:
+          CannotStoreModel: another file is called so.
+        """
+        own = set(self._own_files(name))
+        for path in (self._folder / file for file in files):
+            if path not in own and os.path.lexists(path):
+                raise CannotStoreModel(f"{path} is there already, and is no file of the model {name}")
+
+    def take_in(self, yaml_path: Path, files: Iterable[Path]) -> ModelDefinition:
+        """Move a model that lies in another folder of the same disk into this one, in place of the model that
+        has its name. Its files keep their names, and nothing of it is read.
+
+        The settings come first: what everything ends in the middle of names weights that are not there, or
+        have another hash, and is put right by who brings them again.
+
+        Raises:
+          BadModelFile: what is there now cannot be served.
+          CannotStoreModel: another file is called so, or one cannot be moved.
+        """
+        name = self.inspect(yaml_path).name
+        coming = [yaml_path, *files]
+        self.require_room_for(name, [path.name for path in coming])
+        known, former = self._definitions.get(name), self._own_files(name)
+        places = [self._folder / path.name for path in coming]
+        try:
+            for path, place in zip(coming, places, strict=True):
+                path.replace(place)
+            for path in former:
+                if path not in places:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            if known is not None:
+                self._set(define_model(known.yaml_path or known.path, memory_bytes=self._memory_bytes))
+            raise CannotStoreModel(
+                f"{error.filename} cannot be moved or deleted: {error.strerror}"
+            ) from error
+        definition = self.inspect(places[0])
+        self._set(definition)
         return definition
 
     def remove(self, name: ModelName) -> Sequence[Path]:
@@ -109,18 +174,29 @@ class Catalog:
         definition = self._definitions.get(name)
         if definition is None:
             raise UnknownModel(f"this node has no model {name}")
-        others = [other for other in self._definitions.values() if other is not definition]
-        files = [definition.yaml_path] if definition.yaml_path is not None else []
-        of_others = {file.resolve() for other in others for file in other.files}
-        files += [file for file in definition.files if file.resolve() not in of_others]
-        deleted = [path for path in files if self._is_in_folder(path) and path.exists()]
+        deleted = self._own_files(name)
         try:
             for path in deleted:
                 path.unlink()
         except OSError as error:
             raise CannotStoreModel(f"{error.filename} cannot be deleted: {error.strerror}") from error
-        del self._definitions[name]
+        self._definitions = {other: known for other, known in self._definitions.items() if other != name}
         return deleted
+
+    def _set(self, definition: ModelDefinition) -> None:
+        # A new map: who goes through the old one, in another thread, goes through what was.
+        self._definitions = {**self._definitions, definition.name: definition}
+
+    def _own_files(self, name: ModelName) -> list[Path]:
+        """Files of the folder that are of this model and of no other; none of a model that is not known."""
+        definition = self._definitions.get(name)
+        if definition is None:
+            return []
+        others = [other for other in self._definitions.values() if other is not definition]
+        files = [definition.yaml_path] if definition.yaml_path is not None else []
+        of_others = {file.resolve() for other in others for file in other.files}
+        files += [file for file in definition.files if file.resolve() not in of_others]
+        return [path for path in files if self._is_in_folder(path) and path.exists()]
 
     def _read_folder(self) -> None:
         """Register each YAML, then each GGUF file that none of them is about."""

@@ -24,7 +24,7 @@ from node.placement.keep import KeepServer, asked_to_keep
 from node.placement.part import Part, Surplus, own_part
 from node.placement.retention import GIVING_UP_MAX, Retention
 from node.placement.retries import Retries
-from node.placement.wishes import comes_back
+from node.placement.wishes import as_held_now, comes_back
 from p2p.network import Streams
 from p2p.peer import PeerId
 from p2p.revision import Revision
@@ -164,7 +164,7 @@ class Placer:
             placement = missing[model]
             with trio.CancelScope() as scope, self._retries.noting(model, "fetch"):
                 self._fetching = placement, scope
-                await self._holdings.fetch(placement)
+                await self._holdings.fetch(as_held_now(placement, self._view.nodes()))
                 self._part = replace(self._part, fetch=_without(self._part.fetch, placement))
             self._fetching = None
 

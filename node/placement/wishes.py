@@ -17,8 +17,9 @@ from ledger.placement import REPLICAS_MAX, Host, Plan, plan
 from ledger.records import ModelName, PlacementRecord
 from ledger.view import NodeView
 from node.errors import NodeError, WrongUse
-from node.install.search import of_name, whole_copies
+from node.install.search import of_manifest, of_name, of_weights, whole_copies
 from node.placement.hosts import is_whole
+from p2p.blobs.manifest import ManifestId
 from p2p.peer import PeerId
 
 
@@ -126,6 +127,16 @@ def withdrawal(model: ModelName, nodes: Iterable[NodeView]) -> Withdrawal:
         deleted=tuple(peer for peer, is_placed in whole if is_placed),
         kept=tuple(peer for peer, is_placed in whole if not is_placed),
     )
+
+
+def as_held_now(placement: PlacementRecord, nodes: Sequence[NodeView]) -> PlacementRecord:
+    """`placement` by a manifest that somebody who is here has whole, with the file that is wanted: settings
+    beside it, and so its manifest, may have changed since it was placed."""
+    ways = [of_manifest(ManifestId(placement.manifest))] if placement.manifest else []
+    ways.append(of_weights(placement.sha256) if placement.sha256 else of_name(placement.model))
+    found = (whole_copies(nodes, None, matches) for matches in ways)
+    copies = next((copies for copies in found if copies is not None), None)
+    return placement if copies is None else replace(placement, manifest=copies.manifest)
 
 
 def comes_back(

@@ -11,8 +11,8 @@ happens in threads (`partial_disk.py`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
@@ -20,7 +20,8 @@ import trio
 from node.store.chunk_reader import read_chunk
 from node.store.hash_cache import FileHashes
 from node.store.hashing import OnProgress, ignore_progress
-from node.store.partial_disk import PartialDisk, Report, WantedFile, drop
+from node.store.partial_disk import PartialDisk, Report, WantedFile
+from node.store.partial_files import drop
 from p2p.blobs.errors import BlobError, ChunkUnavailable
 from p2p.blobs.have_map import HaveMap
 from p2p.blobs.source import Offer
@@ -39,7 +40,9 @@ class PartialFile:
         """Hex; set by who learns it later, for instance from the origin."""
         self.changed = Revision()
         self.whole: FileHashes | None = None
-        """Once it is finished."""
+        """Once it is finished, where it is now."""
+        self._moved: trio.Event | None = None
+        """Set when it has the name that it is being given."""
         self._disk = disk
         self._note_disk()
 
@@ -79,13 +82,30 @@ class PartialFile:
         Raises:
           ChunkUnavailable: it is not what was written, or cannot be read. `have` has not got it any more.
         """
+        while True:
+            whole = self.whole
+            try:
+                if whole is not None:
+                    return await trio.to_thread.run_sync(read_chunk, whole, chunk)
+                return await trio.to_thread.run_sync(self._disk.read, chunk)
+            except ChunkUnavailable:
+                if self._moved is None and self.whole is whole:
+                    self._note_disk()
+                    raise
+            # It was given another name meanwhile: what peers were promised is there in a moment.
+            if self._moved is not None:
+                await self._moved.wait()
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Within, the file is given another name: who reads it and does not find it waits for the end of
+        that."""
+        self._moved = moved = trio.Event()
         try:
-            if self.whole is not None:
-                return await trio.to_thread.run_sync(read_chunk, self.whole, chunk)
-            return await trio.to_thread.run_sync(self._disk.read, chunk)
-        except ChunkUnavailable:
-            self._note_disk()
-            raise
+            yield
+        finally:
+            self._moved = None
+            moved.set()
 
     async def finish(self, on_progress: OnProgress = ignore_progress) -> FileHashes:
         """Compare the sha256, if it is known, and give the file its name: it is there now, on the disk.
@@ -97,12 +117,15 @@ class PartialFile:
           FileInTheWay: something else has the name by now.
           SinkFull, SinkFailed: the disk does not take it.
         """
-        try:
-            hashes = await trio.to_thread.run_sync(self._disk.finish, self.sha256, _from_thread(on_progress))
-        except BlobError:
-            self._note_disk()
-            raise
-        self.sha256, self.whole = hashes.sha256, hashes
+        with self.moving():
+            try:
+                hashes = await trio.to_thread.run_sync(
+                    self._disk.finish, self.sha256, _from_thread(on_progress)
+                )
+            except BlobError:
+                self._note_disk()
+                raise
+            self.sha256, self.whole = hashes.sha256, hashes
         self.changed.rise()
         return hashes
 

@@ -23,6 +23,7 @@ from node.store.disk import require_room, written_in
 from node.store.errors import FileInTheWay, WrongContent
 from node.store.fingerprint import Fingerprint
 from node.store.hash_cache import FileHashes
+from node.store.partial_files import beside
 from node.store.partial_lock import PartialLock
 from node.store.partial_map import NO_HASH, LeftInOrder, MapHead, PartialMap
 from node.store.positioned_file import PositionedFile
@@ -59,7 +60,7 @@ class WantedFile:
     hashes: bytes = b""
     """BLAKE3 of each chunk; empty while nobody knows."""
     version: str = ""
-    """What else must be the same for a file without hashes to be gone on with: what the server calls its
+    """What else must be the same for a file without a sha256 to be gone on with: what the server calls its
     state, for instance. At most 200 bytes."""
 
     @classmethod
@@ -200,10 +201,10 @@ class PartialDisk:
 
     def _open(self, report: Report) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = PartialLock(_beside(self.path, ".lock"))
+        self._lock = PartialLock(beside(self.path, ".lock"))
         self._refuse_if_named()
-        self._data = PositionedFile(_beside(self.path))
-        self._map = PartialMap(_beside(self.path, ".map"))
+        self._data = PositionedFile(beside(self.path))
+        self._map = PartialMap(beside(self.path, ".map"))
         claims, left = self._claims(), self._left_in_order()
         self._data.resize(self.wanted.size_bytes)
         # Kept until each was looked at: who is struck down meanwhile has lost nothing.
@@ -224,7 +225,7 @@ class PartialDisk:
     def _refuse_if_named(self) -> None:
         if not os.path.lexists(self.path):
             return
-        partial = _beside(self.path)
+        partial = beside(self.path)
         with contextlib.suppress(FileNotFoundError):
             if partial.samefile(self.path):
                 # Everything ended between giving it its name and taking the other one away.
@@ -332,7 +333,9 @@ class PartialDisk:
         return self._data, self._map
 
     def _head(self, left: LeftInOrder | None = None) -> MapHead:
-        return MapHead(self.wanted.key, self.wanted.version, self.wanted.size_bytes, left)
+        # What the sha256 will tell needs no other proof: however a chunk of such a file came, it counts.
+        version = "" if self.wanted.sha256 else self.wanted.version
+        return MapHead(self.wanted.key, version, self.wanted.size_bytes, left)
 
     def _hash_of(self, chunk: int) -> bytes:
         return _slot(self.hashes, chunk)
@@ -348,37 +351,14 @@ class PartialDisk:
                 file.close()
         if lock is None:
             return
-        partial = _beside(self.path)
+        partial = beside(self.path)
         with contextlib.suppress(OSError):  # A folder that became read-only keeps them, and they harm nobody.
             if for_good:
                 partial.unlink(missing_ok=True)
             if not partial.exists():
                 for_good = True
-                _beside(self.path, ".map").unlink(missing_ok=True)
+                beside(self.path, ".map").unlink(missing_ok=True)
         lock.release(for_good=for_good)
-
-
-def drop(path: Path) -> None:
-    """Delete what came of the file that was to be at `path`.
-
-    Raises:
-      PartialInUse: somebody writes it.
-      SinkFailed: the folder cannot be written.
-    """
-    with written_in(path.parent):
-        if not path.parent.exists():
-            return
-        lock = PartialLock(_beside(path, ".lock"))
-        try:
-            for suffix in ("", ".map"):
-                _beside(path, suffix).unlink(missing_ok=True)
-        finally:
-            lock.release(for_good=True)
-
-
-def _beside(path: Path, suffix: str = "") -> Path:
-    """Hidden, so that no catalog takes it for a model."""
-    return path.with_name(f".{path.name}.partial{suffix}")
 
 
 def _slot(hashes: bytes | bytearray, chunk: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from pathlib import Path
 
 
@@ -19,8 +20,8 @@ def write_whole(path: Path, data: bytes) -> None:
       OSError: it could not be written; `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes may write the same file at once: each its own half.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.half")
+    # Two processes, or threads, may write the same file at once: each its own half.
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.half")
     try:
         with partial.open("wb") as file:
             file.write(data)

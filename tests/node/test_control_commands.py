@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from ledger.records import ModelName
+from ledger.records import ModelName, ModelRecord
 from node.control_commands import ControlCommands
 from node.control_server import Handler
 from node.install.model_notes import ModelNotes
@@ -39,7 +39,14 @@ class FakeWorker:
         if name not in self.served:
             raise UnknownModel(f"this node has no model {name}")
         self.served.discard(name)
-        await self.answers_ended.wait()
+        try:
+            await self.answers_ended.wait()
+        except trio.Cancelled:
+            self.served.add(str(name))
+            raise
+
+    def model_records(self) -> list[ModelRecord]:
+        return [ModelRecord(ModelName(name), "cold") for name in self.served]
 
 
 class FakeCatalog:
@@ -48,6 +55,13 @@ class FakeCatalog:
     def __init__(self) -> None:
         self.known = {TINY}
         self.is_stuck = False
+
+    @property
+    def definitions(self) -> dict[str, SimpleNamespace]:
+        return {name: SimpleNamespace(name=name) for name in self.known}
+
+    def name_of(self, source: str) -> str:
+        return source
 
     def add(self, source: str, *, copy: bool) -> SimpleNamespace:
         self.known.add(source)
@@ -99,11 +113,11 @@ def test_a_removal_that_got_as_far_as_the_file_is_not_interrupted() -> None:
     run(test)
 
 
-def test_a_removal_that_never_got_there_leaves_the_model_for_the_next_start() -> None:
+def test_a_removal_that_never_got_there_leaves_the_model_served() -> None:
     async def test(handlers: dict[str, Handler], worker: FakeWorker, catalog: FakeCatalog) -> None:
         with trio.move_on_after(0.01):
             await handlers["models.rm"]({"name": TINY})
-        assert catalog.known == {TINY}
+        assert (worker.served, catalog.known) == ({TINY}, {TINY})
 
     run(test)
 

@@ -591,6 +591,21 @@ def test_a_removed_model_ends_what_runs_and_then_its_engine() -> None:
     run(test, behaviour=behaviour)
 
 
+def test_a_removal_that_is_given_up_while_something_runs_leaves_all_as_it_was() -> None:
+    behaviour = Behaviour()
+
+    async def test(worker: Worker) -> None:
+        async with worker.infer(completion()) as answer:
+            with trio.move_on_after(TOKEN_TIME / 2) as scope:
+                await worker.remove_model(TINY)
+            assert scope.cancelled_caught
+            assert await ask(worker, completion()) == "ab"
+            assert [event async for event in answer.events][-1] == DONE
+        assert behaviour.engines["tiny"].state == "ready"
+
+    run(test, behaviour=behaviour)
+
+
 def test_a_model_is_removed_once_its_engine_is_gone() -> None:
     behaviour = Behaviour()
 

@@ -80,5 +80,5 @@ def sha256_on_disk(node: NodeProcess) -> str:
 
 
 def files_of(node: NodeProcess) -> set[str]:
-    """What lies in its models folder, hidden files too."""
-    return {path.name for path in (node.home / "models").iterdir()}
+    """What lies in its models folder and those in it, hidden files too."""
+    return {path.name for path in (node.home / "models").rglob("*") if path.is_file()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from node.models.demo_model import DEMO_MODEL_SHA256
@@ -15,11 +16,10 @@ from tests.real.model_jobs import (
     is_done,
     job_of,
     order,
-    post,
     sha256_on_disk,
     wait_for_job,
 )
-from tests.real.swarm_processes import NodeProcess, NodeProcesses
+from tests.real.swarm_processes import STOP_TIMEOUT, NodeProcess, NodeProcesses
 
 pytestmark = pytest.mark.real
 
@@ -84,5 +84,11 @@ def test_what_a_dead_seeder_owed_comes_from_another_one(nodes: NodeProcesses) ->
 def answers(node: NodeProcess) -> bool:
     """Whether its own engine answers a chat."""
     messages = [{"role": "user", "content": "What is the capital of France?"}]
-    reply = post(node, "/v1/chat/completions", model=DEMO, messages=messages, max_tokens=8)
+    reply = httpx.post(
+        f"{node.api}/v1/chat/completions",
+        json={"model": DEMO, "messages": messages, "max_tokens": 16, "temperature": 0},
+        headers={"x-localai-only": node.name},
+        timeout=STOP_TIMEOUT,
+    )
+    assert reply.headers["x-localai-peer"] == node.peer_id
     return "Paris" in reply.json()["choices"][0]["message"]["content"]

@@ -11,7 +11,14 @@ from ledger.records import ModelName, ModelRecord, PlacementRecord
 from ledger.view import NodeView
 from node.errors import NodeError, WrongUse
 from node.placement.hosts import hosts
-from node.placement.wishes import comes_back, nodes_called, placement_of, placement_rows, withdrawal
+from node.placement.wishes import (
+    as_held_now,
+    comes_back,
+    nodes_called,
+    placement_of,
+    placement_rows,
+    withdrawal,
+)
 from p2p.peer import PeerId
 
 TINY = ModelName("tiny")
@@ -101,6 +108,17 @@ def test_unplacing_deletes_only_what_the_swarm_put_there() -> None:
     swarm = [node("attic", copy()), node("cellar", copy(is_placed=True)), node("den")]
     fate = withdrawal(TINY, swarm)
     assert (fate.deleted, fate.kept) == (ids("cellar"), ids("attic"))
+
+
+def test_a_copy_is_made_of_a_file_whose_settings_changed_since_it_was_placed() -> None:
+    placed = PlacementRecord(TINY, replicas=2, sha256=NEW, manifest="of bb", size_bytes=GB)
+    edited = replace(copy(), manifest="with other settings")
+    unchanged = [node("attic", edited), node("cellar", edited), node("den", copy())]
+    assert as_held_now(placed, unchanged) == placed
+    assert as_held_now(placed, unchanged[:2]).manifest == "with other settings"
+    # Another file is no copy, and a holder that comes back has it.
+    gone = [node("attic", copy(OLD)), replace(node("den", copy()), state="offline")]
+    assert as_held_now(placed, gone) == placed
 
 
 def test_what_is_deleted_comes_back_only_where_the_swarm_would_put_it_again() -> None:

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from node.store import partial_disk
 from node.store.errors import PartialInUse
-from node.store.partial import drop_partial, open_partial
+from node.store.partial import PartialFile, drop_partial, open_partial
 from p2p.blobs.errors import ChunkUnavailable, SinkFailed
 from p2p.blobs.have_map import HaveMap
 from p2p.blobs.sink import ChunkSink
@@ -156,6 +158,33 @@ def test_a_chunk_that_rots_is_not_offered_any_more(path: Path, some_file: SomeFi
                 await partial.read(1)
             assert partial.have == have(0)
             assert partial.changed.number > number
+
+    trio.run(main)
+
+
+def test_who_reads_while_it_gets_another_name_waits_for_that(path: Path, some_file: SomeFile) -> None:
+    async def main() -> None:
+        read: list[bytes] = []
+
+        async def read_one(partial: PartialFile) -> None:
+            read.append(await partial.read(2))
+
+        async with open_partial(path, some_file.wanted) as partial:
+            await write(partial, some_file)
+            await partial.finish()
+            whole = partial.whole
+            assert whole is not None
+            moved = path.with_name("elsewhere.gguf")
+            async with trio.open_nursery() as nursery:
+                with partial.moving():
+                    path.rename(moved)
+                    nursery.start_soon(read_one, partial)
+                    await trio.testing.wait_all_tasks_blocked(0.05)
+                    partial.whole = replace(whole, path=moved)
+            assert read == [some_file.chunk(2)]
+            moved.unlink()
+            with pytest.raises(ChunkUnavailable):
+                await partial.read(2)
 
     trio.run(main)
 

@@ -19,6 +19,7 @@ from node.store import partial_disk
 from node.store.errors import FileInTheWay, PartialInUse, WrongContent
 from node.store.hashing import ignore_progress
 from node.store.partial_disk import PartialDisk, WantedFile
+from node.store.partial_files import take_back
 from node.store.partial_lock import PartialLock
 from node.store.positioned_file import PositionedFile
 from p2p.blobs.errors import ChunkUnavailable, SinkFailed, SinkFull
@@ -179,10 +180,29 @@ def test_a_map_that_was_cut_off_makes_nothing_wrong_count(path: Path, some_file:
 
 
 def test_another_version_at_the_source_starts_anew(path: Path, some_file: SomeFile) -> None:
+    unknown = replace(some_file.unhashed, sha256="")
+    disk = opened(path, replace(unknown, version="monday"))
+    write(disk, some_file, 2, 3)
+    disk.close()
+    assert opened(path, replace(unknown, version="tuesday")).there == set()
+
+
+def test_what_the_sha256_will_tell_is_gone_on_with_in_whichever_version_it_came(
+    path: Path, some_file: SomeFile
+) -> None:
     disk = opened(path, replace(some_file.unhashed, version="monday"))
     write(disk, some_file, 2, 3)
     disk.close()
-    assert opened(path, replace(some_file.unhashed, version="tuesday")).there == set()
+    assert opened(path, some_file.unhashed).there == {2, 3}
+
+
+def test_a_finished_file_can_come_in_again_and_is_looked_at(path: Path, some_file: SomeFile) -> None:
+    disk = opened(path, some_file.wanted)
+    write(disk, some_file)
+    disk.finish(some_file.sha256, ignore_progress)
+    take_back(path)
+    assert not path.exists()
+    assert opened(path, some_file.wanted).there == set(range(some_file.count))
 
 
 def test_of_another_version_with_hashes_what_is_the_same_stays(path: Path, some_file: SomeFile) -> None:
