@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench bench-swarm bench-engine bench-fairness bench-front bench-routing failure-matrix sim fuzz fuzz-api clean
+.PHONY: setup demo test lint bench bench-swarm bench-engine bench-fairness bench-front bench-models bench-routing failure-matrix sim fuzz fuzz-api clean
 
 setup: $(STAMP)
 
@@ -45,6 +45,11 @@ bench-fairness: setup
 # A front and three peers on loopback. Prints a table and writes docs/front.md. Fails where an aim was missed.
 bench-front: setup
 	$(BIN)/python tests/bench/front.py
+
+# Real nodes that get a model from each other, ten minutes. Prints a table and writes docs/models.md. Fails where an
+# aim was missed.
+bench-models: setup
+	$(BIN)/python tests/bench/models.py
 
 # Against llama.cpp's own server, which is built from the same source first, once: ten minutes. Prints a table and
 # writes docs/engine.md. Fails where an aim was missed.

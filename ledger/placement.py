@@ -18,10 +18,10 @@ arrives where the plan wants it changes no plan, because what was planned togeth
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from heapq import nlargest
+from heapq import heapify, heappop
 from typing import Any
 
 from ledger.records import ModelName, PlacementRecord
@@ -126,15 +126,11 @@ class _Planning:
 
     def _keep(self, placement: PlacementRecord) -> None:
         holding = [host for host in self._holding[placement.model] if _holds(host, placement)]
-        for host in self._best(holding, placement, len(holding)):
-            self._take_if_missing(host, placement)
+        self._take_best(holding, placement)
 
     def _add(self, placement: PlacementRecord) -> None:
-        # Most hosts have room, so the first few mostly do; all of them in order take longer to find.
-        for count in (2 * self._missing(placement), len(self._hosts)):
-            if self._missing(placement):
-                for host in self._best(self._hosts, placement, count):
-                    self._take_if_missing(host, placement)
+        if self._missing(placement):
+            self._take_best(self._hosts, placement)
         missing = self._missing(placement)
         if missing:
             wanted = min(placement.replicas, REPLICAS_MAX)
@@ -143,8 +139,11 @@ class _Planning:
                 " and has room for it"
             )
 
-    def _take_if_missing(self, host: Host, placement: PlacementRecord) -> None:
-        if self._missing(placement):
+    def _take_best(self, hosts: Sequence[Host], placement: PlacementRecord) -> None:
+        """Choose the best of `hosts`, as many as are missing."""
+        for host in self._best(hosts, placement):
+            if not self._missing(placement):
+                break
             self._take(host, placement)
 
     def _missing(self, placement: PlacementRecord) -> int:
@@ -176,12 +175,17 @@ class _Planning:
             return f"{host.peer} has too little memory"
         return ""
 
-    def _best(self, hosts: Sequence[Host], placement: PlacementRecord, count: int) -> list[Host]:
-        """The `count` of `hosts` with the highest draws, those whose owner put it there before all."""
-        seed = _number(placement.model)
-        draws = {host.peer: _draw(seed ^ self._seeds[host.peer], host.speed_class) for host in hosts}
-        owned = placement.model
-        return nlargest(count, hosts, key=lambda host: (owned in host.owned) + draws[host.peer])
+    def _best(self, hosts: Sequence[Host], placement: PlacementRecord) -> Iterator[Host]:
+        """`hosts`, the highest draw first, and before all those whose owner put it there."""
+        model, seed = placement.model, _number(placement.model)
+        # Most hosts have room, so the first few mostly do: a heap does not sort the others.
+        draws = [
+            (-_draw(seed ^ self._seeds[host.peer], host.speed_class) - (model in host.owned), place)
+            for place, host in enumerate(hosts)
+        ]
+        heapify(draws)
+        while draws:
+            yield hosts[heappop(draws)[1]]
 
 
 def _holds(host: Host, placement: PlacementRecord) -> bool:
@@ -199,4 +203,5 @@ def _draw(seed: int, weight: float) -> float:
     2006). The seed is mixed by the finisher of splitmix64."""
     seed = (seed ^ seed >> 30) * 0xBF58476D1CE4E5B9 & _MASK
     seed = (seed ^ seed >> 27) * 0x94D049BB133111EB & _MASK
-    return float((seed / 2**64) ** (1 / weight))
+    drawn = seed / 2**64
+    return drawn if weight == 1 else float(drawn ** (1 / weight))

@@ -22,6 +22,8 @@ from p2p.errors import BadFrame, FrameTooLarge, NotMsgpack
 from p2p.unpack import unpack_untrusted
 
 _LENGTH_BYTES = 4
+_packer = msgpack.Packer()
+"""One for all: each takes a megabyte, which a large message would have the system find anew every time."""
 
 
 def encode_frame(message: Mapping[str, Any], size_max: int) -> bytes:
@@ -30,7 +32,7 @@ def encode_frame(message: Mapping[str, Any], size_max: int) -> bytes:
     Raises:
       FrameTooLarge: its body would be longer than `size_max` bytes, so the peer would refuse it.
     """
-    body: bytes = msgpack.packb(dict(message))
+    body: bytes = _packer.pack(dict(message))
     if len(body) > size_max:
         raise FrameTooLarge(f"a frame of {len(body)} bytes, {size_max} are allowed")
     return len(body).to_bytes(_LENGTH_BYTES, "big") + body
@@ -63,8 +65,9 @@ class FrameDecoder:
             if body + length > len(unread):
                 break
             began = body + length
-            # A view: a slice of a bytearray is a copy, and this would be the second.
-            messages.append(_decode_untrusted(bytes(memoryview(unread)[body:began])))
+            # Views: what is in a frame may be large, and unpacking copies it anyway.
+            with memoryview(unread) as view, view[body:began] as packed:
+                messages.append(_decode_untrusted(packed))
         del unread[:began]
         return messages
 
@@ -78,7 +81,7 @@ class FrameDecoder:
             raise BadFrame(f"the stream ended {len(self._unread)} bytes into a frame")
 
 
-def _decode_untrusted(body: bytes) -> dict[str, Any]:
+def _decode_untrusted(body: memoryview) -> dict[str, Any]:
     try:
         # None of our messages has a use for extensions.
         message = unpack_untrusted(body, ext_hook=_refuse_extension)

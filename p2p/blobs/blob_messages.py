@@ -49,9 +49,9 @@ from p2p.fields import Fields
 
 PROTOCOL_ID = "/localai-node/blob/1"
 
-PIECE_SIZE_MAX = 64 * 1024
-"""Bytes of a chunk in one DATA: at 100 MB/s less than a millisecond, after which a token of an answer that
-goes over the same connection gets its turn."""
+PIECE_SIZE_MAX = 256 * 1024
+"""Bytes of a chunk in one DATA: no more than waits for the connection anyway before a token of an answer that
+goes over the same one, and not many of what takes a message's time whatever is in it."""
 
 FRAME_SIZE_MAX = PIECE_SIZE_MAX + 1024
 """A piece, or the map of 2 TiB, and what is said of it."""

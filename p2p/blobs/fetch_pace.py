@@ -13,7 +13,7 @@ import trio
 from p2p.allowance import Allowance
 from p2p.blobs.blob_messages import PIECE_SIZE_MAX
 
-BUSY_RATE = 10e6
+BUSY_RATE = 20e6
 """Bytes a second that are read of all seeders together while this node infers: as much as a seeder sends
 then, for the same reason (`upload.py`)."""
 

@@ -42,6 +42,7 @@ from p2p.blobs.errors import ChunkUnavailable
 from p2p.blobs.followed_file import FollowedFile
 from p2p.blobs.manifest import FileKey, chunk_size
 from p2p.blobs.source import ChunkSource
+from p2p.blobs.upload import PIECE_SIZE
 from p2p.blobs.upload_turns import UploadTurns
 from p2p.errors import BadFrame
 from p2p.frame_stream import FrameStream
@@ -51,10 +52,6 @@ from p2p.peer import PeerId
 logger = logging.getLogger(__name__)
 
 _Wanted: TypeAlias = Request | WantManifest
-
-_PIECE_SIZE = 65_280
-"""Bytes: with what is around it, two frames of yamux that share one message of Noise. 64 KiB would take three
-of those, and more messages, each of which is encrypted twice."""
 
 _SEND_TIME_MAX = 60.0
 """Seconds in which a peer must take one piece: at a kilobyte a second nobody fetches a model. What a peer
@@ -171,9 +168,9 @@ class Seeding:
         if offer is None or request.chunk not in offer.have:
             await self._send(Refused(request.id, "gone" if offer is None else "no_chunk"))
             return
-        size, chunk = chunk_size(offer.size_bytes, request.chunk), None
-        for offset in range(0, size, _PIECE_SIZE):
-            end = min(size, offset + _PIECE_SIZE)
+        size, chunk, offset = chunk_size(offer.size_bytes, request.chunk), None, 0
+        while offset < size:
+            end = min(size, offset + self._turns.piece_size())
             if not self._turns.has_slot(self._peer):
                 chunk = None
             await self._turns.take(self._peer, end - offset)
@@ -184,6 +181,7 @@ class Seeding:
                 return
             await self._send_piece(Data(request.id, offset, chunk[offset:end]))
             self._on_sent(self._peer, end - offset)
+            offset = end
 
     async def _read(self, request: Request, size: int) -> memoryview | None:
         """The chunk, or None: our file is not what it was."""
@@ -199,8 +197,8 @@ class Seeding:
         if data is None:
             await self._send(NoManifest(wanted.manifest))
             return
-        for offset in range(0, len(data), _PIECE_SIZE):
-            piece = memoryview(data)[offset : offset + _PIECE_SIZE]
+        for offset in range(0, len(data), PIECE_SIZE):
+            piece = memoryview(data)[offset : offset + PIECE_SIZE]
             await self._turns.take(self._peer, len(piece))
             await self._send_piece(ManifestPiece(wanted.manifest, offset, len(data), piece))
 

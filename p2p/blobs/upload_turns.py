@@ -18,6 +18,7 @@ class UploadTurns:
     """Lets those who have a piece to send wait for their turns."""
 
     def __init__(self, limits: UploadLimits, is_inference_busy: Callable[[], bool]) -> None:
+        self._limits = limits
         self._upload = Upload(limits)
         self._is_inference_busy = is_inference_busy
         self._turns: dict[PeerId, trio.Event] = {}
@@ -47,6 +48,10 @@ class UploadTurns:
         self._turns.pop(peer, None)
         self._upload.leave(peer, trio.current_time())
         self._give()
+
+    def piece_size(self) -> int:
+        """Bytes that should be sent at a time now."""
+        return self._limits.piece_size(is_inference_busy=self._is_inference_busy())
 
     def peers(self) -> Collection[PeerId]:
         """Who has something to be sent."""

@@ -2,7 +2,8 @@
 
 The rarest: what few have is the first to be lost with them, and whoever gets it becomes worth asking. Of
 equally rare ones any, by chance: nodes that fetch the same file from the same seeder then come by different
-chunks, and give them to each other.
+chunks, and give them to each other. What everybody has nobody waits for: it is taken in order, so that the
+sha256 of the whole grows with the file and is not all to be done at its end.
 
 Chunks are bits of whole numbers, one number for those that no seeder has, one for those that one has, and so
 on: what is said of many chunks at once costs as much as what is said of one, and a file may be of any size.
@@ -16,6 +17,9 @@ from random import Random
 from p2p.blobs.have_map import HaveMap
 from p2p.peer import PeerId
 
+_BY_CHANCE = 4
+"""Chunks that are taken by chance in any case: others may be fetching the same, and not be known yet."""
+
 
 class WantedChunks:
     """Of a file of `chunk_count`. Begins with none."""
@@ -26,6 +30,7 @@ class WantedChunks:
         """The wanted ones that 0, 1, 2 ... seeders have."""
         self._has: dict[PeerId, int] = {}
         """What each seeder has, wanted or not."""
+        self._taken = 0
 
     def __len__(self) -> int:
         return sum(level.bit_count() for level in self._levels)
@@ -86,7 +91,12 @@ class WantedChunks:
         has = self._has.get(peer, 0)
         for number, level in enumerate(self._levels):
             if candidates := level & has:
-                place = _place_of_one(candidates, rng.randrange(candidates.bit_count()))
+                # Who begins together with us is not seen at first.
+                if number == len(self._has) and self._taken >= _BY_CHANCE:
+                    place = candidates.bit_length() - 1
+                else:
+                    place = _place_of_one(candidates, rng.randrange(candidates.bit_count()))
+                self._taken += 1
                 self._levels[number] ^= 1 << place
                 return self._chunk_count - 1 - place
         return None

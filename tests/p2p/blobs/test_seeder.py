@@ -11,7 +11,6 @@ import trio
 from p2p.blobs.blob_messages import (
     FOLLOWS_MAX,
     MANIFESTS_MAX,
-    PIECE_SIZE_MAX,
     REQUESTS_MAX,
     Cancel,
     Data,
@@ -29,7 +28,7 @@ from p2p.blobs.blob_messages import (
 )
 from p2p.blobs.have_map import HaveMap
 from p2p.blobs.manifest import CHUNK_SIZE, ManifestId, file_key
-from p2p.blobs.upload import UploadLimits
+from p2p.blobs.upload import PIECE_SIZE_FAST, UploadLimits
 from tests.mock_time import run
 from tests.p2p.blobs.seeded import DATA, FILE, HASHES, LAST, SIZE, seeding
 
@@ -418,7 +417,7 @@ def test_everybody_else_runs_between_any_two_pieces() -> None:
     async def main() -> None:
         passes, at_pieces = Passes(), []
 
-        def is_inference_busy() -> bool:  # Asked before each piece.
+        def is_inference_busy() -> bool:  # Asked before each piece, and how large it should be.
             at_pieces.append(passes.count)
             return False
 
@@ -427,7 +426,6 @@ def test_everybody_else_runs_between_any_two_pieces() -> None:
             trio.lowlevel.add_instrument(passes)
             await fetcher.fetch(0)
             trio.lowlevel.remove_instrument(passes)
-        pieces = at_pieces[: CHUNK_SIZE // PIECE_SIZE_MAX]
-        assert sorted(set(pieces)) == pieces
+        assert len(set(at_pieces)) >= math.ceil(CHUNK_SIZE / PIECE_SIZE_FAST)
 
     run(main)

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from p2p.blobs.upload import Upload, UploadLimits
+from p2p.blobs.upload import PIECE_SIZE, PIECE_SIZE_FAST, Upload, UploadLimits
 from p2p.peer import PeerId
 
 A, B, C, D, E, F = (PeerId(name) for name in "abcdef")
@@ -159,6 +159,13 @@ def test_the_lower_of_two_limits_holds() -> None:
     assert UploadLimits(rate=9, busy_rate=0).rate_now(is_inference_busy=True) == 9
     assert UploadLimits(rate=9, busy_rate=5).rate_now(is_inference_busy=False) == 9
     assert UploadLimits(rate=0, busy_rate=0).rate_now(is_inference_busy=True) == 0
+
+
+def test_pieces_are_large_only_where_nobody_is_to_notice_them() -> None:
+    assert UploadLimits().piece_size(is_inference_busy=False) == PIECE_SIZE_FAST
+    assert UploadLimits(rate=20e6).piece_size(is_inference_busy=False) == PIECE_SIZE_FAST
+    assert UploadLimits(rate=1e6).piece_size(is_inference_busy=False) == PIECE_SIZE
+    assert UploadLimits(busy_rate=0).piece_size(is_inference_busy=True) == PIECE_SIZE
 
 
 def test_nothing_is_kept_of_who_left() -> None:
