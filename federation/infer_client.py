@@ -117,8 +117,8 @@ class RemoteBackend:
     def __init__(
         self, streams: Streams, peer: PeerId, pulse: Pulse | None = None, *, rng: Random | None = None
     ) -> None:
-        """`pulse` tells a slow peer from one that stands still; without it, none is given up early. `rng` draws
-        what nobody may guess; None: the system's."""
+        """`pulse` tells a slow peer from one that stands still; without it, none is given up early. `rng`
+        draws what nobody may guess; None: the system's."""
         self._streams = streams
         self._peer = peer
         self._line = _Line(peer, Pace(), pulse or _NobodyKnows())
