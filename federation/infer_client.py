@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from random import Random, SystemRandom
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
@@ -47,6 +47,7 @@ from federation.infer import (
 )
 from federation.infer_codec import decode_from_front_untrusted, decode_from_worker_untrusted, encode
 from federation.pace import Pace
+from federation.pulse import NobodyKnows, Pulse
 from federation.standstill import Standstill
 from p2p.errors import BadFrame, FrameTooLarge, ProtocolNotSpoken, Unreachable
 from p2p.frame_stream import FrameStream
@@ -76,28 +77,6 @@ _PROBE_TIME = 1.0
 its tries through others. A machine that works is late by less."""
 
 
-class Pulse(Protocol):
-    """Who lives, as somebody knows who asks them all the time (`ledger/prober.py`)."""
-
-    def ask(self, peer: PeerId) -> float:
-        """Have `peer` give a sign of life. Returns the time, of this one's own clock."""
-
-    def has_heard(self, peer: PeerId, since: float) -> bool:
-        """Whether it gave one since then. True where that cannot be known."""
-
-
-class _NobodyKnows:
-    """A pulse where nobody asks."""
-
-    def ask(self, peer: PeerId) -> float:
-        del peer
-        return 0.0
-
-    def has_heard(self, peer: PeerId, since: float) -> bool:
-        del peer, since
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class _Line:
     """What all exchanges with one peer share."""
@@ -121,7 +100,7 @@ class RemoteBackend:
         draws what nobody may guess; None: the system's."""
         self._streams = streams
         self._peer = peer
-        self._line = _Line(peer, Pace(), pulse or _NobodyKnows())
+        self._line = _Line(peer, Pace(), pulse or NobodyKnows())
         self._rng = rng or SystemRandom()
         self._kept: list[tuple[float, FrameStream]] = []
 
