@@ -43,7 +43,7 @@ class UploadLimits:
     busy_rate: float = 20e6
     """The same while this node infers; 0: no other limit than `rate`. Measured (`docs/models.md`): where an
     engine shares two cores with both ends of a transfer, the 95th percentile of the gaps between its tokens
-    is 1.1 times what it is in quiet at 10 MB/s, and 1.2 to 1.3 times at 20; 1.5 is the aim, and slower
+    is 1.1 times what it is in quiet at 10 MB/s, and 1.2 to 1.4 times at 20; 1.5 is the aim, and slower
     machines have the rest. It is a sixth of a gigabit line."""
 
     def rate_now(self, *, is_inference_busy: bool) -> float:

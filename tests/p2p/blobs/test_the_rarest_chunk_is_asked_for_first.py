@@ -60,6 +60,18 @@ def test_of_equally_rare_ones_each_is_as_likely() -> None:
     assert min(counts.values()) > 900
 
 
+def test_what_every_seeder_has_comes_in_order_but_for_the_first_few() -> None:
+    wanted = WantedChunks(COUNT)
+    wanted.add(range(COUNT))
+    wanted.seeder_has(ALICE, have(*range(COUNT)))
+    wanted.seeder_has(BOB, have(*range(COUNT)))
+    rng = Random(3)
+    first = [wanted.take(ALICE, rng) for _ in range(4)]
+    rest = [wanted.take((ALICE, BOB)[place % 2], rng) for place in range(4, COUNT)]
+    assert first != list(range(4))
+    assert rest == [chunk for chunk in range(COUNT) if chunk not in first]
+
+
 def test_it_does_not_matter_what_was_known_first() -> None:
     early, late = WantedChunks(COUNT), WantedChunks(COUNT)
     early.seeder_has(ALICE, have(3))
