@@ -46,6 +46,9 @@ from p2p.revision import Revision
 
 logger = logging.getLogger(__name__)
 
+_ARRIVED_MAX = 64
+"""Files. Each is identified in a moment; one whose model never was, because it was removed at once, goes in
+time."""
 _FORMER_KEYS_MAX = 256
 """Of files that came from a source, whose followers know them by that for a while longer. More than a home
 downloads in one run; who asks for one that is forgotten finds it by its sha256."""
@@ -83,6 +86,9 @@ class Store:
         self.manifests = KeptManifests(manifests)
         self._identities: list[Identity] = []
         self._growing: dict[FileKey, PartialFile] = {}
+        self._arrived: OrderedDict[FileKey, PartialFile] = OrderedDict()
+        """Files that came in whole, until the model they are of is identified: nobody who takes one from here
+        loses it in between."""
         self._former_keys: OrderedDict[FileKey, FileKey] = OrderedDict()
         self._changed: dict[FileKey, Revision] = defaultdict(Revision)
 
@@ -114,6 +120,9 @@ class Store:
         manifest = manifest_of(file.entry for file in files)
         identity = Identity(manifest, weights_sha256(manifest), tuple(files))
         self._identities.append(identity)
+        for file in files:
+            if (arrived := self._arrived.pop(file.entry.key, None)) is not None:
+                arrived.changed.rise()
         self._rise(identity)
         return identity
 
@@ -140,10 +149,8 @@ class Store:
             yield
         finally:
             del self._growing[key]
-            if partial.whole is not None and key != (known := file_key(partial.whole.sha256)):
-                self._former_keys[key] = known
-                while len(self._former_keys) > _FORMER_KEYS_MAX:
-                    self._former_keys.popitem(last=False)
+            if partial.whole is not None:
+                self._note_arrived(key, partial, file_key(partial.whole.sha256))
             self._changed[key].rise()
             partial.changed.rise()
 
@@ -171,7 +178,7 @@ class Store:
                 is_growing=False,
                 changed=self._changed[file],
             )
-        partial = self._growing.get(file)
+        partial = self._growing.get(file) or self._arrived.get(file)
         return None if partial is None else partial.offer
 
     async def read(self, file: FileKey, chunk: int) -> bytes:
@@ -187,10 +194,27 @@ class Store:
                 if isinstance(error, SilentChange) and whole.hashes is not None:
                     await trio.to_thread.run_sync(self.hasher.cache.drop, whole.hashes.path)
                 identity.outdated.set()
-        partial = self._growing.get(file)
+        partial = self._growing.get(file) or self._arrived.get(file)
         if partial is None:
             raise ChunkUnavailable(f"{file} is not here any more")
-        return await partial.read(chunk)
+        try:
+            return await partial.read(chunk)
+        except ChunkUnavailable:
+            if self._arrived.get(file) is partial:
+                del self._arrived[file]
+                partial.changed.rise()
+            raise
+
+    def _note_arrived(self, key: FileKey, partial: PartialFile, known: FileKey) -> None:
+        if next(self._whole(known), None) is None:
+            self._arrived[known] = partial
+            while len(self._arrived) > _ARRIVED_MAX:
+                _, oldest = self._arrived.popitem(last=False)
+                oldest.changed.rise()
+        if key != known:
+            self._former_keys[key] = known
+            while len(self._former_keys) > _FORMER_KEYS_MAX:
+                self._former_keys.popitem(last=False)
 
     def _whole(self, file: FileKey) -> Iterator[tuple[Identity, _WholeFile]]:
         for identity in self._identities:

@@ -220,6 +220,49 @@ def test_a_file_that_comes_in_is_offered_all_the_way(tmp_path: Path, some_file: 
     run(tmp_path, test)
 
 
+async def arrive(store: Store, path: Path, some_file: SomeFile) -> None:
+    """The file comes in whole, and nobody has identified its model yet."""
+    async with open_partial(path, some_file.wanted) as partial:
+        with store.growing(file_key(some_file.sha256), partial):
+            for chunk in range(some_file.count):
+                await partial.write(chunk, some_file.chunk(chunk))
+            store.hasher.cache.put(await partial.finish())
+
+
+def test_a_file_that_came_in_is_offered_until_its_model_is_identified_and_then(
+    tmp_path: Path, some_file: SomeFile
+) -> None:
+    async def test(store: Store) -> None:
+        key, path = file_key(some_file.sha256), tmp_path / "tiny.gguf"
+        await arrive(store, path, some_file)
+        before = store.offer(key)
+        assert before is not None
+        assert (before.have.is_full, before.is_growing) == (True, False)
+        assert await store.read(key, 1) == some_file.chunk(1)
+        seen = before.changed.number
+        identity = await store.identify(model(path))
+        assert before.changed.number > seen, "who follows it looks again"
+        assert await store.read(key, 1) == some_file.chunk(1)
+        store.forget(identity)
+        assert store.offer(key) is None
+
+    run(tmp_path, test)
+
+
+def test_a_file_that_came_in_and_was_changed_before_is_not_offered_any_more(
+    tmp_path: Path, some_file: SomeFile
+) -> None:
+    async def test(store: Store) -> None:
+        key, path = file_key(some_file.sha256), tmp_path / "tiny.gguf"
+        await arrive(store, path, some_file)
+        change(path, b"something else")
+        with pytest.raises(ChunkUnavailable):
+            await store.read(key, 1)
+        assert store.offer(key) is None
+
+    run(tmp_path, test)
+
+
 def test_a_finished_file_is_not_hashed_again(tmp_path: Path, some_file: SomeFile) -> None:
     progress: list[int] = []
 
