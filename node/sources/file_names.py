@@ -1,11 +1,6 @@
-"""What a manifest calls the files of a model, whatever they are called at home. Pure.
+"""Files at a source that are the parts of one model, by their names. Pure.
 
-    model.gguf                      or, of a model in parts:
-    model-00001-of-00003.gguf       the first is the one that is loaded
-    mmproj.gguf                     the projector of a model that sees
-    model.yaml                      its settings
-
-So the same content makes the same manifest.
+What a manifest calls them is `node/store/model_files.py`.
 """
 
 from __future__ import annotations
@@ -16,10 +11,6 @@ from dataclasses import dataclass
 
 from node.sources.errors import UnsuitableModel
 from p2p.blobs.manifest import FILES_MAX
-
-MODEL_FILE = "model.gguf"
-PROJECTOR_FILE = "mmproj.gguf"
-SETTINGS_FILE = "model.yaml"
 
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE)
 """As llama.cpp's `gguf-split` writes it and its loader expects it."""
@@ -65,11 +56,3 @@ def parts_of(model: str, names: Iterable[str]) -> Sequence[str]:
     if missing:
         raise UnsuitableModel(f"{part.base} has {part.count} parts, and part {missing[0]} is not there")
     return [found[index] for index in sorted(found)]
-
-
-def canonical_names(count: int) -> Sequence[str]:
-    """What a manifest calls the parts of a model in `count` files."""
-    if count == 1:
-        return [MODEL_FILE]
-    stem = MODEL_FILE.removesuffix(".gguf")
-    return [f"{stem}-{index:05}-of-{count:05}.gguf" for index in range(1, count + 1)]

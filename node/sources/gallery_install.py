@@ -16,7 +16,7 @@ from node.models.errors import BadModelName, BadModelYaml
 from node.models.model_name import parse_model_name
 from node.models.model_yaml import parse_model_yaml
 from node.sources.errors import BadGallery, BadReference, UnsuitableModel
-from node.sources.file_names import PROJECTOR_FILE, canonical_names, parts_of
+from node.sources.file_names import parts_of
 from node.sources.gallery_index import BaseConfig, GalleryEntry, GalleryFile
 from node.sources.hugging_face import file_locations
 from node.sources.reference import (
@@ -30,6 +30,7 @@ from node.sources.settings_merge import merge, settings_text
 from node.sources.source_files import Location, SourceFile, SourceFiles
 from node.sources.source_settings import SourceSettings
 from node.sources.web_url import WebUrl
+from node.store.model_files import PROJECTOR, weights_names
 
 
 def files_to_install(
@@ -68,9 +69,9 @@ def files_to_install(
     missing = [part for part in (*parts, projector) if part and part not in known]
     if missing:
         raise BadGallery(f"{entry.id} needs {missing[0]!r} and does not say where it is")
-    chosen = list(zip(canonical_names(len(parts)), parts, strict=True))
+    chosen = list(zip(weights_names(len(parts)), parts, strict=True))
     if projector:
-        chosen.append((PROJECTOR_FILE, projector))
+        chosen.append((PROJECTOR, projector))
     taken = {filename for _, filename in chosen}
     return SourceFiles(
         name,

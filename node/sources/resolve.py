@@ -23,7 +23,7 @@ from node.models.model_yaml import YAML_SIZE_MAX
 from node.sources import hugging_face, ollama
 from node.sources.bounded_yaml import BadYaml, load_yaml_untrusted
 from node.sources.errors import BadReference, SourceError, SourceRefused, SourceUnavailable, UnsuitableModel
-from node.sources.file_names import PROJECTOR_FILE, canonical_names, part_name, parts_of
+from node.sources.file_names import part_name, parts_of
 from node.sources.galleries import FoundEntry, Galleries
 from node.sources.gallery_index import BASE_SIZE_MAX, GalleryEntry, GalleryFile, parse_base
 from node.sources.gallery_install import files_to_install
@@ -42,6 +42,7 @@ from node.sources.settings_merge import merge, settings_text
 from node.sources.source_client import SourceClient
 from node.sources.source_files import Location, SourceFile, SourceFiles
 from node.sources.source_settings import SourceSettings
+from node.store.model_files import PROJECTOR, weights_names
 
 Answer = TypeVar("Answer")
 
@@ -141,7 +142,7 @@ class Resolver:
         else:
             places = hugging_face.tree_locations(self.settings, reference)
             files = list(hugging_face.choose(await _first_of(places, self._tree), reference))
-        names = canonical_names(len(files))
+        names = weights_names(len(files))
         return SourceFiles(
             _name_of(files[0].path),
             tuple(
@@ -201,9 +202,9 @@ class Resolver:
         if (params := manifest.params) is not None:
             places = ollama.blob_locations(self.settings, reference, params)
             settings = ollama.settings_of(await _first_of(places, lambda each: self._params(each, params)))
-        layers = [(canonical_names(1)[0], manifest.model)]
+        layers = [(weights_names(1)[0], manifest.model)]
         if manifest.projector is not None:
-            layers.append((PROJECTOR_FILE, manifest.projector))
+            layers.append((PROJECTOR, manifest.projector))
         files = tuple(
             SourceFile(
                 name,
@@ -248,7 +249,7 @@ def _demo() -> SourceFiles:
     path = find_demo_model()
     settings = settings_text({"name": str(DEMO_MODEL_NAME), "template": {"chat": DEMO_CHAT_TEMPLATE}})
     file = SourceFile(
-        canonical_names(1)[0], "demo", path=path, size_bytes=path.stat().st_size, sha256=DEMO_MODEL_SHA256
+        weights_names(1)[0], "demo", path=path, size_bytes=path.stat().st_size, sha256=DEMO_MODEL_SHA256
     )
     return SourceFiles(DEMO_MODEL_NAME, (file,), settings, "Apache-2.0")
 
@@ -270,7 +271,7 @@ def _local(path: Path) -> SourceFiles:
         except (OSError, BadYaml) as error:
             raise UnsuitableModel(f"{definition.yaml_path} cannot be read: {error}") from error
         settings = settings_text(content or {})
-    names = canonical_names(len(parts))
+    names = weights_names(len(parts))
     return SourceFiles(
         definition.name,
         tuple(
@@ -295,7 +296,7 @@ def _web_file(reference: UrlReference) -> SourceFiles:
             else type(reference.url).parse(raw.replace(this, f"-{index:05}-of-"))
             for index in range(1, part.count + 1)
         ]
-    names = canonical_names(len(urls))
+    names = weights_names(len(urls))
     return SourceFiles(
         _name_of(path),
         tuple(

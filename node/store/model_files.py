@@ -34,8 +34,7 @@ _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
 
 def canonical_names(definition: ModelDefinition) -> Iterator[tuple[str, Path]]:
     """Each file of a model but its settings, with what the swarm calls it."""
-    for number, path in enumerate(definition.parts, 1):
-        yield _weights_name(_WEIGHTS, number, len(definition.parts)), path
+    yield from zip(weights_names(len(definition.parts)), definition.parts, strict=True)
     if definition.mmproj_path is not None:
         yield PROJECTOR, definition.mmproj_path
 
@@ -107,9 +106,7 @@ def require_model(manifest: Manifest) -> None:
     """
     names = {file.name for file in manifest.files}
     weights = sorted(names - {SETTINGS, PROJECTOR})
-    count = len(weights)
-    expected = [_weights_name(_WEIGHTS, number, count) for number in range(1, count + 1)]
-    if not weights or weights != expected:
+    if not weights or weights != weights_names(len(weights)):
         raise BadManifest(f"its files are not those of one model: {', '.join(sorted(names)[:5])}")
     sizes = {file.name: file.size_bytes for file in manifest.files}
     if sizes.get(SETTINGS, 0) > YAML_SIZE_MAX:
@@ -121,5 +118,8 @@ def manifest_file_of(name: str, data: bytes) -> ManifestFile:
     return ManifestFile(name, len(data), hashlib.sha256(data).hexdigest(), hash_chunk(data))
 
 
-def _weights_name(stem: str, number: int, count: int) -> str:
-    return PartName(stem, number, count).file_name(number) if count > 1 else f"{stem}.gguf"
+def weights_names(count: int) -> list[str]:
+    """What a manifest calls the weights of a model in `count` files."""
+    if count == 1:
+        return [f"{_WEIGHTS}.gguf"]
+    return [PartName(_WEIGHTS, 1, count).file_name(number) for number in range(1, count + 1)]
