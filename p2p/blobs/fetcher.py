@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterable, Callable, Collection, Iterable
-from functools import partial
 from random import Random
 
 import trio
@@ -92,11 +91,16 @@ class Fetcher:
             self._rng,
             run_blocking=self._run_blocking,
             may_use=self._may_use,
-            on_wrong=partial(self._note_wrong, file),
             on_progress=on_progress,
         )
         await fetch.run(seeders)
         return fetch.progress()
+
+    def note_wrong(self, manifest: ManifestId, peers: Iterable[PeerId]) -> None:
+        """`peers` were dropped, and all files of `manifest` have come with the sha256 that it says. Not to be
+        said before: it may be the manifest that lies, and who has the true file looks like a liar then."""
+        for peer in peers:
+            self._reputation.note_wrong(peer, manifest, self._wall_clock())
 
     async def fetch_manifest(self, wanted: ManifestId, peers: Iterable[PeerId]) -> Manifest:
         """The manifest of that id, from the first of `peers` that gives it. Cancelled: nothing is left.
@@ -138,11 +142,6 @@ class Fetcher:
 
     def _may_use(self, peer: PeerId) -> bool:
         return not self._reputation.is_banned(peer, self._wall_clock())
-
-    def _note_wrong(self, file: FetchedFile, peer: PeerId) -> None:
-        # Where the hashes are an origin's word, it may be that who lied.
-        if file.origin is None:
-            self._reputation.note_wrong(peer, file.key, self._wall_clock())
 
 
 def _decode(encoded: bytes, wanted: ManifestId) -> Manifest:

@@ -109,22 +109,19 @@ class FileFetch:
         *,
         run_blocking: RunBlocking,
         may_use: Callable[[PeerId], bool],
-        on_wrong: Callable[[PeerId], None],
         on_progress: Callable[[FetchProgress], None],
     ) -> None:
-        """`may_use`: whether anything is to be fetched from a peer. `on_wrong`: it sent a wrong chunk."""
+        """`may_use`: whether anything is to be fetched from a peer."""
         self._file = file
         self._sink = sink
         self._channels = channels
         self._rng = rng
         self._run_blocking = run_blocking
         self._may_use = may_use
-        self._on_wrong = on_wrong
         self._on_progress = on_progress
         self._fetch = Fetch(file.size_bytes, sink.have, rng)
         self._seeders: set[PeerId] = set()
         """All that are to be used."""
-        self._dropped: set[PeerId] = set()
         self._keepers: dict[PeerId, trio.CancelScope] = {}
         """A task each, which follows it or waits to try again."""
         self._followed: dict[PeerId, _Followed] = {}
@@ -222,11 +219,10 @@ class FileFetch:
 
     def _drop(self, peer: PeerId) -> None:
         logger.warning("%s sent a wrong chunk of %s", peer, self._file.key)
-        self._dropped.add(peer)
+        self._file.dropped.add(peer)
         self._seeders.discard(peer)
         if peer in self._keepers:
             self._keepers[peer].cancel()
-        self._on_wrong(peer)
 
     async def _store(self, peer: PeerId, chunk: int, pieces: list[bytes]) -> None:
         data = await self._run_blocking(joined, pieces, self._file.chunk_hash(chunk))
@@ -258,7 +254,7 @@ class FileFetch:
 
     async def _follow_seeders(self, seeders: AsyncIterable[Collection[PeerId]]) -> None:
         async for peers in seeders:
-            self._seeders = set(peers) - self._dropped
+            self._seeders = set(peers) - self._file.dropped
             for peer, scope in self._keepers.items():
                 if peer not in self._seeders:
                     scope.cancel()

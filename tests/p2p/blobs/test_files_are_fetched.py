@@ -110,10 +110,10 @@ def test_when_a_seeder_dies_the_rest_comes_from_another() -> None:
     run(main)
 
 
-def test_a_corrupt_seeder_is_dropped_and_counted_and_nothing_of_it_is_kept() -> None:
+def test_a_corrupt_seeder_is_dropped_for_all_files_of_a_manifest_and_nothing_of_it_is_kept() -> None:
     async def main() -> None:
         hub = MemoryHub(seed=1)
-        datas = [contents(3, seed=seed) for seed in range(3)]
+        datas = [contents(3, seed=seed) for seed in range(2)]
         async with (
             blob_node(hub, ANNA) as anna,
             blob_node(hub, BEN) as ben,
@@ -123,9 +123,32 @@ def test_a_corrupt_seeder_is_dropped_and_counted_and_nothing_of_it_is_kept() -> 
             ben.files.add(*datas)
             ben.files.corrupt |= set(ben.files.files)
             for data in datas:
-                assert not cleo.reputation.is_banned(ben.peer, UNIX_TIME)
                 await cleo.fetch(manifest_file(data), anna.peer, ben.peer)
                 assert cleo.files.files[manifest_file(data).key].data == data
+                assert cleo.dropped == {ben.peer}
+                # What was on its way when the first wrong one was found; of the second file nothing.
+                assert ben.seeder.uploaded.total() <= 2 * CHUNK_SIZE
+
+    run(main)
+
+
+def test_who_sends_wrong_chunks_of_three_manifests_that_are_true_is_banned() -> None:
+    async def main() -> None:
+        hub = MemoryHub(seed=1)
+        async with (
+            blob_node(hub, ANNA) as anna,
+            blob_node(hub, BEN) as ben,
+            blob_node(hub, CLEO, anna, ben) as cleo,
+        ):
+            for seed in range(3):
+                manifest = anna.files.add(contents(3, seed=seed))
+                ben.files.add(contents(3, seed=seed))
+                ben.files.corrupt |= set(ben.files.files)
+                await cleo.fetch(manifest.files[0], anna.peer, ben.peer)
+                # A wrong chunk alone says nothing: the manifest may be what lies.
+                assert not cleo.reputation.is_banned(ben.peer, UNIX_TIME)
+                cleo.fetcher.note_wrong(manifest.id, cleo.dropped)
+                cleo.dropped.clear()
             assert cleo.reputation.is_banned(ben.peer, UNIX_TIME)
             assert not cleo.reputation.is_banned(anna.peer, UNIX_TIME)
 
@@ -138,7 +161,7 @@ def test_a_banned_peer_is_not_even_asked() -> None:
         async with blob_node(hub, ANNA) as anna, blob_node(hub, BEN, anna) as ben:
             manifest = anna.files.add(DATA)
             for key in ("1", "2", "3"):
-                ben.reputation.note_wrong(anna.peer, source_key(key * 64), UNIX_TIME)
+                ben.reputation.note_wrong(anna.peer, ManifestId(key * 64), UNIX_TIME)
             with trio.move_on_after(60):
                 await ben.fetch(manifest.files[0], anna.peer)
             assert ben.reports[-1].waiting == "no peer offers this file now"
