@@ -11,14 +11,15 @@ What one file's fetch does: `file_fetch.py`. All that is fetched from one peer g
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable, Callable, Collection, Iterable
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from random import Random
 
 import trio
 
 from p2p.blobs.blob_messages import Gained, Have, NoFile
 from p2p.blobs.errors import BadManifest, NobodyHasIt
-from p2p.blobs.fetch_events import Event
+from p2p.blobs.fetch_events import UNDER_WAY_MAX, Event
 from p2p.blobs.fetch_pace import FetchPace
 from p2p.blobs.fetched_file import FetchedFile
 from p2p.blobs.file_fetch import FetchProgress, FileFetch, RunBlocking
@@ -52,6 +53,8 @@ class Fetcher:
     ) -> None:
         """`wall_clock`: seconds since 1970, which `reputation` is kept in."""
         self._channels = PeerChannels(streams, FetchPace(is_inference_busy))
+        self._me = streams.me
+        self._fetches: set[FileFetch] = set()
         self._reputation = reputation
         self._rng = rng
         self._wall_clock = wall_clock
@@ -88,12 +91,14 @@ class Fetcher:
             file,
             sink,
             self._channels,
+            self._me,
             self._rng,
             run_blocking=self._run_blocking,
             may_use=self._may_use,
             on_progress=on_progress,
         )
-        await fetch.run(seeders)
+        with self._sharing(fetch):
+            await fetch.run(seeders)
         return fetch.progress()
 
     def note_wrong(self, manifest: ManifestId, peers: Iterable[PeerId]) -> None:
@@ -139,6 +144,21 @@ class Fetcher:
         if question.have is None:
             raise NobodyHasIt(f"{peer} has nothing of {file}")
         return question.have
+
+    @contextmanager
+    def _sharing(self, fetch: FileFetch) -> Iterator[None]:
+        """Within, `fetch` may hold its share of the chunks that all may hold together."""
+        self._fetches.add(fetch)
+        self._share()
+        try:
+            yield
+        finally:
+            self._fetches.remove(fetch)
+            self._share()
+
+    def _share(self) -> None:
+        for fetch in self._fetches:
+            fetch.bound(max(1, UNDER_WAY_MAX // len(self._fetches)))
 
     def _may_use(self, peer: PeerId) -> bool:
         return not self._reputation.is_banned(peer, self._wall_clock())

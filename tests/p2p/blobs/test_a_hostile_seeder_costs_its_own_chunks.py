@@ -89,6 +89,9 @@ HOSTILE = {
     "the same data twice": script_of(HAVE, answer=lambda request: 2 * [piece(request)]),
     "more than the chunk": script_of(HAVE, answer=too_much),
     "busy for ever": script_of(HAVE, answer=lambda request: [Refused(request.id, "busy")]),
+    "a piece, and busy": script_of(
+        HAVE, answer=lambda request: [piece(request), Refused(request.id, "busy")]
+    ),
     "none of what it has": script_of(HAVE, answer=lambda request: [Refused(request.id, "no_chunk")]),
     "gone when asked": script_of(HAVE, answer=lambda request: [Refused(request.id, "gone")]),
     "gone, and back": script_of(HAVE, answer=lambda request: [Refused(request.id, "gone"), HAVE]),
