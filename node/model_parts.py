@@ -47,6 +47,7 @@ from node.sources.gallery_source import GallerySource
 from node.sources.resolve import Resolver
 from node.store.foreign import foreign_models
 from node.store.store import Store
+from node.suggest.look import lack_of_memory_here
 from node.worker import Worker, WorkerSettings
 from p2p.blobs.fetcher import Fetcher
 from p2p.blobs.reputation import Reputation
@@ -171,6 +172,7 @@ def wire_models(
         fetcher=fetcher,
         folder=home.models,
         coming=coming,
+        lack_of_memory=partial(lack_of_memory_here, own.worker),
     )
     installer = Installer(means, partial(_open_resolver, config, galleries))
     jobs = Jobs(home.jobs_file, partial(perform, installer))

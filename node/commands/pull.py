@@ -56,6 +56,8 @@ def jobs(*, home: Home) -> None:
     shown = ask(home, "jobs")
     for job in shown["jobs"]:
         click.echo(printable(f"{job['id']}  {job['state']:<9}  {progress_line(job)}"))
+        for warning in job["warnings"] if job["state"] in ("queued", "running") else ():
+            click.echo(f"warning: {printable(warning)}")
     for upload in shown["uploads"]:
         click.echo(printable(upload_line(upload)))
 
