@@ -41,6 +41,7 @@ from ledger.view import SwarmView
 from node.attached.server import AttachedServer
 from node.attached.together import LocalBackend, Together
 from node.config import NodeConfig
+from node.hardware import MODELS_MEMORY
 from node.install.manager import NoModels
 from node.model_parts import ModelParts, own_models, wire_models
 from node.models.errors import UnknownModel
@@ -219,7 +220,8 @@ def wire(
     models = None
     if own is not None:
         models = wire_models(config, swarm, ledger, view, own, is_inference_busy=is_busy)
-    publisher = _publisher(config, network, ledger, hardware, partial(_published, local, models))
+    declared = hardware if worker is None else {**hardware, MODELS_MEMORY: worker.monitor()["budget_bytes"]}
+    publisher = _publisher(config, network, ledger, declared, partial(_published, local, models))
     if local is not None and gated is not None:
         load_server = LoadFeedServer(gated)
         load_server.attach(swarm)
