@@ -88,7 +88,7 @@ class ControlCommands:
         return self._parts.manager.job(str(arguments["job"]))
 
     async def _cancel_job(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        return self._parts.manager.cancel_job(str(arguments["job"]))
+        return self._models().manager.cancel(str(arguments["job"]))
 
     async def _drain(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         with trio.move_on_after(float(arguments["grace"])):

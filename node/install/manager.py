@@ -19,7 +19,7 @@ from node.install.errors import TakesNoModels
 from node.install.installer import Installer
 from node.install.order import Order
 from node.install.shelf import Shelf
-from node.jobs.errors import TooManyJobs
+from node.jobs.errors import JobGoesOn, TooManyJobs
 from node.jobs.job import Job, JobId
 from node.jobs.runner import Jobs, Report
 from node.models.errors import BadModelName, UnknownModel
@@ -88,8 +88,19 @@ class Manager:
         running = [job for job in self._jobs.jobs() if job.state == "running" and job.kind == "install"]
         return {ModelName(job.model): job.fraction for job in running}
 
+    def cancel(self, job_id: str) -> bool:
+        """End a job; returns whether it had not ended.
+
+        Raises:
+          JobGoesOn: it cannot be ended now; says why.
+        """
+        return self._jobs.cancel(JobId(job_id)) or self._shelf.cancel_job(JobId(job_id))
+
     def cancel_job(self, job_id: str) -> bool:
-        return self._jobs.cancel(JobId(job_id))
+        try:
+            return self.cancel(job_id)
+        except JobGoesOn as error:
+            raise HttpError(409, str(error), code="job_goes_on") from error
 
     async def delete_model(self, name: str) -> Sequence[str]:
         try:

@@ -532,3 +532,16 @@ def test_jobs_show_the_warnings_of_what_is_under_way(run: Run, monkeypatch: pyte
     assert run("models", "jobs").out == (
         "a1  running    big  fetching\nwarning: too large?\nb2  cancelled  old  cancelled\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("install", ""), ("load", ": the model is loaded once"), ("hash", ": it goes on")]
+)
+def test_who_cancels_a_job_is_told_what_becomes_of_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, kind: Any, told: str
+) -> None:
+    answers = {"job": Job(JobId("a1"), kind, "tiny").as_map(), "job.cancel": True}
+    monkeypatch.setattr("node.commands.pull.ask", lambda _, command, **__: answers[command])
+    out = run("models", "cancel", "a1").out
+    assert out.startswith(f"job a1 is cancelled{told}")
+    assert (out == "job a1 is cancelled\n") == (not told)

@@ -26,7 +26,8 @@ from node.install.order import Order
 from node.install.shelf import Shelf
 from node.install.swarm_watch import SwarmWatch
 from node.install.ways import Means
-from node.jobs.job import Job
+from node.jobs.errors import JobGoesOn
+from node.jobs.job import Job, JobId
 from node.jobs.runner import Jobs
 from node.models.catalog import Catalog
 from node.models.definition import ModelDefinition
@@ -150,6 +151,11 @@ class FakeWorker:
 
     def monitor(self) -> dict[str, int]:
         return {"budget_bytes": self.budget_bytes}
+
+    def cancel_job(self, job_id: JobId) -> bool:
+        if job_id == "load-busy":
+            raise JobGoesOn("requests wait for it")
+        return job_id == "load-tiny"
 
     def model_records(self) -> list[ModelRecord]:
         return [self._record(name, served) for name, served in sorted(self.served.items())]
