@@ -65,7 +65,7 @@ def job_routes(manager: ModelManager) -> APIRouter:
 
     def known(job_id: str) -> Mapping[str, Any]:
         if (job := manager.job(job_id)) is None:
-            raise HttpError(404, f"there is no job {job_id!r}, or not any more", code="unknown_job")
+            raise HttpError(404, f"this node has no job {job_id!r}, or not any more", code="unknown_job")
         return job
 
     @router.get("/models/jobs", responses=_JOBS)

@@ -42,8 +42,8 @@ from node.attached.server import AttachedServer
 from node.attached.together import LocalBackend, Together
 from node.config import NodeConfig
 from node.hardware import MODELS_MEMORY
-from node.install.manager import NoModels
-from node.model_parts import ModelParts, own_models, wire_models
+from node.install.no_models import NoModels
+from node.model_parts import ModelParts, galleries_of, own_models, wire_models
 from node.models.errors import UnknownModel
 from node.placement.hosts import hosts
 from node.placement.wishes import placement_rows
@@ -253,7 +253,7 @@ def wire(
         view=view,
         worker=worker,
         models=models,
-        manager=models.manager if models is not None else NoModels(),
+        manager=models.manager if models is not None else NoModels(view.nodes, galleries_of(config)),
         adviser=_adviser(config, view, network.me, worker),
         local=local,
         gated=gated,

@@ -5,7 +5,7 @@ An order is a job, whoever gave it. What is wrong with it is said before there i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -111,24 +111,7 @@ class Manager:
             raise HttpError(500, str(error), type="server_error") from error
 
     async def available_models(self) -> Sequence[Mapping[str, Any]]:
-        try:
-            async with self._open_galleries() as galleries:
-                listed = await galleries.listing()
-        except SourceError as error:
-            raise HttpError(502, str(error), type="server_error", code="no_gallery") from error
-        return [
-            {
-                "name": entry.name,
-                "gallery": {"name": source.name},
-                "description": entry.description,
-                "license": entry.license,
-                "tags": list(entry.tags),
-                "urls": list(entry.urls),
-                "installed": entry.name in self._shelf.catalog.definitions,
-            }
-            for source, index in listed.indexes
-            for entry in index.entries
-        ][:_LISTED_MAX]
+        return await offered_models(self._open_galleries, self._shelf.catalog.definitions)
 
     def placed(self) -> Mapping[ModelName, str]:
         return self._shelf.placed()
@@ -162,35 +145,29 @@ async def perform(installer: Installer, report: Report) -> None:
     await installer.install(Order.of_map(report.job.order), report)
 
 
-class NoModels:
-    """The `ModelManager` of a node that runs none."""
+async def offered_models(
+    open_galleries: OpenGalleries, installed: Container[str]
+) -> Sequence[Mapping[str, Any]]:
+    """What the galleries offer, as `ModelManager.available_models`; `installed`: what is here.
 
-    def jobs_revision(self) -> int:
-        return 0
-
-    async def jobs_changed(self, revision: int) -> None:
-        del revision
-        await trio.sleep_forever()
-
-    def order_model(self, order: ModelOrder) -> Mapping[str, Any]:
-        del order
-        raise HttpError(409, "this node runs no models: it was started as a front", code="no_worker")
-
-    def jobs(self) -> Sequence[Mapping[str, Any]]:
-        return []
-
-    def job(self, job_id: str) -> Mapping[str, Any] | None:
-        del job_id
-        return None
-
-    def cancel_job(self, job_id: str) -> bool:
-        del job_id
-        return False
-
-    async def delete_model(self, name: str) -> Sequence[str]:
-        await trio.lowlevel.checkpoint()
-        raise HttpError(404, f"this node runs no models, so it has no {name}", code="model_not_found")
-
-    async def available_models(self) -> Sequence[Mapping[str, Any]]:
-        await trio.lowlevel.checkpoint()
-        return []
+    Raises:
+      HttpError: no gallery can be read.
+    """
+    try:
+        async with open_galleries() as galleries:
+            listed = await galleries.listing()
+    except SourceError as error:
+        raise HttpError(502, str(error), type="server_error", code="no_gallery") from error
+    return [
+        {
+            "name": entry.name,
+            "gallery": {"name": source.name},
+            "description": entry.description,
+            "license": entry.license,
+            "tags": list(entry.tags),
+            "urls": list(entry.urls),
+            "installed": entry.name in installed,
+        }
+        for source, index in listed.indexes
+        for entry in index.entries
+    ][:_LISTED_MAX]
