@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from api.errors import HttpError
-from api.model_manager import ModelOrder
+from api.model_manager import AvailableModels, ModelOrder
 from ledger.records import ModelName, PlacementRecord
 from node.errors import NodeError
 from node.install.errors import TakesNoModels
@@ -99,13 +99,13 @@ class Manager:
         except NodeError as error:
             raise HttpError(500, str(error), type="server_error") from error
 
-    async def available_models(self) -> Sequence[Mapping[str, Any]]:
+    async def available_models(self) -> AvailableModels:
         try:
             async with self._open_galleries() as galleries:
                 listed = await galleries.listing()
         except SourceError as error:
             raise HttpError(502, str(error), type="server_error", code="no_gallery") from error
-        return [
+        models = [
             {
                 "name": entry.name,
                 "gallery": {"name": source.name},
@@ -117,7 +117,9 @@ class Manager:
             }
             for source, index in listed.indexes
             for entry in index.entries
-        ][:_LISTED_MAX]
+        ]
+        warnings = [*listed.warnings, *(warning for _, index in listed.indexes for warning in index.warnings)]
+        return AvailableModels(models[:_LISTED_MAX], warnings)
 
     def placed(self) -> Mapping[ModelName, str]:
         return self._shelf.placed()
@@ -180,6 +182,6 @@ class NoModels:
         await trio.lowlevel.checkpoint()
         raise HttpError(404, f"this node runs no models, so it has no {name}", code="model_not_found")
 
-    async def available_models(self) -> Sequence[Mapping[str, Any]]:
+    async def available_models(self) -> AvailableModels:
         await trio.lowlevel.checkpoint()
-        return []
+        return AvailableModels([])

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from api.errors import HttpError
-from api.model_manager import ModelOrder
+from api.model_manager import AvailableModels, ModelOrder
 from p2p.revision import Revision
 
 JOB: Mapping[str, Any] = {
@@ -37,6 +37,7 @@ class StubManager:
     known: dict[str, Mapping[str, Any]] = field(default_factory=lambda: {"7f3a": JOB})
     models: set[str] = field(default_factory=lambda: {"org/tiny"})
     revision: Revision = field(default_factory=Revision)
+    warnings: list[str] = field(default_factory=list)
 
     def jobs_revision(self) -> int:
         return self.revision.number
@@ -69,9 +70,10 @@ class StubManager:
         self.models.remove(name)
         return [f"models/{name}.gguf"]
 
-    async def available_models(self) -> Sequence[Mapping[str, Any]]:
+    async def available_models(self) -> AvailableModels:
         await trio.lowlevel.checkpoint()
-        return [{"name": "tiny", "gallery": {"name": "home"}, "tags": ["chat"], "installed": True}]
+        model = {"name": "tiny", "gallery": {"name": "home"}, "tags": ["chat"], "installed": True}
+        return AvailableModels([model], self.warnings)
 
     def change(self, **values: Any) -> None:
         self.known["7f3a"] = {**self.known["7f3a"], **values}

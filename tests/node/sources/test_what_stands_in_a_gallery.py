@@ -101,7 +101,7 @@ def install(entry: GalleryEntry, base: BaseConfig | None = None, **more: object)
 def test_an_index_as_localai_writes_it_is_understood() -> None:
     index = parse_index(INDEX, gallery="localai")
     first, second = index.entries
-    assert index.warnings == ()
+    assert index.warnings == []
     assert (first.id, first.license, first.tags) == ("localai@phi-4", "mit", ("llm", "gguf"))
     assert first.description.endswith("14B parameters.")
     assert first.base_url == "github:mudler/LocalAI/gallery/phi-4-chat.yaml@master"
@@ -260,7 +260,7 @@ def test_a_mistake_costs_one_model_and_not_the_gallery(item: object, words: str)
     content = yaml.safe_dump([item, {"name": "good", "tags": "not a list"}]).encode()
     index = parse_index(content, gallery="home")
     assert [each.name for each in index.entries] == ["good"]
-    assert "model 1 is left out" in index.warnings[0]
+    assert index.warnings[0].startswith("gallery 'home': model 1 ")
     assert words in index.warnings[0]
     with pytest.raises(BadGallery, match="model 1"):
         parse_index(yaml.safe_dump([item]).encode(), gallery="home")

@@ -482,13 +482,18 @@ def test_one_gallery_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
     in_world(test, tmp_path)
 
 
-def test_what_is_wrong_with_one_model_is_not_told_to_who_wants_another(tmp_path: Path) -> None:
+def test_what_is_wrong_with_one_model_is_told_to_who_wants_it_and_not_to_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def test(world: World) -> None:
         (tmp_path / "home.yaml").write_bytes(gallery("tiny") + b"- {name: broken, files: 1}\n")
         world.galleries = (f"{tmp_path}/home.yaml",)
         assert (await world.find("tiny")).warnings == ()
-        with pytest.raises(NotInGallery, match=r"'broken'$"):
-            await world.find("broken")
+        assert "count=1 first=gallery 'home': model 2 (broken) is left out: its files" in caplog.text
+        with pytest.raises(NotInGallery, match=r"model 2 .broken. is left out: its files must be a list"):
+            await world.find("Broken")
+        with pytest.raises(NotInGallery, match=r"'other'$"):
+            await world.find("other")
 
     in_world(test, tmp_path)
 
