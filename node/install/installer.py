@@ -184,7 +184,7 @@ class _Install:
             if not self._was_there:
                 raise
             # It can be had all the same: from who has it, or will.
-            self._tally.say(f"waiting for a node that has it ({error})")
+            self._tally.say(f"waiting for a node that has it ({error})", is_waiting=True)
             with trio.move_on_after(_SOURCE_PAUSE):
                 await self._swarm.wait_until(is_elsewhere)
             return None

@@ -47,7 +47,7 @@ async def supply_from_peers(
     def note(progress: FetchProgress) -> None:
         known = names()
         sources = {known.get(peer, peer): size for peer, size in progress.received_bytes.items()}
-        tally.step = progress.waiting or f"fetching {what}"
+        tally.say(progress.waiting or f"fetching {what}", is_waiting=bool(progress.waiting))
         tally.note(what, progress.size_bytes, progress.stored_bytes, sources)
 
     note(await fetcher.fetch_file(file, sink, seeders, note))
@@ -75,7 +75,7 @@ async def supply_from_source(
         return partial
 
     def note(progress: DownloadProgress) -> None:
-        tally.step = f"downloading {file.name}"
+        tally.say(f"downloading {file.name}")
         came_bytes = max(progress.bytes_there - before_bytes, 0)
         tally.note(file.name, progress.size_bytes, progress.bytes_there, {progress.source: came_bytes})
 
@@ -103,7 +103,7 @@ async def supply_from_disk(file: SourceFile, path: Path, arrival: Arrival, tally
             raise ModelFileChanged(f"{path} was written to while it was being copied")
         await partial.write(chunk, data)
         done_bytes = min((chunk + 1) * CHUNK_SIZE, wanted.size_bytes)
-        tally.step = f"copying {file.name}"
+        tally.say(f"copying {file.name}")
         tally.note(file.name, wanted.size_bytes, done_bytes, {THIS_DISK: done_bytes})
     return partial
 

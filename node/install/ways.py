@@ -7,8 +7,8 @@ and what comes after one that led nowhere, `installer.py` decides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -140,6 +140,7 @@ class Ways:
             async with self._arrival(name) as arrival:
                 shared = await self._take_files(manifest, arrival)
                 make_settings = partial(settings_at_home, shared, name)
+                self._tally.say("checking it")
                 await arrival.finish(make_settings if found is None else partial(_settings_of, found))
                 await self._serve(arrival, name)
         return name
@@ -221,7 +222,7 @@ class Ways:
                 return await self._finish_and_serve(arrival, found)
 
     async def _follow_file(self, leader: PeerId, file: SourceFile, arrival: Arrival) -> None:
-        self._tally.say(f"waiting for {file.name} to be found")
+        self._tally.say(f"waiting for {file.name} to be found", is_waiting=True)
         size_bytes = await self._size(file, leader)
         coming = await arrival.open(file.name, WantedFile(file.key, size_bytes, file.sha256))
         fetched = FetchedFile.of_origin(file.key, size_bytes, leader, file.sha256)
@@ -274,15 +275,18 @@ class Ways:
         return found.name
 
     async def _serve(self, arrival: Arrival, name: ModelName) -> None:
-        self._tally.say("putting it in place")
+        # Once nothing runs on the model that it replaces, if there is one.
+        self._tally.say("putting it in place", is_waiting=True)
         note = ModelNote(arrival.weights_sha256(), self.source, self._order.is_placed)
         await self._of.shelf.put(arrival.place, note, name)
 
-    def _turn(
-        self, name: ModelName, files: Iterable[ManifestFile | SourceFile]
-    ) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def _turn(self, name: ModelName, files: Iterable[ManifestFile | SourceFile]) -> AsyncIterator[None]:
         """Nobody else gets the model of that name within, or one of these files."""
-        return self._of.turns.of([f"name:{name}", *(file.key for file in files)])
+        self._tally.say("waiting for another order that gets the same", is_waiting=True)
+        async with self._of.turns.of([f"name:{name}", *(file.key for file in files)]):
+            self._tally.say("looking at what came before")
+            yield
 
     def _arrival(self, name: ModelName) -> Arrival:
         return Arrival(self._of.store, self._of.shelf.catalog, self._of.folder, name)

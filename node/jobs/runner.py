@@ -20,8 +20,6 @@ from p2p.revision import Revision
 
 logger = logging.getLogger(__name__)
 
-RUNNING_MAX = 2
-"""Jobs at a time. One large model must not keep a small one waiting; more only share the same network."""
 _SAVE_INTERVAL = 1.0
 """Seconds between two writings of the file: a crash then loses a second of orders."""
 
@@ -107,13 +105,14 @@ class Jobs:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep)
                 while True:
-                    number = self.revision.number
-                    while len(self._scopes) < RUNNING_MAX and (job := self._board.next_queued()) is not None:
+                    number, now = self.revision.number, trio.current_time()
+                    while (job := self._board.next_to_begin(now)) is not None:
                         self._board.begin(job.id)
                         self._scopes[job.id] = trio.CancelScope()
                         nursery.start_soon(self._run, job)
                         self.revision.rise()
-                    await self.revision.after(number)
+                    with trio.move_on_at(self._board.look_at(now)):
+                        await self.revision.after(number)
         finally:
             # Short, and nobody else needs the loop any more.
             self._write(self._board.jobs())

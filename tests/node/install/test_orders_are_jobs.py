@@ -103,6 +103,23 @@ def test_who_asks_twice_is_shown_the_same_job(tmp_path: Path) -> None:
     in_town(tmp_path, test)
 
 
+def test_orders_that_wait_for_another_one_keep_no_other_model_from_coming(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        async with town.living("anna", "ben") as (anna, ben):
+            anna.keep(gguf(3, seed=2), "other")
+            await anna.knows(ModelName("other"))
+            first = await half_way(ben, town)
+            waiting = [ben.order("home@tiny", name=name) for name in ("one", "two", "three")]
+            assert (await ben.pull("other")).state == "done"
+            states = [ben.jobs.get(job.id).state for job in (first, *waiting)]  # type: ignore[union-attr]
+            assert states == ["running"] * 4
+            town.web.goes_on.set()
+            ended = [await ben.jobs.wait_ended(job.id) for job in (first, *waiting)]
+            assert {job.state for job in ended} == {"done"}
+
+    in_town(tmp_path, test)
+
+
 @pytest.mark.parametrize(
     ("order", "error"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 import trio
 
 from node.errors import NodeError
-from node.jobs.board import ENDED_KEPT_MAX, UNENDED_MAX, Board
+from node.jobs import board as board_module
+from node.jobs.board import BEGUN_MAX, ENDED_KEPT_MAX, RUNNING_MAX, UNENDED_MAX, WAIT_MAX, Board
 from node.jobs.job import Job, JobId, Progress
 from node.jobs.job_file import read_jobs, write_jobs
 from node.jobs.pace import Pace
-from node.jobs.runner import RUNNING_MAX, Jobs, Report
+from node.jobs.runner import Jobs, Report
 
 
 def board_of(count: int) -> Board:
@@ -55,6 +57,59 @@ def test_the_latest_that_ended_are_kept() -> None:
 def test_a_board_with_too_many_waiting_is_full() -> None:
     assert not board_of(UNENDED_MAX - 1).is_full
     assert board_of(UNENDED_MAX).is_full
+
+
+WAITS = Progress("waiting for a peer", is_waiting=True)
+GOES_ON = Progress("fetching", 10, 5)
+
+
+def begin_all(board: Board, now: float) -> list[JobId]:
+    """Begin every job that may run at `now`; returns which."""
+    begun = []
+    while (job := board.next_to_begin(now)) is not None:
+        board.begin(job.id)
+        begun.append(job.id)
+    return begun
+
+
+def test_a_job_that_only_waits_keeps_no_other_from_running() -> None:
+    board = board_of(4)
+    assert begin_all(board, 0) == [JobId("job-0"), JobId("job-1")]
+    for job_id in ("job-0", "job-1"):
+        board.note(JobId(job_id), WAITS, now=1)
+    assert begin_all(board, 1) == []
+    assert board.look_at(1) == 1 + WAIT_MAX
+    assert begin_all(board, 1 + WAIT_MAX) == [JobId("job-2"), JobId("job-3")]
+
+
+def test_who_waited_and_goes_on_runs_again() -> None:
+    board = board_of(3)
+    begin_all(board, 0)
+    board.note(JobId("job-0"), WAITS, now=0)
+    board.note(JobId("job-0"), GOES_ON, now=WAIT_MAX)
+    assert begin_all(board, WAIT_MAX) == []
+    board.note(JobId("job-0"), WAITS, now=WAIT_MAX)
+    board.end(JobId("job-0"), "failed", "nobody has it")
+    assert begin_all(board, 3 * WAIT_MAX) == [JobId("job-2")]
+    assert board.look_at(3 * WAIT_MAX) == math.inf
+
+
+def test_a_job_that_waits_for_a_moment_again_and_again_is_running() -> None:
+    board = board_of(3)
+    begin_all(board, 0)
+    for second in range(0, 60, 2):
+        board.note(JobId("job-0"), WAITS, now=second)
+        assert begin_all(board, second + 1) == []
+        board.note(JobId("job-0"), GOES_ON, now=second + 1)
+
+
+def test_jobs_that_wait_are_bounded_too() -> None:
+    board = board_of(BEGUN_MAX + 1)
+    for number in range(BEGUN_MAX):
+        begin_all(board, number * WAIT_MAX)
+        for job in board.jobs():
+            board.note(job.id, WAITS, now=number * WAIT_MAX)
+    assert [job.id for job in board.jobs() if job.state == "queued"] == [f"job-{BEGUN_MAX}"]
 
 
 def test_speed_and_time_left_are_those_of_late() -> None:
@@ -141,7 +196,27 @@ def test_a_job_that_is_cancelled_ends_and_makes_room(tmp_path: Path) -> None:
     trio.run(main)
 
 
-def test_a_job_that_waits_can_be_cancelled(tmp_path: Path) -> None:
+def test_the_next_job_begins_while_others_wait_and_say_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_module, "WAIT_MAX", 0.01)
+
+    async def perform(report: Report) -> None:
+        if report.job.model == "waits":
+            report.progress(WAITS)
+            await trio.sleep_forever()
+
+    async def main() -> None:
+        async with running(tmp_path / "jobs.json", perform) as jobs:
+            for number in range(RUNNING_MAX):
+                jobs.add("install", "waits", {"n": number})
+            with trio.fail_after(5):
+                assert (await jobs.wait_ended(jobs.add("install", "tiny", {}).id)).state == "done"
+
+    trio.run(main)
+
+
+def test_a_job_that_is_queued_can_be_cancelled(tmp_path: Path) -> None:
     jobs = Jobs(tmp_path / "jobs.json", never_done)
     job = jobs.add("install", "tiny", {})
     assert jobs.cancel(job.id)
