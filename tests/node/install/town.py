@@ -25,6 +25,7 @@ from node.install.model_notes import ModelNotes
 from node.install.order import Order
 from node.install.shelf import Shelf
 from node.install.swarm_watch import SwarmWatch
+from node.install.tidying import tidy
 from node.install.ways import Means
 from node.jobs.job import Job
 from node.jobs.runner import Jobs
@@ -238,7 +239,11 @@ class Home:
             coming=self.coming,
         )
         self.installer = Installer(means, self._resolver)
-        self.jobs = Jobs(folder / "jobs.json", partial(perform, self.installer))
+        self.jobs = Jobs(
+            folder / "jobs.json",
+            partial(perform, self.installer),
+            partial(tidy, self.models, self.store.manifests),
+        )
         self.manager = Manager(self.jobs, self.shelf, self._galleries, models_size_max=2**30)
         for definition in self.catalog.definitions.values():
             self.worker.add_model(definition)
