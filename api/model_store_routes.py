@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import trio
@@ -19,13 +20,26 @@ from api.openapi import ERROR_RESPONSES, Responses
 
 _EVENT_INTERVAL = 0.2
 """Seconds between two events of one stream: what a person can follow."""
+_WARNINGS_SIZE_MAX = 4096
+"""Bytes: clients and proxies take 8 KiB of headers."""
 _SILENCE_MAX = 10.0
 """Seconds without an event until a comment is sent, as in streamed answers."""
 
 _APPLIED: Responses = {200: {"model": Applied}, **ERROR_RESPONSES}
 _JOB: Responses = {200: {"model": JobState}, **ERROR_RESPONSES}
 _JOBS: Responses = {200: {"model": list[JobState]}, **ERROR_RESPONSES}
-_AVAILABLE: Responses = {200: {"model": list[AvailableModel]}, **ERROR_RESPONSES}
+_AVAILABLE: Responses = {
+    200: {
+        "model": list[AvailableModel],
+        "headers": {
+            "x-localai-warnings": {
+                "description": "What is not in the list, and why: a list of texts, as JSON.",
+                "schema": {"type": "string"},
+            }
+        },
+    },
+    **ERROR_RESPONSES,
+}
 _EVENTS: Responses = {
     200: {
         "model": JobState,
@@ -47,9 +61,12 @@ def model_store_routes(manager: ModelManager) -> APIRouter:
         return {"uuid": job_id, "status": str(request.url_for("show_job", job_id=job_id))}
 
     @router.get("/models/available", responses=_AVAILABLE)
-    async def available() -> list[dict[str, Any]]:
+    async def available(response: Response) -> list[dict[str, Any]]:
         """What the galleries offer."""
-        return [dict(model) for model in await manager.available_models()]
+        found = await manager.available_models()
+        if found.warnings:
+            response.headers["x-localai-warnings"] = _warnings_header(found.warnings)
+        return [dict(model) for model in found.models]
 
     @router.post("/models/delete/{name:path}", responses=ERROR_RESPONSES)
     async def delete(name: str) -> dict[str, Any]:
@@ -57,6 +74,16 @@ def model_store_routes(manager: ModelManager) -> APIRouter:
         return {"name": name, "deleted": list(await manager.delete_model(name))}
 
     return router
+
+
+def _warnings_header(warnings: Sequence[str]) -> str:
+    """As many of them as there is room for, as JSON. In the body LocalAI's clients expect models alone."""
+    told = list(warnings)
+    text = json.dumps(told)
+    while len(text) > _WARNINGS_SIZE_MAX:
+        told.pop()
+        text = json.dumps([*told, "and more: see the log"])
+    return text
 
 
 def job_routes(manager: ModelManager) -> APIRouter:

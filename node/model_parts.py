@@ -36,6 +36,7 @@ from node.install.manager import Manager, OpenGalleries, perform
 from node.install.model_notes import ModelNotes
 from node.install.shelf import Shelf
 from node.install.swarm_watch import SwarmWatch
+from node.install.tidying import tidy
 from node.install.ways import Means
 from node.jobs.runner import Jobs
 from node.models.catalog import Catalog
@@ -173,7 +174,7 @@ def wire_models(
         lack_of_memory=partial(lack_of_memory_here, own.worker),
     )
     installer = Installer(means, partial(_open_resolver, config, galleries))
-    jobs = Jobs(home.jobs_file, partial(perform, installer))
+    jobs = Jobs(home.jobs_file, partial(perform, installer), partial(tidy, home.models, own.store.manifests))
     manager = Manager(jobs, shelf, galleries, models_size_max=config.models_size_max)
     return ModelParts(
         manager=manager,

@@ -64,7 +64,7 @@ class Installer:
         Raises:
           NodeError, P2PError: it cannot be had; says why. What came is kept, unless it is of no use.
         """
-        tally = Tally(order.name or order.reference, report.progress)
+        tally = Tally(report.job.model, report.progress)
         tally.model = await _Install(self, order, report, tally).run()
         if not order.is_placed:
             await self.means.shelf.claim(ModelName(tally.model))

@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from api.errors import HttpError
-from api.model_manager import ModelOrder
+from api.model_manager import AvailableModels, ModelOrder
 from ledger.records import ModelName, PlacementRecord
 from node.errors import NodeError
 from node.install.errors import TakesNoModels
@@ -110,7 +110,7 @@ class Manager:
         except NodeError as error:
             raise HttpError(500, str(error), type="server_error") from error
 
-    async def available_models(self) -> Sequence[Mapping[str, Any]]:
+    async def available_models(self) -> AvailableModels:
         return await offered_models(self._open_galleries, self._shelf.catalog.definitions)
 
     def placed(self) -> Mapping[ModelName, str]:
@@ -145,9 +145,7 @@ async def perform(installer: Installer, report: Report) -> None:
     await installer.install(Order.of_map(report.job.order), report)
 
 
-async def offered_models(
-    open_galleries: OpenGalleries, installed: Container[str]
-) -> Sequence[Mapping[str, Any]]:
+async def offered_models(open_galleries: OpenGalleries, installed: Container[str]) -> AvailableModels:
     """What the galleries offer, as `ModelManager.available_models`; `installed`: what is here.
 
     Raises:
@@ -158,7 +156,7 @@ async def offered_models(
             listed = await galleries.listing()
     except SourceError as error:
         raise HttpError(502, str(error), type="server_error", code="no_gallery") from error
-    return [
+    models = [
         {
             "name": entry.name,
             "gallery": {"name": source.name},
@@ -170,4 +168,6 @@ async def offered_models(
         }
         for source, index in listed.indexes
         for entry in index.entries
-    ][:_LISTED_MAX]
+    ]
+    warnings = [*listed.warnings, *(warning for _, index in listed.indexes for warning in index.warnings)]
+    return AvailableModels(models[:_LISTED_MAX], warnings)

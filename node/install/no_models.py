@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from api.errors import HttpError
-from api.model_manager import ModelOrder
+from api.model_manager import AvailableModels, ModelOrder
 from ledger.view import NodeView
 from node.install.manager import OpenGalleries, offered_models
 
@@ -60,5 +60,5 @@ class NoModels:
             404, f"there is no {name} here: {why_no_models(self._nodes())}", code="model_not_found"
         )
 
-    async def available_models(self) -> Sequence[Mapping[str, Any]]:
+    async def available_models(self) -> AvailableModels:
         return await offered_models(self._open_galleries, installed=())

@@ -12,10 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import trio
-import yaml
 
 from ledger.records import ModelName, ModelRecord
 from node.install.arrival import Arrival
@@ -34,6 +32,7 @@ from node.install.weighing import LackOfMemory, Weighing
 from node.models.errors import BadModelFile, BadModelYaml
 from node.models.model_name import parse_model_name
 from node.models.model_yaml import parse_model_yaml
+from node.models.yaml_writer import write_yaml
 from node.sources.source_client import SourceClient
 from node.sources.source_files import SourceFile, SourceFiles
 from node.store.errors import WrongContent
@@ -342,10 +341,9 @@ class Ways:
 
 def _settings_of(found: SourceFiles, names: Mapping[str, str]) -> bytes:
     """The YAML to keep beside what came from a source: its settings, its name and its files."""
-    document: dict[str, Any] = yaml.safe_load(found.settings) or {}
     weights = min(file for file in names if file not in (SETTINGS, PROJECTOR))
-    document["name"] = str(found.name)
-    document["parameters"] = {**(document.get("parameters") or {}), "model": names[weights]}
+    parameters = {**found.settings.get("parameters", {}), "model": names[weights]}
+    document = {**found.settings, "name": str(found.name), "parameters": parameters}
     if PROJECTOR in names:
         document["mmproj"] = names[PROJECTOR]
-    return yaml.safe_dump(document, allow_unicode=True, sort_keys=True).encode()
+    return write_yaml(document)

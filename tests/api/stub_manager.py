@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from api.errors import HttpError
-from api.model_manager import ModelOrder
+from api.model_manager import AvailableModels, ModelOrder
 from p2p.revision import Revision
 
 JOB: Mapping[str, Any] = {
@@ -39,6 +39,7 @@ class StubManager:
     needed: str = ""
     """Why no job can be cancelled."""
     revision: Revision = field(default_factory=Revision)
+    warnings: list[str] = field(default_factory=list)
 
     def jobs_revision(self) -> int:
         return self.revision.number
@@ -76,9 +77,10 @@ class StubManager:
         self.models.remove(name)
         return [f"models/{name}.gguf"]
 
-    async def available_models(self) -> Sequence[Mapping[str, Any]]:
+    async def available_models(self) -> AvailableModels:
         await trio.lowlevel.checkpoint()
-        return [{"name": "tiny", "gallery": {"name": "home"}, "tags": ["chat"], "installed": True}]
+        model = {"name": "tiny", "gallery": {"name": "home"}, "tags": ["chat"], "installed": True}
+        return AvailableModels([model], self.warnings)
 
     def change(self, **values: Any) -> None:
         self.known["7f3a"] = {**self.known["7f3a"], **values}

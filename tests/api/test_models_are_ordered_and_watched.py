@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -129,5 +130,25 @@ def test_a_model_is_deleted_by_its_name(bench: Bench) -> None:
 
 
 def test_what_galleries_offer_is_listed(bench: Bench) -> None:
-    [model] = bench.call("GET", "/models/available").json()
+    reply = bench.call("GET", "/models/available")
+    [model] = reply.json()
     assert (model["name"], model["gallery"], model["installed"]) == ("tiny", {"name": "home"}, True)
+    assert "x-localai-warnings" not in reply.headers
+
+
+@pytest.mark.parametrize(
+    ("warnings", "told"),
+    [
+        (["gallery 'é': model 2 is left out"], ["gallery 'é': model 2 is left out"]),
+        (["x" * 400] * 40, [*["x" * 400] * 10, "and more: see the log"]),
+        (["x", "y" * 5000], ["x", "and more: see the log"]),
+        (["é" * 4000], ["and more: see the log"]),
+    ],
+)
+def test_what_galleries_do_not_offer_is_told_in_a_header(
+    bench: Bench, warnings: list[str], told: list[str]
+) -> None:
+    bench.manager.warnings = warnings
+    header = bench.call("GET", "/models/available").headers["x-localai-warnings"]
+    assert json.loads(header) == told
+    assert header.isascii()

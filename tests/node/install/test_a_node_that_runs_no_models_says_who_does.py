@@ -40,9 +40,9 @@ def test_it_offers_what_the_galleries_do_as_every_node(tmp_path: Path) -> None:
         town.web.list_in_gallery("tiny", {"tiny.gguf": gguf(2)}, license="mit")
         async with town.home("ben") as ben:
             front = NoModels(lambda: SWARM, ben._galleries)
-            [offered] = await front.available_models()
+            [offered] = (await front.available_models()).models
             assert (offered["name"], offered["license"], offered["installed"]) == ("tiny", "mit", False)
-            assert [offered] == await ben.manager.available_models()
+            assert [offered] == list((await ben.manager.available_models()).models)
             ben.gallery = "nothing-there.yaml"
             (tmp_path / "ben" / "galleries").rename(tmp_path / "forgotten")
             with pytest.raises(HttpError) as caught:

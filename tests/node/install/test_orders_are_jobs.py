@@ -20,6 +20,7 @@ from node.jobs.job import Job
 from node.models.errors import BadModelName
 from node.sources.errors import BadReference
 from tests.node.install.town import CHUNK, TINY, Home, Town, gguf, in_town, sha256_of
+from tests.node.sources.web import Reply, always
 
 MODEL = gguf(8)
 
@@ -154,6 +155,18 @@ def test_what_is_wrong_with_an_order_over_http_is_the_clients_fault(
             with pytest.raises(HttpError) as caught:
                 ben.manager.order_model(order)
             assert (caught.value.status, caught.value.param) == (400, param)
+
+    in_town(tmp_path, test)
+
+
+def test_what_galleries_offer_is_listed_with_what_is_left_out(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        town.web.pages["/index.yaml"] = always(Reply(200, b"- {name: tiny}\n- {name: broken, files: 1}\n"))
+        async with town.home("ben") as ben:
+            found = await ben.manager.available_models()
+            assert [(model["name"], model["installed"]) for model in found.models] == [("tiny", False)]
+            assert len(found.warnings) == 1
+            assert "model 2 (broken) is left out" in found.warnings[0]
 
     in_town(tmp_path, test)
 

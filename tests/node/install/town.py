@@ -25,6 +25,7 @@ from node.install.model_notes import ModelNotes
 from node.install.order import Order
 from node.install.shelf import Shelf
 from node.install.swarm_watch import SwarmWatch
+from node.install.tidying import tidy
 from node.install.ways import Means
 from node.jobs.errors import JobGoesOn
 from node.jobs.job import Job, JobId
@@ -251,7 +252,11 @@ class Home:
             lack_of_memory=partial(lack_of_memory_here, cast("Worker", self.worker)),
         )
         self.installer = Installer(means, self._resolver)
-        self.jobs = Jobs(folder / "jobs.json", partial(perform, self.installer))
+        self.jobs = Jobs(
+            folder / "jobs.json",
+            partial(perform, self.installer),
+            partial(tidy, self.models, self.store.manifests),
+        )
         self.manager = Manager(self.jobs, self.shelf, self._galleries, models_size_max=2**30)
         for definition in self.catalog.definitions.values():
             self.worker.add_model(definition)
