@@ -11,6 +11,7 @@ import trio
 from node.install.arrival import Arrival
 from node.install.swarm_watch import PeersAsTheyChange
 from node.install.tally import Tally
+from node.install.weighing import Weighing
 from node.models.errors import ModelFileChanged, ModelFileUnreadable
 from node.sources.download import DownloadProgress, download
 from node.sources.source_client import SourceClient
@@ -47,19 +48,20 @@ async def supply_from_peers(
     def note(progress: FetchProgress) -> None:
         known = names()
         sources = {known.get(peer, peer): size for peer, size in progress.received_bytes.items()}
-        tally.step = progress.waiting or f"fetching {what}"
+        tally.say(progress.waiting or f"fetching {what}", is_waiting=bool(progress.waiting))
         tally.note(what, progress.size_bytes, progress.stored_bytes, sources)
 
     note(await fetcher.fetch_file(file, sink, seeders, note))
 
 
 async def supply_from_source(
-    client: SourceClient, file: SourceFile, arrival: Arrival, tally: Tally
+    client: SourceClient, file: SourceFile, arrival: Arrival, tally: Tally, weighing: Weighing
 ) -> PartialFile:
     """Download `file` into `arrival`.
 
     Raises:
       SourceError: it cannot be had; what came is kept.
+      ModelTooLarge: its source says that it is larger than this machine's memory.
       SinkFull, SinkFailed, StoreError: there is no place for it.
     """
     partial: PartialFile | None = None
@@ -67,6 +69,7 @@ async def supply_from_source(
 
     async def open_target(size_bytes: int, version: str) -> PartialFile:
         nonlocal partial, before_bytes
+        await weighing.add(tally.model, {file.name: size_bytes})
         wanted = WantedFile(file.key, size_bytes, file.sha256, version=version)
         partial = await arrival.open(file.name, wanted)
         before_bytes = sum(
@@ -75,7 +78,7 @@ async def supply_from_source(
         return partial
 
     def note(progress: DownloadProgress) -> None:
-        tally.step = f"downloading {file.name}"
+        tally.say(f"downloading {file.name}")
         came_bytes = max(progress.bytes_there - before_bytes, 0)
         tally.note(file.name, progress.size_bytes, progress.bytes_there, {progress.source: came_bytes})
 
@@ -103,7 +106,7 @@ async def supply_from_disk(file: SourceFile, path: Path, arrival: Arrival, tally
             raise ModelFileChanged(f"{path} was written to while it was being copied")
         await partial.write(chunk, data)
         done_bytes = min((chunk + 1) * CHUNK_SIZE, wanted.size_bytes)
-        tally.step = f"copying {file.name}"
+        tally.say(f"copying {file.name}")
         tally.note(file.name, wanted.size_bytes, done_bytes, {THIS_DISK: done_bytes})
     return partial
 

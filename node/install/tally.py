@@ -16,6 +16,8 @@ class Tally:
     model: str
     on_progress: Callable[[Progress], None]
     step: str = ""
+    is_waiting: bool = False
+    """Others have to do something first."""
     _sizes: dict[str, int] = field(default_factory=dict)
     _done: dict[str, int] = field(default_factory=dict)
     _sources: dict[str, Mapping[str, int]] = field(default_factory=dict)
@@ -24,10 +26,10 @@ class Tally:
     def done_bytes(self) -> int:
         return sum(self._done.values())
 
-    def say(self, step: str) -> None:
-        """What is being done, for a person."""
-        if step != self.step:
-            self.step = step
+    def say(self, step: str, *, is_waiting: bool = False) -> None:
+        """What is being done, for a person; or `is_waiting`, and for what."""
+        if (step, is_waiting) != (self.step, self.is_waiting):
+            self.step, self.is_waiting = step, is_waiting
             self._tell()
 
     def note(self, file: str, size_bytes: int, done_bytes: int, sources: Mapping[str, int]) -> None:
@@ -41,5 +43,13 @@ class Tally:
         sources: Counter[str] = Counter()
         for each in self._sources.values():
             sources.update(each)
-        progress = Progress(self.step, sum(self._sizes.values()), self.done_bytes, dict(sources), self.model)
-        self.on_progress(progress)
+        self.on_progress(
+            Progress(
+                self.step,
+                sum(self._sizes.values()),
+                self.done_bytes,
+                dict(sources),
+                self.model,
+                self.is_waiting,
+            )
+        )

@@ -1,14 +1,19 @@
-"""Which jobs there are, and what became of them. Reads no clock, runs nothing.
+"""Which jobs there are, which is to begin next, and what became of them. Reads no clock, runs nothing.
 
     queued --begin--> running --end--> done | failed | cancelled
        +------------cancel------------------------------^
 
 One order is one job at a time: who asks for what is on its way already is shown that job. The latest that
 ended are kept, for people to look at.
+
+A few run at a time, and those that only wait for others do not count: whatever they wait for, the next one
+begins. Who waited goes on at once when it comes, so for a while more may run than would have been begun: a
+transfer that could go on is not held up for that.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +21,15 @@ from typing import Any
 from node.jobs.job import Job, JobId, JobKind, JobState, Progress
 from node.jobs.pace import Pace
 
+RUNNING_MAX = 2
+"""Jobs at a time, without those that wait. One large model must not keep a small one waiting; more only share
+the same network."""
+BEGUN_MAX = 32
+"""Jobs, with those that wait: each may have three files open for each of its model's, and a process may have
+256 on some systems."""
+WAIT_MAX = 5.0
+"""Seconds for which a job that waits counts as running. Every job waits for a moment now and then, until a
+peer answers for instance, and if the next one began each time, all would run at once."""
 ENDED_KEPT_MAX = 100
 """Jobs. What a person did this week fits on one page."""
 UNENDED_MAX = 256
@@ -28,6 +42,9 @@ class Board:
 
     _jobs: dict[JobId, Job] = field(default_factory=dict)
     _paces: dict[JobId, Pace] = field(default_factory=dict)
+    """Of those that were begun."""
+    _waiting: dict[JobId, float] = field(default_factory=dict)
+    """Which of them wait, and since when."""
 
     def jobs(self) -> Sequence[Job]:
         return tuple(self._jobs.values())
@@ -54,9 +71,16 @@ class Board:
         job = self._jobs[job_id] = Job(job_id, kind, model, order)
         return job
 
-    def next_queued(self) -> Job | None:
-        """Which one to begin next."""
+    def next_to_begin(self, now: float) -> Job | None:
+        """Which one to begin next; None: none is queued, or enough run."""
+        if len(self._paces) >= BEGUN_MAX or self._running(now) >= RUNNING_MAX:
+            return None
         return next((job for job in self._jobs.values() if job.state == "queued"), None)
+
+    def look_at(self, now: float) -> float:
+        """When to ask again what to begin next, unless something changes first."""
+        times = [since + WAIT_MAX for since in self._waiting.values() if since + WAIT_MAX > now]
+        return min(times, default=math.inf)
 
     def begin(self, job_id: JobId) -> None:
         """Somebody runs it from now on."""
@@ -68,6 +92,10 @@ class Board:
         job = self._jobs.get(job_id)
         if job is None or job.state != "running":
             return
+        if progress.is_waiting:
+            self._waiting.setdefault(job_id, now)
+        else:
+            self._waiting.pop(job_id, None)
         pace = self._paces[job_id]
         pace.note(progress.done_bytes, now)
         speed = pace.speed(progress.done_bytes, now)
@@ -94,7 +122,11 @@ class Board:
         job = self._jobs[job_id]
         self._jobs[job_id] = replace(job, state=state, reason=reason, speed=0.0, eta=None)
         self._paces.pop(job_id, None)
+        self._waiting.pop(job_id, None)
         self._prune()
+
+    def _running(self, now: float) -> int:
+        return len(self._paces) - sum(since + WAIT_MAX <= now for since in self._waiting.values())
 
     def _prune(self) -> None:
         ended = [job.id for job in self._jobs.values() if job.has_ended]

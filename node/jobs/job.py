@@ -70,3 +70,5 @@ class Progress:
     sources: Mapping[str, int] = field(default_factory=dict)
     model: str = ""
     """Its name, once it is known."""
+    is_waiting: bool = False
+    """Others have to do something first: until then it uses neither the network nor the disk."""

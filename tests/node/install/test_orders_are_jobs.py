@@ -20,6 +20,7 @@ from node.jobs.job import Job
 from node.models.errors import BadModelName
 from node.sources.errors import BadReference
 from tests.node.install.town import CHUNK, TINY, Home, Town, gguf, in_town, sha256_of
+from tests.node.sources.web import Reply, always
 
 MODEL = gguf(8)
 
@@ -102,6 +103,23 @@ def test_who_asks_twice_is_shown_the_same_job(tmp_path: Path) -> None:
     in_town(tmp_path, test)
 
 
+def test_orders_that_wait_for_another_one_keep_no_other_model_from_coming(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        async with town.living("anna", "ben") as (anna, ben):
+            anna.keep(gguf(3, seed=2), "other")
+            await anna.knows(ModelName("other"))
+            first = await half_way(ben, town)
+            waiting = [ben.order("home@tiny", name=name) for name in ("one", "two", "three")]
+            assert (await ben.pull("other")).state == "done"
+            states = [ben.jobs.get(job.id).state for job in (first, *waiting)]  # type: ignore[union-attr]
+            assert states == ["running"] * 4
+            town.web.goes_on.set()
+            ended = [await ben.jobs.wait_ended(job.id) for job in (first, *waiting)]
+            assert {job.state for job in ended} == {"done"}
+
+    in_town(tmp_path, test)
+
+
 @pytest.mark.parametrize(
     ("order", "error"),
     [
@@ -137,6 +155,18 @@ def test_what_is_wrong_with_an_order_over_http_is_the_clients_fault(
             with pytest.raises(HttpError) as caught:
                 ben.manager.order_model(order)
             assert (caught.value.status, caught.value.param) == (400, param)
+
+    in_town(tmp_path, test)
+
+
+def test_what_galleries_offer_is_listed_with_what_is_left_out(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        town.web.pages["/index.yaml"] = always(Reply(200, b"- {name: tiny}\n- {name: broken, files: 1}\n"))
+        async with town.home("ben") as ben:
+            found = await ben.manager.available_models()
+            assert [(model["name"], model["installed"]) for model in found.models] == [("tiny", False)]
+            assert len(found.warnings) == 1
+            assert "model 2 (broken) is left out" in found.warnings[0]
 
     in_town(tmp_path, test)
 
@@ -265,6 +295,18 @@ def test_a_placed_fetch_that_is_not_wanted_any_more_ends_its_job(tmp_path: Path)
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 assert (await ben.jobs.wait_ended(job.id)).state == "cancelled"
+
+    in_town(tmp_path, test)
+
+
+def test_what_is_loaded_and_hashed_is_cancelled_like_any_job(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        async with town.home("ben") as ben:
+            assert ben.manager.cancel_job("load-tiny")
+            with pytest.raises(HttpError) as caught:
+                ben.manager.cancel_job("load-busy")
+            assert (caught.value.status, caught.value.code) == (409, "job_goes_on")
+            assert not ben.manager.cancel_job("load-gone")
 
     in_town(tmp_path, test)
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from node.errors import NodeError
-from node.jobs.board import ENDED_KEPT_MAX, UNENDED_MAX, Board
+from node.jobs import board as board_module
+from node.jobs import runner
+from node.jobs.board import BEGUN_MAX, ENDED_KEPT_MAX, RUNNING_MAX, UNENDED_MAX, WAIT_MAX, Board
 from node.jobs.job import Job, JobId, Progress
 from node.jobs.job_file import read_jobs, write_jobs
 from node.jobs.pace import Pace
-from node.jobs.runner import RUNNING_MAX, Jobs, Report
+from node.jobs.runner import Jobs, Report
 
 
 def board_of(count: int) -> Board:
@@ -57,6 +61,59 @@ def test_a_board_with_too_many_waiting_is_full() -> None:
     assert board_of(UNENDED_MAX).is_full
 
 
+WAITS = Progress("waiting for a peer", is_waiting=True)
+GOES_ON = Progress("fetching", 10, 5)
+
+
+def begin_all(board: Board, now: float) -> list[JobId]:
+    """Begin every job that may run at `now`; returns which."""
+    begun = []
+    while (job := board.next_to_begin(now)) is not None:
+        board.begin(job.id)
+        begun.append(job.id)
+    return begun
+
+
+def test_a_job_that_only_waits_keeps_no_other_from_running() -> None:
+    board = board_of(4)
+    assert begin_all(board, 0) == [JobId("job-0"), JobId("job-1")]
+    for job_id in ("job-0", "job-1"):
+        board.note(JobId(job_id), WAITS, now=1)
+    assert begin_all(board, 1) == []
+    assert board.look_at(1) == 1 + WAIT_MAX
+    assert begin_all(board, 1 + WAIT_MAX) == [JobId("job-2"), JobId("job-3")]
+
+
+def test_who_waited_and_goes_on_runs_again() -> None:
+    board = board_of(3)
+    begin_all(board, 0)
+    board.note(JobId("job-0"), WAITS, now=0)
+    board.note(JobId("job-0"), GOES_ON, now=WAIT_MAX)
+    assert begin_all(board, WAIT_MAX) == []
+    board.note(JobId("job-0"), WAITS, now=WAIT_MAX)
+    board.end(JobId("job-0"), "failed", "nobody has it")
+    assert begin_all(board, 3 * WAIT_MAX) == [JobId("job-2")]
+    assert board.look_at(3 * WAIT_MAX) == math.inf
+
+
+def test_a_job_that_waits_for_a_moment_again_and_again_is_running() -> None:
+    board = board_of(3)
+    begin_all(board, 0)
+    for second in range(0, 60, 2):
+        board.note(JobId("job-0"), WAITS, now=second)
+        assert begin_all(board, second + 1) == []
+        board.note(JobId("job-0"), GOES_ON, now=second + 1)
+
+
+def test_jobs_that_wait_are_bounded_too() -> None:
+    board = board_of(BEGUN_MAX + 1)
+    for number in range(BEGUN_MAX):
+        begin_all(board, number * WAIT_MAX)
+        for job in board.jobs():
+            board.note(job.id, WAITS, now=number * WAIT_MAX)
+    assert [job.id for job in board.jobs() if job.state == "queued"] == [f"job-{BEGUN_MAX}"]
+
+
 def test_speed_and_time_left_are_those_of_late() -> None:
     board = board_of(1)
     board.begin(JobId("job-0"))
@@ -78,9 +135,17 @@ def test_what_begins_anew_has_no_negative_speed() -> None:
     assert pace.speed(30, 2) == 30
 
 
+async def nothing_to_tidy(_: Sequence[Job]) -> None:
+    await trio.lowlevel.checkpoint()
+
+
 @asynccontextmanager
-async def running(path: Path, perform: Callable[[Report], Awaitable[None]]) -> AsyncIterator[Jobs]:
-    jobs = Jobs(path, perform)
+async def running(
+    path: Path,
+    perform: Callable[[Report], Awaitable[None]],
+    tidy: Callable[[Sequence[Job]], Awaitable[None]] = nothing_to_tidy,
+) -> AsyncIterator[Jobs]:
+    jobs = Jobs(path, perform, tidy)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(jobs.run)
         yield jobs
@@ -141,8 +206,28 @@ def test_a_job_that_is_cancelled_ends_and_makes_room(tmp_path: Path) -> None:
     trio.run(main)
 
 
-def test_a_job_that_waits_can_be_cancelled(tmp_path: Path) -> None:
-    jobs = Jobs(tmp_path / "jobs.json", never_done)
+def test_the_next_job_begins_while_others_wait_and_say_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_module, "WAIT_MAX", 0.01)
+
+    async def perform(report: Report) -> None:
+        if report.job.model == "waits":
+            report.progress(WAITS)
+            await trio.sleep_forever()
+
+    async def main() -> None:
+        async with running(tmp_path / "jobs.json", perform) as jobs:
+            for number in range(RUNNING_MAX):
+                jobs.add("install", "waits", {"n": number})
+            with trio.fail_after(5):
+                assert (await jobs.wait_ended(jobs.add("install", "tiny", {}).id)).state == "done"
+
+    trio.run(main)
+
+
+def test_a_job_that_is_queued_can_be_cancelled(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "jobs.json", never_done, nothing_to_tidy)
     job = jobs.add("install", "tiny", {})
     assert jobs.cancel(job.id)
     ended = jobs.get(job.id)
@@ -175,6 +260,38 @@ def test_what_ran_when_the_node_ended_runs_again(tmp_path: Path) -> None:
     assert (job.state, job.order) == ("done", {"reference": "demo"})
 
 
+def test_it_is_tidied_up_before_a_job_begins_and_again_when_none_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_TIDY_INTERVAL", 0.01)
+    path = tmp_path / "jobs.json"
+    write_jobs(path, [Job(JobId("a"), "install", "tiny"), Job(JobId("b"), "install", "old", state="failed")])
+    told: list[list[str]] = []
+    again, under_way, end = trio.Event(), trio.Event(), trio.Event()
+
+    async def tidy(unended: Sequence[Job]) -> None:
+        await trio.lowlevel.checkpoint()
+        assert not (under_way.is_set() and not end.is_set())
+        told.append([job.id for job in unended])
+        if len(told) > 2:
+            again.set()
+
+    async def perform(_: Report) -> None:
+        under_way.set()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        end.set()
+
+    async def main() -> None:
+        async with running(path, perform, tidy):
+            with trio.fail_after(5):
+                await end.wait()
+                assert told == [["a"]]
+                await again.wait()
+
+    trio.run(main)
+    assert told[1:3] == [[], []]
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[1, null, []]", '{"a": 1}', '[{"id": "x"}]', '[{"kind": "install", "state": "done"}]'],
@@ -195,7 +312,7 @@ def test_a_job_with_a_wrong_field_is_left_out(tmp_path: Path) -> None:
 
 
 def test_more_jobs_than_anybody_waits_for_are_refused(tmp_path: Path) -> None:
-    jobs = Jobs(tmp_path / "jobs.json", never_done)
+    jobs = Jobs(tmp_path / "jobs.json", never_done, nothing_to_tidy)
     for number in range(UNENDED_MAX):
         jobs.add("install", "tiny", {"n": number})
     with pytest.raises(NodeError, match="wait already"):
