@@ -64,7 +64,7 @@ class Installer:
         Raises:
           NodeError, P2PError: it cannot be had; says why. What came is kept, unless it is of no use.
         """
-        tally = Tally(order.name or order.reference, report.progress)
+        tally = Tally(report.job.model, report.progress)
         tally.model = await _Install(self, order, report, tally).run()
         if not order.is_placed:
             await self.means.shelf.claim(ModelName(tally.model))
@@ -81,7 +81,7 @@ class _Install:
         self._order = order
         self._report = report
         self._tally = tally
-        self._ways = Ways(installer.means, order, self._tally)
+        self._ways = Ways(installer.means, order, self._tally, report.warn)
         self._was_there = False
         """Somebody of the swarm had it, or was getting it."""
         self._useless: set[ManifestId] = set()

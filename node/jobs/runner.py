@@ -20,6 +20,8 @@ from p2p.revision import Revision
 
 logger = logging.getLogger(__name__)
 
+_TIDY_INTERVAL = 86400.0
+"""Seconds between two tidyings: what is tidied away has lain there for days."""
 _SAVE_INTERVAL = 1.0
 """Seconds between two writings of the file: a crash then loses a second of orders."""
 
@@ -47,12 +49,20 @@ class Report:
 class Jobs:
     """All jobs of this node."""
 
-    def __init__(self, path: Path, perform: Callable[[Report], Awaitable[None]]) -> None:
-        """`perform` does what a job's order says, and raises NodeError or P2PError where it cannot."""
+    def __init__(
+        self,
+        path: Path,
+        perform: Callable[[Report], Awaitable[None]],
+        tidy: Callable[[Sequence[Job]], Awaitable[None]],
+    ) -> None:
+        """`perform` does what a job's order says, and raises NodeError or P2PError where it cannot. `tidy`
+        deletes what former jobs left, but for what those may need that it is given, which have not ended. No
+        job begins meanwhile, and none is under way."""
         self.revision = Revision()
         """Rises whenever a job changed."""
         self._path = path
         self._perform = perform
+        self._tidy = tidy
         self._board = Board()
         self._scopes: dict[JobId, trio.CancelScope] = {}
 
@@ -104,14 +114,18 @@ class Jobs:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep)
+                tidy_at = trio.current_time()
                 while True:
+                    if not self._scopes and trio.current_time() >= tidy_at:
+                        await self._tidy([job for job in self._board.jobs() if not job.has_ended])
+                        tidy_at = trio.current_time() + _TIDY_INTERVAL
                     number, now = self.revision.number, trio.current_time()
                     while (job := self._board.next_to_begin(now)) is not None:
                         self._board.begin(job.id)
                         self._scopes[job.id] = trio.CancelScope()
                         nursery.start_soon(self._run, job)
                         self.revision.rise()
-                    with trio.move_on_at(self._board.look_at(now)):
+                    with trio.move_on_at(self._board.look_at(now) if self._scopes else tidy_at):
                         await self.revision.after(number)
         finally:
             # Short, and nobody else needs the loop any more.

@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 
 from node.store.disk import written_in
+from node.store.leftovers import drop_leftovers
 from node.store.whole_file import write_whole
 from p2p.blobs.errors import BadManifest
 from p2p.blobs.manifest import ENCODED_SIZE_MAX, Manifest, ManifestId, decode_manifest_untrusted
@@ -47,6 +48,10 @@ class KeptManifests:
     async def drop(self, manifest: ManifestId) -> None:
         """Keep it no more."""
         await trio.to_thread.run_sync(self._drop, manifest)
+
+    async def drop_older(self, before: float) -> None:
+        """Keep none that was written before that time, in seconds since 1970."""
+        await trio.to_thread.run_sync(drop_leftovers, self._folder, before)
 
     def _drop(self, manifest: ManifestId) -> None:
         try:

@@ -21,7 +21,6 @@ from node.store.chunk_reader import read_chunk
 from node.store.hash_cache import FileHashes
 from node.store.hashing import OnProgress, ignore_progress
 from node.store.partial_disk import PartialDisk, Report, WantedFile
-from node.store.partial_files import drop
 from p2p.blobs.errors import BlobError, ChunkUnavailable
 from p2p.blobs.have_map import HaveMap
 from p2p.blobs.source import Offer
@@ -163,16 +162,6 @@ async def open_partial(
     finally:
         with trio.CancelScope(shield=True):  # At most 64 MiB are still to be written.
             await trio.to_thread.run_sync(disk.close)
-
-
-async def drop_partial(path: Path) -> None:
-    """Delete what came of the file that was to be at `path`, if anything did.
-
-    Raises:
-      PartialInUse: somebody writes it.
-      SinkFailed: the folder cannot be written.
-    """
-    await trio.to_thread.run_sync(drop, path.absolute())
 
 
 def _from_thread(on_progress: OnProgress) -> Report:

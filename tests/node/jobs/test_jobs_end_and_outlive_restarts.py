@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from node.errors import NodeError
 from node.jobs import board as board_module
+from node.jobs import runner
 from node.jobs.board import BEGUN_MAX, ENDED_KEPT_MAX, RUNNING_MAX, UNENDED_MAX, WAIT_MAX, Board
 from node.jobs.job import Job, JobId, Progress
 from node.jobs.job_file import read_jobs, write_jobs
@@ -133,9 +135,17 @@ def test_what_begins_anew_has_no_negative_speed() -> None:
     assert pace.speed(30, 2) == 30
 
 
+async def nothing_to_tidy(_: Sequence[Job]) -> None:
+    await trio.lowlevel.checkpoint()
+
+
 @asynccontextmanager
-async def running(path: Path, perform: Callable[[Report], Awaitable[None]]) -> AsyncIterator[Jobs]:
-    jobs = Jobs(path, perform)
+async def running(
+    path: Path,
+    perform: Callable[[Report], Awaitable[None]],
+    tidy: Callable[[Sequence[Job]], Awaitable[None]] = nothing_to_tidy,
+) -> AsyncIterator[Jobs]:
+    jobs = Jobs(path, perform, tidy)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(jobs.run)
         yield jobs
@@ -217,7 +227,7 @@ def test_the_next_job_begins_while_others_wait_and_say_nothing_more(
 
 
 def test_a_job_that_is_queued_can_be_cancelled(tmp_path: Path) -> None:
-    jobs = Jobs(tmp_path / "jobs.json", never_done)
+    jobs = Jobs(tmp_path / "jobs.json", never_done, nothing_to_tidy)
     job = jobs.add("install", "tiny", {})
     assert jobs.cancel(job.id)
     ended = jobs.get(job.id)
@@ -250,6 +260,38 @@ def test_what_ran_when_the_node_ended_runs_again(tmp_path: Path) -> None:
     assert (job.state, job.order) == ("done", {"reference": "demo"})
 
 
+def test_it_is_tidied_up_before_a_job_begins_and_again_when_none_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_TIDY_INTERVAL", 0.01)
+    path = tmp_path / "jobs.json"
+    write_jobs(path, [Job(JobId("a"), "install", "tiny"), Job(JobId("b"), "install", "old", state="failed")])
+    told: list[list[str]] = []
+    again, under_way, end = trio.Event(), trio.Event(), trio.Event()
+
+    async def tidy(unended: Sequence[Job]) -> None:
+        await trio.lowlevel.checkpoint()
+        assert not (under_way.is_set() and not end.is_set())
+        told.append([job.id for job in unended])
+        if len(told) > 2:
+            again.set()
+
+    async def perform(_: Report) -> None:
+        under_way.set()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        end.set()
+
+    async def main() -> None:
+        async with running(path, perform, tidy):
+            with trio.fail_after(5):
+                await end.wait()
+                assert told == [["a"]]
+                await again.wait()
+
+    trio.run(main)
+    assert told[1:3] == [[], []]
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[1, null, []]", '{"a": 1}', '[{"id": "x"}]', '[{"kind": "install", "state": "done"}]'],
@@ -270,7 +312,7 @@ def test_a_job_with_a_wrong_field_is_left_out(tmp_path: Path) -> None:
 
 
 def test_more_jobs_than_anybody_waits_for_are_refused(tmp_path: Path) -> None:
-    jobs = Jobs(tmp_path / "jobs.json", never_done)
+    jobs = Jobs(tmp_path / "jobs.json", never_done, nothing_to_tidy)
     for number in range(UNENDED_MAX):
         jobs.add("install", "tiny", {"n": number})
     with pytest.raises(NodeError, match="wait already"):

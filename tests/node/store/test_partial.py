@@ -11,7 +11,8 @@ import trio.testing
 
 from node.store import partial_disk
 from node.store.errors import PartialInUse
-from node.store.partial import PartialFile, drop_partial, open_partial
+from node.store.partial import PartialFile, open_partial
+from node.store.partial_files import drop
 from p2p.blobs.errors import ChunkUnavailable, SinkFailed
 from p2p.blobs.have_map import HaveMap
 from p2p.blobs.sink import ChunkSink
@@ -194,11 +195,11 @@ def test_what_came_of_a_file_that_nobody_wants_any_more_is_dropped(path: Path, s
         async with open_partial(path, some_file.wanted) as partial:
             await write(partial, some_file, 0)
             with pytest.raises(PartialInUse):
-                await drop_partial(path)
+                drop(path)
         for _ in range(2):
-            await drop_partial(path)
+            drop(path)
         assert list(path.parent.iterdir()) == []
-        await drop_partial(path.parent / "no such folder" / "any.gguf")
+        drop(path.parent / "no such folder" / "any.gguf")
 
     trio.run(main)
 
