@@ -54,7 +54,11 @@ class ModelManager(Protocol):
         """That one; None: there is none, or not any more."""
 
     def cancel_job(self, job_id: str) -> bool:
-        """End it; returns whether it had not ended."""
+        """End it; returns whether it had not ended.
+
+        Raises:
+          HttpError: others need what it does.
+        """
 
     async def delete_model(self, name: str) -> Sequence[str]:
         """Serve a model no more, once nothing runs on it; returns the paths of the files that were deleted.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import trio
@@ -90,34 +90,36 @@ def job_routes(manager: ModelManager) -> APIRouter:
     """The endpoints that watch what takes a while, and end it."""
     router = APIRouter(tags=["models"])
 
-    def known(job_id: str) -> dict[str, Any]:
+    def known(job_id: str) -> Mapping[str, Any]:
         if (job := manager.job(job_id)) is None:
-            raise HttpError(404, f"there is no job {job_id!r}, or not any more", code="unknown_job")
-        return job_state(job)
+            raise HttpError(404, f"this node has no job {job_id!r}, or not any more", code="unknown_job")
+        return job
 
     @router.get("/models/jobs", responses=_JOBS)
     async def list_jobs() -> list[dict[str, Any]]:
         """Every job that runs, waits, or ended of late, the oldest first."""
         return [job_state(job) for job in manager.jobs()]
 
-    @router.get("/models/jobs/{job_id}", responses=_JOB)
-    async def show_job(job_id: str) -> dict[str, Any]:
-        """How far a job is."""
-        return known(job_id)
-
-    @router.get("/models/jobs/{job_id}/events", responses=_EVENTS, response_class=Response)
+    # First, since ids have slashes where names of models do.
+    @router.get("/models/jobs/{job_id:path}/events", responses=_EVENTS, response_class=Response)
     async def follow_job(job_id: str) -> Response:
         """The same as server-sent events, each time it changed, until it has ended."""
         known(job_id)
         return _JobEvents(manager, job_id)
 
-    @router.post("/models/jobs/{job_id}/cancel", responses=_JOB)
+    @router.get("/models/jobs/{job_id:path}", responses=_JOB)
+    async def show_job(job_id: str) -> dict[str, Any]:
+        """How far a job is."""
+        return job_state(known(job_id))
+
+    @router.post("/models/jobs/{job_id:path}/cancel", responses=_JOB)
     async def cancel_job(job_id: str) -> dict[str, Any]:
-        """End a job. What it has fetched is kept for another time."""
-        known(job_id)
+        """End a job. What it has fetched, or hashed, is kept for another time."""
+        before = known(job_id)
         if not manager.cancel_job(job_id):
             raise HttpError(409, f"job {job_id!r} has ended already", code="job_has_ended")
-        return known(job_id)
+        # Loading and hashing are shown only as long as they go on.
+        return job_state(manager.job(job_id) or {**before, "state": "cancelled"})
 
     return router
 

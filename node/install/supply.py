@@ -11,6 +11,7 @@ import trio
 from node.install.arrival import Arrival
 from node.install.swarm_watch import PeersAsTheyChange
 from node.install.tally import Tally
+from node.install.weighing import Weighing
 from node.models.errors import ModelFileChanged, ModelFileUnreadable
 from node.sources.download import DownloadProgress, download
 from node.sources.source_client import SourceClient
@@ -54,12 +55,13 @@ async def supply_from_peers(
 
 
 async def supply_from_source(
-    client: SourceClient, file: SourceFile, arrival: Arrival, tally: Tally
+    client: SourceClient, file: SourceFile, arrival: Arrival, tally: Tally, weighing: Weighing
 ) -> PartialFile:
     """Download `file` into `arrival`.
 
     Raises:
       SourceError: it cannot be had; what came is kept.
+      ModelTooLarge: its source says that it is larger than this machine's memory.
       SinkFull, SinkFailed, StoreError: there is no place for it.
     """
     partial: PartialFile | None = None
@@ -67,6 +69,7 @@ async def supply_from_source(
 
     async def open_target(size_bytes: int, version: str) -> PartialFile:
         nonlocal partial, before_bytes
+        await weighing.add(tally.model, {file.name: size_bytes})
         wanted = WantedFile(file.key, size_bytes, file.sha256, version=version)
         partial = await arrival.open(file.name, wanted)
         before_bytes = sum(

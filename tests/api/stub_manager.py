@@ -36,6 +36,8 @@ class StubManager:
     orders: list[ModelOrder] = field(default_factory=list)
     known: dict[str, Mapping[str, Any]] = field(default_factory=lambda: {"7f3a": JOB})
     models: set[str] = field(default_factory=lambda: {"org/tiny"})
+    needed: str = ""
+    """Why no job can be cancelled."""
     revision: Revision = field(default_factory=Revision)
     warnings: list[str] = field(default_factory=list)
 
@@ -58,9 +60,14 @@ class StubManager:
         return self.known.get(job_id)
 
     def cancel_job(self, job_id: str) -> bool:
+        if self.needed:
+            raise HttpError(409, self.needed, code="job_goes_on")
         if self.known[job_id]["state"] != "running":
             return False
-        self.change(state="cancelled")
+        if self.known[job_id]["kind"] == "install":
+            self.change(state="cancelled")
+        else:
+            del self.known[job_id]
         return True
 
     async def delete_model(self, name: str) -> Sequence[str]:

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from api.model_manager import ModelOrder
+from tests.api.stub_manager import JOB
 
 if TYPE_CHECKING:
     from tests.api.conftest import Bench
@@ -71,6 +72,20 @@ def test_there_is_no_job_that_nobody_ordered(bench: Bench) -> None:
 def test_a_job_is_cancelled_once(bench: Bench) -> None:
     assert bench.call("POST", "/models/jobs/7f3a/cancel", {}).json()["cancelled"] is True
     assert bench.call("POST", "/models/jobs/7f3a/cancel", {}).status == 409
+
+
+def test_what_is_shown_only_while_it_goes_on_can_be_cancelled_too(bench: Bench) -> None:
+    bench.manager.known = {"load-org/tiny": {**JOB, "id": "load-org/tiny", "kind": "load"}}
+    told = bench.call("POST", "/models/jobs/load-org/tiny/cancel", {}).json()
+    assert (told["cancelled"], told["processed"]) == (True, True)
+    assert bench.call("GET", "/models/jobs/load-org/tiny").status == 404
+
+
+def test_a_job_that_others_need_goes_on_and_says_so(bench: Bench) -> None:
+    bench.manager.needed = "requests wait for it"
+    reply = bench.call("POST", "/models/jobs/7f3a/cancel", {})
+    assert (reply.status, reply.json()["error"]["message"]) == (409, "requests wait for it")
+    assert bench.call("GET", "/models/jobs/7f3a").json()["cancelled"] is False
 
 
 def test_a_job_is_followed_until_it_has_ended(

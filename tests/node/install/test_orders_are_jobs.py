@@ -299,6 +299,18 @@ def test_a_placed_fetch_that_is_not_wanted_any_more_ends_its_job(tmp_path: Path)
     in_town(tmp_path, test)
 
 
+def test_what_is_loaded_and_hashed_is_cancelled_like_any_job(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        async with town.home("ben") as ben:
+            assert ben.manager.cancel_job("load-tiny")
+            with pytest.raises(HttpError) as caught:
+                ben.manager.cancel_job("load-busy")
+            assert (caught.value.status, caught.value.code) == (409, "job_goes_on")
+            assert not ben.manager.cancel_job("load-gone")
+
+    in_town(tmp_path, test)
+
+
 def test_what_the_swarm_may_put_here_has_an_end(tmp_path: Path) -> None:
     async def test(town: Town) -> None:
         async with town.home("ben") as ben:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ledger.records import Load, ModelName, ModelRecord
 from ledger.view import NodeView
-from node.hardware import memory_for_models
+from node.hardware import MODELS_MEMORY, memory_for_models
 from node.models.memory_estimate import guess_memory
 from node.sources.gallery_index import GalleryEntry, GalleryFile
 from node.suggest.advice_map import advice_map, models_map
@@ -297,6 +297,12 @@ def test_a_machine_is_what_its_node_says() -> None:
     assert (found.gpus, found.device_bytes) == (("RTX",), None)
 
 
+def test_what_its_owner_gives_models_counts_before_what_memory_there_is() -> None:
+    found = machine_of(node(hardware={"memory_bytes": 32 * GIB, MODELS_MEMORY: 3 * GIB}), "attic")
+    assert found is not None
+    assert found.budget_bytes == 3 * GIB
+
+
 def test_who_is_away_or_runs_nothing_is_no_machine() -> None:
     assert machine_of(node(state="offline"), "attic") is None
     assert machine_of(node(state="draining"), "attic") is None
@@ -304,7 +310,12 @@ def test_who_is_away_or_runs_nothing_is_no_machine() -> None:
 
 
 def test_what_others_say_of_their_hardware_may_be_nonsense() -> None:
-    for hardware in ({}, {"memory_bytes": "much", "gpu": "RTX"}, {"memory_bytes": -1, "gpu": [7, None]}):
+    for hardware in (
+        {},
+        {MODELS_MEMORY: -1},
+        {"memory_bytes": "much", "gpu": "RTX"},
+        {"memory_bytes": -1, "gpu": [7, None]},
+    ):
         found = machine_of(node(hardware=hardware), "attic")
         assert found is not None
         assert (found.budget_bytes, found.gpus) == (0, ())
