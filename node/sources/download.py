@@ -22,7 +22,7 @@ from random import Random
 import httpx
 import trio
 
-from node.http_pieces import pieces_of
+from node.http_client import pieces_of
 from node.sources.answers import Body, read_body
 from node.sources.download_core import Assembly, DownloadLimits, SpeedWatch, Stretch, wait_before
 from node.sources.download_target import OpenTarget
