@@ -96,9 +96,9 @@ class SourceClient:
             finally:
                 await response.aclose()
 
-    async def headers(self, location: Location, wanted: str) -> Mapping[str, str]:
+    async def headers(self, location: Location, wanted: str = "") -> Mapping[str, str]:
         """The headers of the first answer on the way to `location` that has the one called `wanted`, or of
-        the last.
+        the last; their names in small letters.
 
         Raises:
           SourceRefused, SourceUnavailable: as `open`.
@@ -108,7 +108,9 @@ class SourceClient:
                 "HEAD",
                 location,
                 {},
-                is_final=lambda answer: wanted in answer.headers or _is_no_redirect(answer),
+                is_final=lambda answer: (
+                    (bool(wanted) and wanted in answer.headers) or _is_no_redirect(answer)
+                ),
             )
             await response.aclose()
             if response.status_code >= httpx.codes.BAD_REQUEST:
