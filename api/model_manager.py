@@ -21,6 +21,16 @@ class ModelOrder:
     """More files, each `{"filename", "uri", "sha256"}`."""
 
 
+@dataclass(frozen=True, slots=True)
+class AvailableModels:
+    """What the galleries offer."""
+
+    models: Sequence[Mapping[str, Any]]
+    """Each `{"name", "gallery", "description", "license", "tags", "urls", "installed"}`."""
+    warnings: Sequence[str] = ()
+    """Galleries that could not be read, and models of theirs that are left out; one line each."""
+
+
 class ModelManager(Protocol):
     """Gets models, and removes them. Jobs are maps as `node/jobs/job.py` makes them."""
 
@@ -44,7 +54,11 @@ class ModelManager(Protocol):
         """That one; None: there is none, or not any more."""
 
     def cancel_job(self, job_id: str) -> bool:
-        """End it; returns whether it had not ended."""
+        """End it; returns whether it had not ended.
+
+        Raises:
+          HttpError: others need what it does.
+        """
 
     async def delete_model(self, name: str) -> Sequence[str]:
         """Serve a model no more, once nothing runs on it; returns the paths of the files that were deleted.
@@ -53,9 +67,8 @@ class ModelManager(Protocol):
           HttpError: this node has none of that name, or a file cannot be deleted.
         """
 
-    async def available_models(self) -> Sequence[Mapping[str, Any]]:
-        """What the galleries offer: each `{"name", "gallery", "description", "license", "tags", "urls",
-        "installed"}`.
+    async def available_models(self) -> AvailableModels:
+        """What the galleries offer.
 
         Raises:
           HttpError: no gallery can be read.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import trio
@@ -18,13 +20,26 @@ from api.openapi import ERROR_RESPONSES, Responses
 
 _EVENT_INTERVAL = 0.2
 """Seconds between two events of one stream: what a person can follow."""
+_WARNINGS_SIZE_MAX = 4096
+"""Bytes: clients and proxies take 8 KiB of headers."""
 _SILENCE_MAX = 10.0
 """Seconds without an event until a comment is sent, as in streamed answers."""
 
 _APPLIED: Responses = {200: {"model": Applied}, **ERROR_RESPONSES}
 _JOB: Responses = {200: {"model": JobState}, **ERROR_RESPONSES}
 _JOBS: Responses = {200: {"model": list[JobState]}, **ERROR_RESPONSES}
-_AVAILABLE: Responses = {200: {"model": list[AvailableModel]}, **ERROR_RESPONSES}
+_AVAILABLE: Responses = {
+    200: {
+        "model": list[AvailableModel],
+        "headers": {
+            "x-localai-warnings": {
+                "description": "What is not in the list, and why: a list of texts, as JSON.",
+                "schema": {"type": "string"},
+            }
+        },
+    },
+    **ERROR_RESPONSES,
+}
 _EVENTS: Responses = {
     200: {
         "model": JobState,
@@ -46,9 +61,12 @@ def model_store_routes(manager: ModelManager) -> APIRouter:
         return {"uuid": job_id, "status": str(request.url_for("show_job", job_id=job_id))}
 
     @router.get("/models/available", responses=_AVAILABLE)
-    async def available() -> list[dict[str, Any]]:
+    async def available(response: Response) -> list[dict[str, Any]]:
         """What the galleries offer."""
-        return [dict(model) for model in await manager.available_models()]
+        found = await manager.available_models()
+        if found.warnings:
+            response.headers["x-localai-warnings"] = _warnings_header(found.warnings)
+        return [dict(model) for model in found.models]
 
     @router.post("/models/delete/{name:path}", responses=ERROR_RESPONSES)
     async def delete(name: str) -> dict[str, Any]:
@@ -58,38 +76,50 @@ def model_store_routes(manager: ModelManager) -> APIRouter:
     return router
 
 
+def _warnings_header(warnings: Sequence[str]) -> str:
+    """As many of them as there is room for, as JSON. In the body LocalAI's clients expect models alone."""
+    told = list(warnings)
+    text = json.dumps(told)
+    while len(text) > _WARNINGS_SIZE_MAX:
+        told.pop()
+        text = json.dumps([*told, "and more: see the log"])
+    return text
+
+
 def job_routes(manager: ModelManager) -> APIRouter:
     """The endpoints that watch what takes a while, and end it."""
     router = APIRouter(tags=["models"])
 
-    def known(job_id: str) -> dict[str, Any]:
+    def known(job_id: str) -> Mapping[str, Any]:
         if (job := manager.job(job_id)) is None:
-            raise HttpError(404, f"there is no job {job_id!r}, or not any more", code="unknown_job")
-        return job_state(job)
+            raise HttpError(404, f"this node has no job {job_id!r}, or not any more", code="unknown_job")
+        return job
 
     @router.get("/models/jobs", responses=_JOBS)
     async def list_jobs() -> list[dict[str, Any]]:
         """Every job that runs, waits, or ended of late, the oldest first."""
         return [job_state(job) for job in manager.jobs()]
 
-    @router.get("/models/jobs/{job_id}", responses=_JOB)
-    async def show_job(job_id: str) -> dict[str, Any]:
-        """How far a job is."""
-        return known(job_id)
-
-    @router.get("/models/jobs/{job_id}/events", responses=_EVENTS, response_class=Response)
+    # First, since ids have slashes where names of models do.
+    @router.get("/models/jobs/{job_id:path}/events", responses=_EVENTS, response_class=Response)
     async def follow_job(job_id: str) -> Response:
         """The same as server-sent events, each time it changed, until it has ended."""
         known(job_id)
         return _JobEvents(manager, job_id)
 
-    @router.post("/models/jobs/{job_id}/cancel", responses=_JOB)
+    @router.get("/models/jobs/{job_id:path}", responses=_JOB)
+    async def show_job(job_id: str) -> dict[str, Any]:
+        """How far a job is."""
+        return job_state(known(job_id))
+
+    @router.post("/models/jobs/{job_id:path}/cancel", responses=_JOB)
     async def cancel_job(job_id: str) -> dict[str, Any]:
-        """End a job. What it has fetched is kept for another time."""
-        known(job_id)
+        """End a job. What it has fetched, or hashed, is kept for another time."""
+        before = known(job_id)
         if not manager.cancel_job(job_id):
             raise HttpError(409, f"job {job_id!r} has ended already", code="job_has_ended")
-        return known(job_id)
+        # Loading and hashing are shown only as long as they go on.
+        return job_state(manager.job(job_id) or {**before, "state": "cancelled"})
 
     return router
 

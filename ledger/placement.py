@@ -17,6 +17,7 @@ arrives where the plan wants it changes no plan, because what was planned togeth
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,8 +30,6 @@ from p2p.peer import PeerId
 
 REPLICAS_MAX = 64
 """Of one model. More serve nobody at home, and every one of them is planned by every node."""
-_MEMORY_FACTOR = 1.1
-"""A model needs its size in memory and something for its cache, or the copy would be of no use there."""
 _REFUSALS_TOLD = 3
 """Of one model: what a person reads, where a thousand nodes may have no room."""
 _MASK = 2**64 - 1
@@ -43,8 +42,9 @@ class Host:
     peer: PeerId
     models_size_max: int = 0
     """Bytes that the swarm may place here; 0: nothing."""
-    memory_bytes: int = 0
-    """Of the machine; 0: unknown."""
+    model_size_max: float = math.inf
+    """Bytes of the largest model that it can load, as far as that is known: a copy of a larger one would be
+    of no use there."""
     speed_class: float = 1.0
     """How much more it should hold than others (`speed_class`)."""
     held: Mapping[ModelName, str] = field(default_factory=dict)
@@ -171,7 +171,7 @@ class _Planning:
             return f"{host.peer} takes no models in"
         if placement.size_bytes > self._room[host.peer]:
             return f"{host.peer} has no room left"
-        if host.memory_bytes and placement.size_bytes * _MEMORY_FACTOR > host.memory_bytes:
+        if placement.size_bytes > host.model_size_max:
             return f"{host.peer} has too little memory"
         return ""
 

@@ -138,14 +138,17 @@ class Replica:
         """Say that the swarm's `key` has `value`; None deletes it. Nothing happens if that holds already.
 
         Raises:
-          NotAnAdmin: this node may not decide for the swarm.
+          NotAnAdmin: this node may not decide for the swarm, whatever holds.
           OverQuota: it does not fit.
         """
         held = self.state.get(SWARM, key)
-        if (None if held is None or held.deleted else held.value) == value:
-            return
         lamport = held.version.epoch + 1 if held is not None else 1
-        self._take_in(sign_shared_entry(self._author, key, lamport, value))
+        entry = sign_shared_entry(self._author, key, lamport, value)
+        grant = self._proofs.grant(entry)
+        if grant is None or grant.role != "admin":
+            raise NotAnAdmin("only the swarm's founder and its admins decide for the whole swarm")
+        if (None if held is None or held.deleted else held.value) != value:
+            self._take_in(entry)
 
     def receive(self, encoded: bytes, source: PeerId | None = None) -> Applied | Refused:
         """Take in an entry that `source` sent. One of our own that we do not remember is overruled.
@@ -195,8 +198,6 @@ class Replica:
 
     def _take_in(self, entry: Entry) -> None:
         match self.state.apply(entry):
-            case Refused("not_the_owner"):
-                raise NotAnAdmin("only the swarm's founder and its admins decide for the whole swarm")
             case Refused(reason):
                 words = reason.replace("_", " ")
                 raise OverQuota(f"{entry.key!r} cannot be written to the ledger: {words}")

@@ -11,6 +11,7 @@ from ledger.records import ModelName
 from node.control_placement import PlacementCommands
 from node.control_server import Handler
 from node.errors import NodeError
+from node.install.no_models import why_no_models
 from node.install.order import Order
 from node.model_parts import ModelParts
 from node.parts import Parts
@@ -88,7 +89,7 @@ class ControlCommands:
         return self._parts.manager.job(str(arguments["job"]))
 
     async def _cancel_job(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        return self._parts.manager.cancel_job(str(arguments["job"]))
+        return self._models().manager.cancel(str(arguments["job"]))
 
     async def _drain(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         with trio.move_on_after(float(arguments["grace"])):
@@ -100,7 +101,7 @@ class ControlCommands:
 
     def _models(self) -> ModelParts:
         if self._parts.models is None:
-            raise NodeError("this node runs no models: it was started as a front")
+            raise NodeError(why_no_models(self._parts.view.nodes()))
         return self._parts.models
 
 

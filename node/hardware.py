@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import psutil
 
 from node.child_environment import child_environment
 
+MODELS_MEMORY = "models_memory_bytes"
+"""What models may take of a machine's memory, beside what it is: its owner may say so (`--memory`)."""
 _MEMORY_RESERVE = 2 * 2**30
 """Bytes that no model takes: what a desktop with a browser needs."""
 _VULKAN_VENDORS = {"0x1002": "AMD", "0x8086": "Intel"}
@@ -54,6 +57,16 @@ def memory_for_models(usable_bytes: int) -> int:
     A fifth stays free, and 2 GiB at least, which a desktop with a browser needs; of a small machine half.
     """
     return usable_bytes - min(max(usable_bytes // 5, _MEMORY_RESERVE), usable_bytes // 2)
+
+
+def declared_memory(hardware: Mapping[str, Any]) -> int:
+    """How much models may take on a machine, as the record of its node says, or as that follows from what it
+    says of its memory; 0: it does not say."""
+    said = hardware.get(MODELS_MEMORY)
+    if isinstance(said, int) and said > 0:
+        return said
+    memory_bytes = hardware.get("memory_bytes")
+    return memory_for_models(memory_bytes) if isinstance(memory_bytes, int) and memory_bytes > 0 else 0
 
 
 def machine_names() -> tuple[str, ...]:

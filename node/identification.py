@@ -1,6 +1,8 @@
 """Knowing what a model's files are, to the byte: hashed in the background, and again whenever they changed.
 
 unknown --hashing, with progress--> known, offered to peers --somebody writes to one--> unknown
+          |            ^
+          +-stop-----go_on
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ class Identification:
         self._store = store
         self._definition = definition
         self._on_change = on_change
+        self._hashing = trio.CancelScope()
+        self._goes_on = trio.Event()
 
     @property
     def sha256(self) -> str:
@@ -44,6 +48,15 @@ class Identification:
     def manifest_id(self) -> str:
         """Of its files; empty until they are hashed."""
         return self.identity.manifest.id if self.identity else ""
+
+    def stop(self) -> None:
+        """Hash no more for now. What was read is kept."""
+        self._goes_on = trio.Event()
+        self._hashing.cancel()
+
+    def go_on(self) -> None:
+        """Hash on, where somebody stopped that."""
+        self._goes_on.set()
 
     async def run(self, wait_until_loaded: Callable[[], Awaitable[None]]) -> None:
         """Hash whatever is to be hashed, until cancelled: nothing is offered to peers then.
@@ -72,8 +85,10 @@ class Identification:
         reason = ""
         while True:
             self.is_hashing, self.hashed_bytes = True, 0
+            self._hashing = trio.CancelScope()
             try:
-                return await self._store.identify(self._definition, self._note)
+                with self._hashing:
+                    return await self._store.identify(self._definition, self._note)
             except (ModelError, BadManifest) as error:
                 if str(error) != reason:
                     reason = str(error)
@@ -82,7 +97,11 @@ class Identification:
                     )
             finally:
                 self.is_hashing = False
-            await trio.sleep(_HASH_PAUSE)
+            if self._hashing.cancelled_caught:
+                self._on_change()
+                await self._goes_on.wait()
+            else:
+                await trio.sleep(_HASH_PAUSE)
 
     def _note(self, done_bytes: int) -> None:
         self.hashed_bytes = done_bytes

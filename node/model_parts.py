@@ -32,7 +32,7 @@ from node.hardware import memory_for_models, usable_memory
 from node.home import write_private
 from node.install.coming import Coming
 from node.install.installer import Installer
-from node.install.manager import Manager, perform
+from node.install.manager import Manager, OpenGalleries, perform
 from node.install.model_notes import ModelNotes
 from node.install.shelf import Shelf
 from node.install.swarm_watch import SwarmWatch
@@ -48,6 +48,7 @@ from node.sources.gallery_source import GallerySource
 from node.sources.resolve import Resolver
 from node.store.foreign import foreign_models
 from node.store.store import Store
+from node.suggest.look import lack_of_memory_here
 from node.worker import Worker, WorkerSettings
 from p2p.blobs.fetcher import Fetcher
 from p2p.blobs.reputation import Reputation
@@ -162,9 +163,7 @@ def wire_models(
     fetcher = Fetcher(swarm, reputation, rng, wall_clock=time.time, is_inference_busy=is_inference_busy)
     shelf = Shelf(own.catalog, own.worker, ModelNotes(home.model_notes_file))
     coming = Coming()
-    galleries = partial(
-        open_galleries, [GallerySource.parse(text) for text in config.galleries], home.galleries
-    )
+    galleries = galleries_of(config)
     means = Means(
         swarm=SwarmWatch(view, ledger.me),
         store=own.store,
@@ -172,6 +171,7 @@ def wire_models(
         fetcher=fetcher,
         folder=home.models,
         coming=coming,
+        lack_of_memory=partial(lack_of_memory_here, own.worker),
     )
     installer = Installer(means, partial(_open_resolver, config, galleries))
     jobs = Jobs(home.jobs_file, partial(perform, installer), partial(tidy, home.models, own.store.manifests))
@@ -187,6 +187,12 @@ def wire_models(
         _reputation=reputation,
         _reputation_file=home.reputation_file,
     )
+
+
+def galleries_of(config: NodeConfig) -> OpenGalleries:
+    """The galleries that this node knows."""
+    sources = [GallerySource.parse(text) for text in config.galleries]
+    return partial(open_galleries, sources, config.home.galleries)
 
 
 @asynccontextmanager

@@ -41,8 +41,9 @@ from ledger.view import SwarmView
 from node.attached.server import AttachedServer
 from node.attached.together import LocalBackend, Together
 from node.config import NodeConfig
-from node.install.manager import NoModels
-from node.model_parts import ModelParts, own_models, wire_models
+from node.hardware import MODELS_MEMORY
+from node.install.no_models import NoModels
+from node.model_parts import ModelParts, galleries_of, own_models, wire_models
 from node.models.errors import UnknownModel
 from node.placement.hosts import hosts
 from node.placement.wishes import placement_rows
@@ -219,7 +220,8 @@ def wire(
     models = None
     if own is not None:
         models = wire_models(config, swarm, ledger, view, own, is_inference_busy=is_busy)
-    publisher = _publisher(config, network, ledger, hardware, partial(_published, local, models))
+    declared = hardware if worker is None else {**hardware, MODELS_MEMORY: worker.monitor()["budget_bytes"]}
+    publisher = _publisher(config, network, ledger, declared, partial(_published, local, models))
     if local is not None and gated is not None:
         load_server = LoadFeedServer(gated)
         load_server.attach(swarm)
@@ -251,7 +253,7 @@ def wire(
         view=view,
         worker=worker,
         models=models,
-        manager=models.manager if models is not None else NoModels(),
+        manager=models.manager if models is not None else NoModels(view.nodes, galleries_of(config)),
         adviser=_adviser(config, view, network.me, worker),
         local=local,
         gated=gated,

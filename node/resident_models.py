@@ -157,9 +157,13 @@ class ResidentModels:
 
         One that has failed is given another chance. Cancelled: it is unloaded nevertheless.
         """
+        self.dismiss(model)
+        await model.wait_engine_ended()
+
+    def dismiss(self, model: ResidentModel) -> None:
+        """The same, and nobody waits for it."""
         if model in self._known:
             self._handle(Dismissed(model))
-        await model.wait_engine_ended()
 
     def forget(self, model: ResidentModel) -> None:
         """It never runs again, and its engine has ended: who waited for it was refused."""

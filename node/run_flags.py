@@ -97,6 +97,7 @@ _RUN_SETTINGS = (
     click.option(
         "--exit-with-stdin", is_flag=True, help="End when stdin ends: for programs that own a node."
     ),
+    gallery_option,
 )
 _WORKER_SETTINGS = (
     setting(
@@ -170,7 +171,6 @@ _WORKER_SETTINGS = (
         metavar="SIZE",
         help="What all nodes together may fetch of this one's models in a second, for example 20MB.",
     ),
-    gallery_option,
     setting("--worker/--no-worker", default=True, help="Run models here, or only route requests."),
     backend_option,
     setting(
@@ -225,7 +225,7 @@ def node_config(home: Home, options: Mapping[str, Any]) -> NodeConfig:
         weight=options["weight"],
         models_size_max=_models_size_max(home, options),
         upload_rate=float(options.get("upload_rate") or 0),
-        galleries=tuple(options.get("gallery") or (LOCALAI_GALLERY,)),
+        galleries=tuple(options["gallery"] or (LOCALAI_GALLERY,)),
         sources=SourceSettings.of(os.environ),
         exit_with_stdin=options["exit_with_stdin"],
     )

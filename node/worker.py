@@ -22,42 +22,34 @@ from typing import Any
 import trio
 
 from federation.backend import SLOTLESS_KINDS, Answer, InferenceRequest, ModelInfo
-from federation.errors import BadRequest, ContextTooLong, DeadlineExceeded, Refused
+from federation.errors import DeadlineExceeded, Refused
 from federation.model_reference import ModelReference
 from ledger.records import Load, ModelName, ModelRecord
 from node.answer_events import answer_events, given_up_at
 from node.answer_reader import AnswerReader
 from node.chat.answer_parser import AnswerParser
-from node.chat.errors import BadChat, RendererUnavailable, TemplateFailed
 from node.chat.preparation import MARKER_TEXTS, ModelTraits, completion_grammar, prepare_chat
 from node.chat.renderer import ChatRenderer
 from node.engine.engine import Engine
-from node.engine.errors import (
-    EngineBusy,
-    EngineFailed,
-    EngineUnavailable,
-    OtherPrompt,
-    PromptRefused,
-    PromptTooLong,
-)
 from node.engine.wire import CacheType, EngineRequest, GenerateRequest
 from node.engine_params import engine_params
 from node.engine_request import (
     completion_prompt,
     embed_request,
     engine_request,
-    field_to_blame,
     lookup_request,
     require_capable,
     require_servable,
 )
-from node.jobs.job import Job
+from node.jobs.errors import JobGoesOn
+from node.jobs.job import Job, JobId
 from node.models.definition import ModelDefinition
 from node.models.errors import UnknownModel
 from node.models.model_yaml import ModelSettings
 from node.resident_models import ResidentModels
 from node.served_model import EstimateMemory, MakeEngine, ServedModel, estimate_from_header, make_engine
 from node.store.store import Store
+from node.worker_refusals import refusals
 from p2p.peer import PeerId
 
 logger = logging.getLogger(__name__)
@@ -158,18 +150,41 @@ class Worker:
         """Models that are being loaded, and files that are being hashed."""
         return [job for model in self._models.values() for job in model.jobs()]
 
+    def cancel_job(self, job_id: JobId) -> bool:
+        """End one of `jobs`; returns whether there is one of that id.
+
+        What was being loaded is cold then, until somebody asks for it. A file is hashed on from where it was
+        once its model is added again, or at the next start.
+
+        Raises:
+          JobGoesOn: requests wait for what is being loaded.
+        """
+        under_way = ((model, job) for model in self._models.values() for job in model.jobs())
+        found = next(((model, job) for model, job in under_way if job.id == job_id), None)
+        if found is None:
+            return False
+        model, job = found
+        if job.kind == "hash":
+            model.files.stop()
+        elif waiting := self._running[model]:
+            raise JobGoesOn(f"{job.model} is loaded for requests that wait for it: {waiting} do")
+        else:
+            self._residents.dismiss(model)
+        return True
+
     def load(self) -> Mapping[ModelName, Load]:
         """How busy each model is now."""
         return {name: model.load() for name, model in self._models.items()}
 
     def add_model(self, definition: ModelDefinition) -> None:
-        """Serve one more model, and load it if there is room.
+        """Serve one more model, and load it if there is room; go on hashing it, if somebody stopped that.
 
         One of that name that failed, or whose file lies elsewhere now, is replaced once nothing runs on it;
         new requests wait for that.
         """
         former = self._models.get(definition.name)
         if former is not None and former.state != "failed" and former.definition.path == definition.path:
+            former.files.go_on()
             if self._nursery is not None:
                 self._nursery.start_soon(self._load_ahead, former)
             return
@@ -239,7 +254,7 @@ class Worker:
         async with AsyncExitStack() as held:
             held.enter_context(self._at_work(model))
             # A scope of its own: from then on the events keep the deadline.
-            with _refusals(model, request), trio.move_on_at(deadline) as patience:
+            with refusals(model, request), trio.move_on_at(deadline) as patience:
                 engine = await held.enter_async_context(
                     model.use(needs_slot=request.kind not in SLOTLESS_KINDS)
                 )
@@ -375,25 +390,3 @@ class Worker:
         self._residents.note(model)
         # Looked up each time: who listens may come after the models.
         self.on_change()
-
-
-@contextmanager
-def _refusals(model: ServedModel, request: InferenceRequest) -> Iterator[None]:
-    """What keeps `model` from accepting `request`, as the federation calls it."""
-    try:
-        yield
-    except BadChat as error:
-        raise BadRequest(str(error), param=error.param) from error
-    except TemplateFailed as error:
-        raise BadRequest(f"the model's chat template failed: {error}", param="messages") from error
-    except PromptTooLong as error:
-        param = field_to_blame(request, error.param, is_too_long=True)
-        raise ContextTooLong(str(error), param=param) from error
-    except OtherPrompt as error:
-        raise Refused("resume_mismatch", str(error)) from error
-    except PromptRefused as error:
-        raise BadRequest(str(error), param=field_to_blame(request, error.param)) from error
-    except EngineBusy as error:
-        raise Refused("busy", str(error), load=model.load()) from error
-    except (EngineFailed, EngineUnavailable, RendererUnavailable) as error:
-        raise Refused("model_failed", str(error)) from error

@@ -20,6 +20,13 @@ _LOOK_INTERVAL = 0.2
 """Seconds between two looks at a job: a line that moves, and five small questions a second."""
 _ANEW = "\r\x1b[K"
 """Writes over the line that is there."""
+_NEXT = {
+    "install": "",
+    "load": ": the model is loaded once somebody asks for it",
+    "hash": ": it goes on at the next start, or with `localai-node models add FILE`, and others get the model"
+    " only after that",
+}
+"""What becomes of a job that was cancelled, by its kind."""
 _TOLD_STEP = 0.1
 """Of a job, that is worth another line where lines cannot be written over: in a log."""
 
@@ -56,6 +63,8 @@ def jobs(*, home: Home) -> None:
     shown = ask(home, "jobs")
     for job in shown["jobs"]:
         click.echo(printable(f"{job['id']}  {job['state']:<9}  {progress_line(job)}"))
+        for warning in job["warnings"] if job["state"] in ("queued", "running") else ():
+            click.echo(f"warning: {printable(warning)}")
     for upload in shown["uploads"]:
         click.echo(printable(upload_line(upload)))
 
@@ -65,10 +74,11 @@ def jobs(*, home: Home) -> None:
 @home_option
 def cancel(*, home: Home, job: str) -> None:
     """End a job. What it has fetched is kept, and the next `pull` of the same goes on with it."""
-    if ask(home, "job", job=job) is None:
+    known = ask(home, "job", job=job)
+    if known is None:
         raise WrongUse(f"there is no job {job}; `localai-node models jobs` lists them")
     ended = ask(home, "job.cancel", job=job)
-    click.echo(f"job {job} is cancelled" if ended else f"job {job} had ended before")
+    click.echo(f"job {job} is cancelled{_NEXT[known['kind']]}" if ended else f"job {job} had ended before")
 
 
 def _follow(home: Home, job_id: str) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@
       tidying       what orders left that nobody gave again
       shelf         the models that are served: adds, removes and replaces them
       model_notes   what is remembered of each: its source, and whether the swarm put it here
+    no_models       what a node says instead that runs none
 
 Swarm first: nobody goes to the internet for what a peer has. Of those that want the same thing from outside
 one goes (the origin), and the others take it from there, chunk by chunk, and from each other.

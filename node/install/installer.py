@@ -81,7 +81,7 @@ class _Install:
         self._order = order
         self._report = report
         self._tally = tally
-        self._ways = Ways(installer.means, order, self._tally)
+        self._ways = Ways(installer.means, order, self._tally, report.warn)
         self._was_there = False
         """Somebody of the swarm had it, or was getting it."""
         self._useless: set[ManifestId] = set()

@@ -5,21 +5,21 @@ An order is a job, whoever gave it. What is wrong with it is said before there i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
 
 from api.errors import HttpError
-from api.model_manager import ModelOrder
+from api.model_manager import AvailableModels, ModelOrder
 from ledger.records import ModelName, PlacementRecord
 from node.errors import NodeError
 from node.install.errors import TakesNoModels
 from node.install.installer import Installer
 from node.install.order import Order
 from node.install.shelf import Shelf
-from node.jobs.errors import TooManyJobs
+from node.jobs.errors import JobGoesOn, TooManyJobs
 from node.jobs.job import Job, JobId
 from node.jobs.runner import Jobs, Report
 from node.models.errors import BadModelName, UnknownModel
@@ -88,8 +88,19 @@ class Manager:
         running = [job for job in self._jobs.jobs() if job.state == "running" and job.kind == "install"]
         return {ModelName(job.model): job.fraction for job in running}
 
+    def cancel(self, job_id: str) -> bool:
+        """End a job; returns whether it had not ended.
+
+        Raises:
+          JobGoesOn: it cannot be ended now; says why.
+        """
+        return self._jobs.cancel(JobId(job_id)) or self._shelf.cancel_job(JobId(job_id))
+
     def cancel_job(self, job_id: str) -> bool:
-        return self._jobs.cancel(JobId(job_id))
+        try:
+            return self.cancel(job_id)
+        except JobGoesOn as error:
+            raise HttpError(409, str(error), code="job_goes_on") from error
 
     async def delete_model(self, name: str) -> Sequence[str]:
         try:
@@ -99,25 +110,8 @@ class Manager:
         except NodeError as error:
             raise HttpError(500, str(error), type="server_error") from error
 
-    async def available_models(self) -> Sequence[Mapping[str, Any]]:
-        try:
-            async with self._open_galleries() as galleries:
-                listed = await galleries.listing()
-        except SourceError as error:
-            raise HttpError(502, str(error), type="server_error", code="no_gallery") from error
-        return [
-            {
-                "name": entry.name,
-                "gallery": {"name": source.name},
-                "description": entry.description,
-                "license": entry.license,
-                "tags": list(entry.tags),
-                "urls": list(entry.urls),
-                "installed": entry.name in self._shelf.catalog.definitions,
-            }
-            for source, index in listed.indexes
-            for entry in index.entries
-        ][:_LISTED_MAX]
+    async def available_models(self) -> AvailableModels:
+        return await offered_models(self._open_galleries, self._shelf.catalog.definitions)
 
     def placed(self) -> Mapping[ModelName, str]:
         return self._shelf.placed()
@@ -151,35 +145,29 @@ async def perform(installer: Installer, report: Report) -> None:
     await installer.install(Order.of_map(report.job.order), report)
 
 
-class NoModels:
-    """The `ModelManager` of a node that runs none."""
+async def offered_models(open_galleries: OpenGalleries, installed: Container[str]) -> AvailableModels:
+    """What the galleries offer, as `ModelManager.available_models`; `installed`: what is here.
 
-    def jobs_revision(self) -> int:
-        return 0
-
-    async def jobs_changed(self, revision: int) -> None:
-        del revision
-        await trio.sleep_forever()
-
-    def order_model(self, order: ModelOrder) -> Mapping[str, Any]:
-        del order
-        raise HttpError(409, "this node runs no models: it was started as a front", code="no_worker")
-
-    def jobs(self) -> Sequence[Mapping[str, Any]]:
-        return []
-
-    def job(self, job_id: str) -> Mapping[str, Any] | None:
-        del job_id
-        return None
-
-    def cancel_job(self, job_id: str) -> bool:
-        del job_id
-        return False
-
-    async def delete_model(self, name: str) -> Sequence[str]:
-        await trio.lowlevel.checkpoint()
-        raise HttpError(404, f"this node runs no models, so it has no {name}", code="model_not_found")
-
-    async def available_models(self) -> Sequence[Mapping[str, Any]]:
-        await trio.lowlevel.checkpoint()
-        return []
+    Raises:
+      HttpError: no gallery can be read.
+    """
+    try:
+        async with open_galleries() as galleries:
+            listed = await galleries.listing()
+    except SourceError as error:
+        raise HttpError(502, str(error), type="server_error", code="no_gallery") from error
+    models = [
+        {
+            "name": entry.name,
+            "gallery": {"name": source.name},
+            "description": entry.description,
+            "license": entry.license,
+            "tags": list(entry.tags),
+            "urls": list(entry.urls),
+            "installed": entry.name in installed,
+        }
+        for source, index in listed.indexes
+        for entry in index.entries
+    ]
+    warnings = [*listed.warnings, *(warning for _, index in listed.indexes for warning in index.warnings)]
+    return AvailableModels(models[:_LISTED_MAX], warnings)

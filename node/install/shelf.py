@@ -17,7 +17,7 @@ from ledger.records import ModelName, ModelRecord
 from node.install.errors import TakesNoModels
 from node.install.model_notes import ModelNote, ModelNotes
 from node.install.turns import Turns
-from node.jobs.job import Job
+from node.jobs.job import Job, JobId
 from node.models.catalog import Catalog
 from node.models.definition import ModelDefinition
 from node.models.errors import UnknownModel
@@ -39,6 +39,14 @@ class Shelf:
     def jobs(self) -> Sequence[Job]:
         """What is being loaded and hashed."""
         return self._worker.jobs()
+
+    def cancel_job(self, job_id: JobId) -> bool:
+        """End one of them; returns whether there is one of that id.
+
+        Raises:
+          JobGoesOn: somebody waits for it.
+        """
+        return self._worker.cancel_job(job_id)
 
     def has(self, name: ModelName, sha256: str) -> bool:
         """Whether the model of that name is served, has these weights, and its files are there."""

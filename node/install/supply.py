@@ -12,6 +12,7 @@ import trio
 from node.install.arrival import Arrival
 from node.install.swarm_watch import PeersAsTheyChange
 from node.install.tally import Tally
+from node.install.weighing import Weighing
 from node.models.errors import ModelFileChanged, ModelFileUnreadable
 from node.sources.download import DownloadProgress, download
 from node.sources.source_client import SourceClient
@@ -55,12 +56,13 @@ async def supply_from_peers(
 
 
 async def supply_from_source(
-    client: SourceClient, file: SourceFile, arrival: Arrival, tally: Tally
+    client: SourceClient, file: SourceFile, arrival: Arrival, tally: Tally, weighing: Weighing
 ) -> PartialFile:
     """Download `file` into `arrival`.
 
     Raises:
       SourceError: it cannot be had; what came is kept.
+      ModelTooLarge: its source says that it is larger than this machine's memory.
       SinkFull, SinkFailed, StoreError: there is no place for it.
     """
     partial: PartialFile | None = None
@@ -68,6 +70,7 @@ async def supply_from_source(
 
     async def open_target(size_bytes: int, version: str) -> PartialFile:
         nonlocal partial, before_bytes
+        await weighing.add(tally.model, {file.name: size_bytes})
         # By now it may be another version than the one that was looked up.
         key = replace(file, version=version).key
         wanted = WantedFile(key, size_bytes, file.sha256, version=version)

@@ -12,10 +12,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import trio
-import yaml
 
 from ledger.records import ModelName, ModelRecord
 from node.install.arrival import Arrival
@@ -30,9 +28,11 @@ from node.install.supply import supply_from_disk, supply_from_peers, supply_from
 from node.install.swarm_watch import PeersAsTheyChange, SwarmWatch
 from node.install.tally import Tally
 from node.install.turns import Turns
+from node.install.weighing import LackOfMemory, Weighing
 from node.models.errors import BadModelFile, BadModelYaml
 from node.models.model_name import parse_model_name
 from node.models.model_yaml import parse_model_yaml
+from node.models.yaml_writer import write_yaml
 from node.sources.source_client import SourceClient
 from node.sources.source_files import SourceFile, SourceFiles
 from node.store.errors import WrongContent
@@ -66,6 +66,7 @@ class Means:
     folder: Path
     """Where models are kept."""
     coming: Coming
+    lack_of_memory: LackOfMemory
     turns: Turns = field(default_factory=Turns)
     """By the name of a model, and by the key of a file: two orders for one wait for each other."""
 
@@ -73,11 +74,13 @@ class Means:
 class Ways:
     """Those of one order, in one task."""
 
-    def __init__(self, means: Means, order: Order, tally: Tally) -> None:
+    def __init__(self, means: Means, order: Order, tally: Tally, warn: Callable[[str], None]) -> None:
+        """`warn` is told what a person should know."""
         self._of = means
         self._swarm = means.swarm
         self._order = order
         self._tally = tally
+        self._weighing = Weighing(means.shelf.catalog, means.lack_of_memory, warn)
         self.source = FileKey("")
         """What it is known by to others that want the same from there; empty: it is from nowhere outside."""
         self._waits_for_peers = False
@@ -100,7 +103,7 @@ class Ways:
         Raises:
           TakesNoModels: the swarm wants it here, and its owner has another one of that name.
           NotSame: peers gave something else than they said.
-          NodeError, P2PError: it cannot be put here.
+          NodeError, P2PError: it cannot be put here; ModelTooLarge before any of it comes.
         """
         name = parse_model_name(self._order.name or (found.name if found is not None else copies.name))
         self._tally.model = name
@@ -139,6 +142,7 @@ class Ways:
             if self.mine() == name or (found is None and self._of.shelf.has(name, copies.sha256)):
                 return name
             async with self._arrival(name) as arrival:
+                await self._weighing.add(name, {file.name: file.size_bytes for file in manifest.files})
                 shared = await self._take_files(manifest, arrival)
                 make_settings = partial(settings_at_home, shared, name)
                 self._tally.say("checking it")
@@ -225,6 +229,7 @@ class Ways:
     async def _follow_file(self, leader: PeerId, file: SourceFile, arrival: Arrival) -> None:
         self._tally.say(f"waiting for {file.name} to be found", is_waiting=True)
         file, size_bytes = await self._known_to(leader, file)
+        await self._weighing.add(self._tally.model, {file.name: size_bytes})
         wanted = WantedFile(file.key, size_bytes, file.sha256, version=file.version)
         coming = await arrival.open(file.name, wanted, also_known_as=[file.of_any_version.key])
         fetched = FetchedFile.of_origin(file.key, size_bytes, leader, file.sha256)
@@ -267,12 +272,14 @@ class Ways:
             if (mine := self.mine()) is not None:
                 return mine
             async with self._arrival(found.name) as arrival:
+                told = {file.name: file.size_bytes for file in found.files if file.size_bytes is not None}
+                await self._weighing.add(found.name, told)
                 for file in found.files:
                     here = file.path or (await self._of.store.find(file.sha256) if file.sha256 else None)
                     if here is not None:
                         await supply_from_disk(file, here, arrival, self._tally)
                     else:
-                        await supply_from_source(client, file, arrival, self._tally)
+                        await supply_from_source(client, file, arrival, self._tally, self._weighing)
                 return await self._finish_and_serve(arrival, found)
 
     async def _finish_and_serve(self, arrival: Arrival, found: SourceFiles) -> ModelName:
@@ -340,10 +347,9 @@ class Ways:
 
 def _settings_of(found: SourceFiles, names: Mapping[str, str]) -> bytes:
     """The YAML to keep beside what came from a source: its settings, its name and its files."""
-    document: dict[str, Any] = yaml.safe_load(found.settings) or {}
     weights = min(file for file in names if file not in (SETTINGS, PROJECTOR))
-    document["name"] = str(found.name)
-    document["parameters"] = {**(document.get("parameters") or {}), "model": names[weights]}
+    parameters = {**found.settings.get("parameters", {}), "model": names[weights]}
+    document = {**found.settings, "name": str(found.name), "parameters": parameters}
     if PROJECTOR in names:
         document["mmproj"] = names[PROJECTOR]
-    return yaml.safe_dump(document, allow_unicode=True, sort_keys=True).encode()
+    return write_yaml(document)

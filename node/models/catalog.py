@@ -26,6 +26,7 @@ import yaml
 from ledger.records import ModelName
 from node.models.definition import YAML_SUFFIXES, ModelDefinition, define_given, define_model
 from node.models.errors import BadModelFile, BadModelName, CannotStoreModel, ModelNameTaken, UnknownModel
+from node.models.model_file import require_memory
 from node.models.yaml_writer import write_yaml
 from p2p.blobs.errors import BadFileName
 from p2p.blobs.file_name import check_file_name
@@ -119,6 +120,14 @@ class Catalog:
         if definition.problem:
             raise BadModelFile(definition.problem)
         return definition
+
+    def require_memory(self, what: str, size_bytes: int) -> None:
+        """Return if this machine has the memory for a model of that size.
+
+        Raises:
+          ModelTooLarge: it has not; `what` is how the text calls it.
+        """
+        require_memory(what, size_bytes, memory_bytes=self._memory_bytes)
 
     def require_room_for(self, name: ModelName, files: Iterable[str]) -> None:
         """Return if files called so may come into the folder for the model `name`: over its own, and over

@@ -102,6 +102,15 @@ def guess_memory(file_size: int) -> MemoryEstimate:
     return MemoryEstimate(file_size, file_size // 8, file_size // 16, _PROCESS_SIZE)
 
 
+def largest_model(memory_bytes: int) -> int:
+    """Bytes of the largest model of which `guess_memory` says that it takes no more than `memory_bytes`."""
+    # Near what is left by the shares that are guessed for each byte; each of the two is rounded down.
+    size_bytes = max(memory_bytes - _PROCESS_SIZE, 0) * 16 // 19 + 2
+    while size_bytes > 0 and guess_memory(size_bytes).total > memory_bytes:
+        size_bytes -= 1
+    return size_bytes
+
+
 def _moved(
     parts: Sequence[Part], asked: int | None, free_bytes: Sequence[int], compute: int
 ) -> Sequence[Part]:

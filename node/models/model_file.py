@@ -45,12 +45,21 @@ def inspect_model_files(paths: Sequence[Path], *, memory_bytes: int) -> int:
             f"part {missing[0]} of {len(paths)} is missing: there is no file {paths[missing[0] - 1]}"
         )
     size_bytes = sum(_inspect(path) for path in paths)
+    require_memory(str(paths[0]), size_bytes, memory_bytes=memory_bytes)
+    return size_bytes
+
+
+def require_memory(what: str, size_bytes: int, *, memory_bytes: int) -> None:
+    """See that a machine with `memory_bytes` of memory may load `what`, a model of `size_bytes`.
+
+    Raises:
+      ModelTooLarge: its weights alone are more.
+    """
     if size_bytes > memory_bytes:
         raise ModelTooLarge(
-            f"{paths[0]} needs more than {size_bytes / _GIB:.1f} GiB of memory;"
+            f"{what} needs more than {size_bytes / _GIB:.1f} GiB of memory;"
             f" this machine has {memory_bytes / _GIB:.1f} GiB"
         )
-    return size_bytes
 
 
 def _inspect(path: Path) -> int:

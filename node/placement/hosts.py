@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 
 from ledger.placement import Host, speed_class
 from ledger.records import ModelRecord
 from ledger.view import NodeView
+from node.hardware import declared_memory
+from node.models.memory_estimate import largest_model
 from p2p.peer import PeerId
 
 
@@ -27,12 +30,21 @@ def is_whole(record: ModelRecord) -> bool:
 
 def _host(node: NodeView) -> Host:
     whole = [record for record in node.models if is_whole(record)]
-    memory = node.hardware.get("memory_bytes")
     return Host(
         peer=node.peer,
         models_size_max=node.models_size_max,
-        memory_bytes=memory if isinstance(memory, int) else 0,
+        model_size_max=_model_size_max(node),
         speed_class=speed_class(node.hardware),
         held={record.name: record.sha256 for record in whole},
         owned=frozenset(record.name for record in whole if not record.is_placed),
     )
+
+
+def _model_size_max(node: NodeView) -> float:
+    """Bytes of the largest model that it can load, judged as before a download; infinite: nobody knows."""
+    memory_bytes = node.hardware.get("memory_bytes")
+    if node.hardware.get("gpu"):
+        # What a GPU takes of a model only its machine knows; but no file that is larger than the memory.
+        return memory_bytes if isinstance(memory_bytes, int) else math.inf
+    budget_bytes = declared_memory(node.hardware)
+    return largest_model(budget_bytes) if budget_bytes else math.inf

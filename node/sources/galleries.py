@@ -94,6 +94,12 @@ class Galleries:
                 problem = error
                 warnings.append(str(error))
                 continue
+            if index.left_out:
+                logger.warning(
+                    "models of a gallery are left out: count=%d first=%s",
+                    len(index.left_out),
+                    index.left_out[0].problem,
+                )
             indexes.append((source, index))
             warnings += said
         if problem is not None and not indexes:
@@ -119,6 +125,9 @@ class Galleries:
                     if entry.name.casefold() == reference.name.casefold():
                         return FoundEntry(entry, source, listed.warnings)
                     names.append(entry.name)
+                for left_out in index.left_out:
+                    if left_out.name.casefold() == reference.name.casefold():
+                        raise NotInGallery(left_out.problem)
         raise NotInGallery(_not_found(reference, names, listed.warnings))
 
     async def base_of(self, found: FoundEntry) -> BaseConfig:

@@ -92,11 +92,29 @@ class GalleryEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A model of a gallery that cannot be understood."""
+
+    name: str
+    """Empty: it has none that can be read."""
+    problem: str
+    """Which it is, and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class GalleryIndex:
     """All entries of one gallery, in its order."""
 
     entries: Sequence[GalleryEntry]
-    warnings: tuple[str, ...] = ()
+    left_out: Sequence[LeftOut] = ()
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What is left out, one line each, as much as a person reads."""
+        told = [each.problem for each in self.left_out[:_WARNINGS_MAX]]
+        if (more := len(self.left_out) - len(told)) > 0:
+            told.append(f"gallery {self.entries[0].gallery!r}: {more} more are left out")
+        return told
 
 
 def parse_index(content: bytes, *, gallery: str) -> GalleryIndex:
@@ -115,17 +133,17 @@ def parse_index(content: bytes, *, gallery: str) -> GalleryIndex:
             f"the index of gallery {gallery!r} has {len(document)} models; {_ENTRIES_MAX} are allowed"
         )
     entries: list[GalleryEntry] = []
-    problems: list[str] = []
+    left_out: list[LeftOut] = []
     for number, item in enumerate(document, 1):
         try:
             entries.append(_entry(item, gallery))
         except _Problem as problem:
-            problems.append(f"gallery {gallery!r}: model {number} is left out: {problem}")
+            name = _readable_name(item)
+            which = f"model {number} ({name})" if name else f"model {number}"
+            left_out.append(LeftOut(name, f"gallery {gallery!r}: {which} is left out: {problem}"))
     if not entries:
-        raise BadGallery(problems[0])
-    if len(problems) > _WARNINGS_MAX:
-        problems[_WARNINGS_MAX:] = [f"gallery {gallery!r}: {len(problems) - _WARNINGS_MAX} more are left out"]
-    return GalleryIndex(entries, tuple(problems))
+        raise BadGallery(left_out[0].problem)
+    return GalleryIndex(entries, left_out)
 
 
 def parse_base(content: bytes, *, source: str) -> BaseConfig:
@@ -178,6 +196,14 @@ def _entry(item: object, gallery: str) -> GalleryEntry:
         _files(item.get("files")),
         _text(item, "size"),
     )
+
+
+def _readable_name(item: object) -> str:
+    """Of an entry that has a mistake, perhaps in its name."""
+    try:
+        return _text(item, "name") if isinstance(item, Mapping) else ""
+    except _Problem:
+        return ""
 
 
 def _config_file(value: object) -> Mapping[str, Any]:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ledger.records import ModelName
-from node.models.errors import BadModelName, BadModelYaml
+from node.models.errors import BadModelName
 from node.models.model_name import parse_model_name
-from node.models.model_yaml import parse_model_yaml
 from node.sources.errors import BadGallery, BadReference, UnsuitableModel
-from node.sources.file_names import parts_of
+from node.sources.file_names import parts_among
 from node.sources.gallery_index import BaseConfig, GalleryEntry, GalleryFile
 from node.sources.hugging_face import file_locations
+from node.sources.model_settings import checked_settings, merge
 from node.sources.reference import (
     GITHUB,
     FileReference,
@@ -26,7 +26,6 @@ from node.sources.reference import (
     UrlReference,
     parse_reference,
 )
-from node.sources.settings_merge import merge, settings_text
 from node.sources.source_files import Location, SourceFile, SourceFiles
 from node.sources.source_settings import SourceSettings
 from node.sources.web_url import WebUrl
@@ -46,7 +45,8 @@ def files_to_install(
     """What `entry` over `base` needs, called `name` if that is given, with a person's `overrides` and
     `files`.
 
-    `is_local`: the gallery is a file of this machine, so it may name others.
+    `is_local`: the gallery is a file of this machine, so it may name others. In a thread, as
+    `checked_settings`.
 
     Raises:
       UnsuitableModel: it is none that this program runs; says why.
@@ -57,15 +57,11 @@ def files_to_install(
     except BadModelName as error:
         raise UnsuitableModel(f"{entry.id}: {error}; give it another name with --name") from error
     wanted = merge(merge({**base.settings, "name": str(name)}, entry.overrides), overrides or {})
-    text = settings_text(wanted)
-    try:
-        parse_model_yaml(text, source=entry.id)
-    except BadModelYaml as error:
-        raise UnsuitableModel(str(error)) from error
+    checked = checked_settings(wanted, source=entry.id)
     # As LocalAI orders them; of two with one name the later one counts.
     known = {file.filename: file for file in (*base.files, *files, *entry.files)}
     model, projector = _named_files(entry.id, wanted, known)
-    parts = parts_of(model, known)
+    parts = parts_among(known, model)
     missing = [part for part in (*parts, projector) if part and part not in known]
     if missing:
         raise BadGallery(f"{entry.id} needs {missing[0]!r} and does not say where it is")
@@ -79,7 +75,7 @@ def files_to_install(
             _source_file(entry.id, canonical, known[filename], settings, is_local=is_local)
             for canonical, filename in chosen
         ),
-        text,
+        checked,
         entry.license,
         tuple(
             f"{entry.id}: {filename!r} has no use here and is left out"
@@ -134,7 +130,7 @@ def _named_files(entry: str, wanted: Mapping[str, Any], known: dict[str, Gallery
 def _only_model(entry: str, known: Iterable[str], projector: str) -> str:
     """The file that the settings must mean if they name none."""
     models = [name for name in known if name.lower().endswith(".gguf") and name != projector]
-    first = [name for name in models if name == parts_of(name, models)[0]]
+    first = [name for name in models if name == parts_among(models, name)[0]]
     if len(first) != 1:
         raise UnsuitableModel(f"{entry} does not say which of its {len(models)} GGUF files is the model")
     return first[0]

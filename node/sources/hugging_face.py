@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from urllib.parse import quote
 
+from node.models.split_files import parse_part_name
 from node.sources.errors import SourceRefused, UnsuitableModel
-from node.sources.file_names import part_name, parts_of
+from node.sources.file_names import parts_among
 from node.sources.reference import HuggingFaceReference
 from node.sources.source_files import Location
 from node.sources.source_settings import SourceSettings
@@ -115,7 +116,7 @@ def choose(files: Iterable[RepositoryFile], reference: HuggingFaceReference) -> 
     if len(fitting) != 1:
         raise UnsuitableModel(_choice(reference, wanted, fitting, bases))
     first = min(path for path in models if _base(path) == fitting[0])
-    return [models[path] for path in parts_of(first, models)]
+    return [models[path] for path in parts_among(models, first)]
 
 
 def _locations(settings: SourceSettings, path: str) -> tuple[Location, ...]:
@@ -139,8 +140,8 @@ def _is_model(path: str) -> bool:
 
 
 def _base(path: str) -> str:
-    part = part_name(path)
-    return part.base if part else path
+    part = parse_part_name(path)
+    return f"{part.stem}{part.suffix}" if part else path
 
 
 def _label(base: str) -> str:

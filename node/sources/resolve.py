@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -15,20 +15,18 @@ from urllib.parse import unquote, urlsplit
 import trio
 
 from ledger.records import ModelName
-from node.models.definition import YAML_SUFFIXES, define_model
-from node.models.demo_model import DEMO_CHAT_TEMPLATE, DEMO_MODEL_NAME, DEMO_MODEL_SHA256, find_demo_model
+from node.models.definition import YAML_SUFFIXES
 from node.models.errors import BadModelName
-from node.models.model_name import parse_model_name
-from node.models.model_yaml import YAML_SIZE_MAX
+from node.models.model_name import name_of_file
+from node.models.split_files import parse_part_name
 from node.sources import hugging_face, ollama
 from node.sources.answers import version_of
-from node.sources.bounded_yaml import BadYaml, load_yaml_untrusted
-from node.sources.errors import BadReference, SourceError, SourceRefused, SourceUnavailable, UnsuitableModel
-from node.sources.file_names import part_name, parts_of
+from node.sources.errors import BadReference, SourceError, SourceRefused, SourceUnavailable
 from node.sources.galleries import FoundEntry, Galleries
 from node.sources.gallery_index import BASE_SIZE_MAX, GalleryEntry, GalleryFile, parse_base
 from node.sources.gallery_install import files_to_install
 from node.sources.gallery_source import GallerySource
+from node.sources.model_settings import checked_settings, merge
 from node.sources.reference import (
     DemoReference,
     FileReference,
@@ -37,18 +35,15 @@ from node.sources.reference import (
     OllamaReference,
     Reference,
     UrlReference,
-    expanded,
 )
-from node.sources.settings_merge import merge, settings_text
 from node.sources.source_client import SourceClient
 from node.sources.source_files import Location, SourceFile, SourceFiles
 from node.sources.source_settings import SourceSettings
+from node.sources.this_machine import demo_files, local_files
+from node.sources.web_url import WebUrl
 from node.store.model_files import PROJECTOR, weights_names
 
 Answer = TypeVar("Answer")
-
-_VALUES_MAX = 10_000
-"""Keys and values of one model's settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,27 +84,37 @@ class Resolver:
                 return await self._entry(await self.galleries.find(reference), wishes)
             case UrlReference() if _is_settings(reference):
                 return await self._settings_of(reference, wishes)
+            case _:
+                return await trio.to_thread.run_sync(_wished, await self._unwished(reference), wishes)
+
+    async def _unwished(
+        self, reference: DemoReference | FileReference | UrlReference | HuggingFaceReference | OllamaReference
+    ) -> SourceFiles:
+        match reference:
             case DemoReference():
-                return _wished(await trio.to_thread.run_sync(_demo), wishes)
+                return await trio.to_thread.run_sync(demo_files)
             case FileReference(path):
-                return _wished(await trio.to_thread.run_sync(_local, path), wishes)
+                return await trio.to_thread.run_sync(local_files, path)
             case UrlReference():
-                return _wished(_web_file(reference), wishes)
+                return _web_file(reference)
             case HuggingFaceReference():
-                return _wished(await self._hugging_face(reference), wishes)
+                return await self._hugging_face(reference)
             case OllamaReference():
-                return _wished(await self._ollama(reference), wishes)
+                return await self._ollama(reference)
 
     async def _entry(self, found: FoundEntry, wishes: Wishes) -> SourceFiles:
         base = await self.galleries.base_of(found)
-        files = files_to_install(
-            found.entry,
-            base,
-            self.settings,
-            name=wishes.name,
-            overrides=wishes.overrides,
-            files=wishes.files,
-            is_local=isinstance(found.source.index, Path),
+        files = await trio.to_thread.run_sync(
+            partial(
+                files_to_install,
+                found.entry,
+                base,
+                self.settings,
+                name=wishes.name,
+                overrides=wishes.overrides,
+                files=wishes.files,
+                is_local=isinstance(found.source.index, Path),
+            )
         )
         hashed = [await self._hashed(file) for file in files.files]
         return replace(files, files=tuple(hashed), warnings=(*found.warnings, *files.warnings))
@@ -149,8 +154,8 @@ class Resolver:
 
     async def _hugging_face(self, reference: HuggingFaceReference) -> SourceFiles:
         if reference.path:
-            part = part_name(reference.path)
-            paths = _all_parts(reference.path, part.base, part.count) if part else [reference.path]
+            part = parse_part_name(reference.path)
+            paths = part.siblings if part else [reference.path]
             files = [await self._repository_file(reference, path) for path in paths]
         else:
             places = hugging_face.tree_locations(self.settings, reference)
@@ -231,7 +236,10 @@ class Resolver:
         tag = "" if reference.tag == "latest" else f":{reference.tag}"
         name = ModelName(f"{reference.name}{tag}")
         return SourceFiles(
-            name, files, settings_text({"name": str(name), **settings}), warnings=manifest.warnings
+            name,
+            files,
+            checked_settings({"name": str(name), **settings}, source=reference.canonical),
+            warnings=manifest.warnings,
         )
 
 
@@ -249,85 +257,38 @@ def _is_settings(reference: UrlReference) -> bool:
 
 
 def _wished(found: SourceFiles, wishes: Wishes) -> SourceFiles:
-    """`found` with a person's name and overrides."""
+    """`found` with a person's name and overrides. In a thread, as `checked_settings`."""
     if wishes.name is None and not wishes.overrides:
         return found
-    settings = load_yaml_untrusted(found.settings.encode(), values_max=_VALUES_MAX) or {}
     name = wishes.name or found.name
-    merged = merge({**settings, "name": str(name)}, wishes.overrides or {})
-    return replace(found, name=name, settings=settings_text(merged))
-
-
-def _demo() -> SourceFiles:
-    path = find_demo_model()
-    settings = settings_text({"name": str(DEMO_MODEL_NAME), "template": {"chat": DEMO_CHAT_TEMPLATE}})
-    file = SourceFile(
-        weights_names(1)[0], "demo", path=path, size_bytes=path.stat().st_size, sha256=DEMO_MODEL_SHA256
-    )
-    return SourceFiles(DEMO_MODEL_NAME, (file,), settings, "Apache-2.0")
-
-
-def _local(path: Path) -> SourceFiles:
-    # How much memory there is plays no part in which files it has.
-    definition = define_model(expanded(path), memory_bytes=sys.maxsize)
-    if definition.problem:
-        raise UnsuitableModel(definition.problem)
-    folder = definition.path.parent
-    siblings = [each.name for each in folder.iterdir()] if part_name(definition.path.name) else []
-    parts = [folder / name for name in parts_of(definition.path.name, siblings)]
-    settings = ""
-    if definition.yaml_path is not None:
-        try:
-            content = load_yaml_untrusted(
-                definition.yaml_path.read_bytes()[:YAML_SIZE_MAX], values_max=_VALUES_MAX
-            )
-        except (OSError, BadYaml) as error:
-            raise UnsuitableModel(f"{definition.yaml_path} cannot be read: {error}") from error
-        settings = settings_text(content or {})
-    names = weights_names(len(parts))
-    return SourceFiles(
-        definition.name,
-        tuple(
-            SourceFile(name, str(part), path=part, size_bytes=part.stat().st_size)
-            for name, part in zip(names, parts, strict=True)
-        ),
-        settings,
-    )
+    merged = merge({**found.settings, "name": str(name)}, wishes.overrides or {})
+    return replace(found, name=name, settings=checked_settings(merged, source=name))
 
 
 def _web_file(reference: UrlReference) -> SourceFiles:
-    path = unquote(urlsplit(reference.url.shown).path)
-    part = part_name(path)
-    urls = [reference.url]
-    if part:
-        # Of the encoded path, so that what was encoded stays so.
-        raw = reference.url.text
-        this = f"-{part.index:05}-of-"
-        urls = [
-            reference.url
-            if index == part.index
-            else type(reference.url).parse(raw.replace(this, f"-{index:05}-of-"))
-            for index in range(1, part.count + 1)
-        ]
-    names = weights_names(len(urls))
+    parts = urlsplit(reference.url.text)
+    part = parse_part_name(parts.path)
+    # What is encoded in the path stays so.
+    urls = [
+        WebUrl.parse(parts._replace(path=path).geturl()) for path in (part.siblings if part else [parts.path])
+    ]
     return SourceFiles(
-        _name_of(path),
+        _name_of(unquote(parts.path)),
         tuple(
-            SourceFile(name, url.canonical, (Location(url),)) for name, url in zip(names, urls, strict=True)
+            SourceFile(name, url.canonical, (Location(url),))
+            for name, url in zip(weights_names(len(urls)), urls, strict=True)
         ),
     )
 
 
-def _all_parts(path: str, base: str, count: int) -> Sequence[str]:
-    stem, suffix = base[: -len(".gguf")], path[-len(".gguf") :]
-    return [f"{stem}-{index:05}-of-{count:05}{suffix}" for index in range(1, count + 1)]
-
-
 def _name_of(path: str) -> ModelName:
-    """The name of the model in the file at `path`: its file's, without what says which part it is."""
-    part = part_name(path)
+    """The name of the model in the file at `path`.
+
+    Raises:
+      BadReference: it gives it none that it can have.
+    """
     try:
-        return parse_model_name(Path(part.base if part else path).stem)
+        return name_of_file(Path(path))
     except BadModelName as error:
         raise BadReference(f"{error}; give it a name with --name") from error
 

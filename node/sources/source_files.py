@@ -1,14 +1,16 @@
 """What a source has for one model: its files, and where each can be had.
 
-Files have the names of a manifest (`file_names.py`), whatever they are called at the source, so that the same
-model from two places is the same model.
+Files have the names of a manifest (`node/store/model_files.py`), whatever they are called at the source, so
+that the same model from two places is the same model.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ledger.records import ModelName
 from node.sources.web_url import WebUrl
@@ -66,8 +68,8 @@ class SourceFiles:
     """What it is called unless somebody wants it called otherwise."""
     files: tuple[SourceFile, ...]
     """The model's own first, in the order of its parts."""
-    settings: str = ""
-    """YAML (`node/models/model_yaml.py`) without names of files; empty: none were given."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """As `node/models/model_yaml.py` reads them, without names of files."""
     license: str = ""
     warnings: tuple[str, ...] = ()
     """One line each, for a person."""

@@ -122,4 +122,4 @@ def weights_names(count: int) -> list[str]:
     """What a manifest calls the weights of a model in `count` files."""
     if count == 1:
         return [f"{_WEIGHTS}.gguf"]
-    return [PartName(_WEIGHTS, 1, count).file_name(number) for number in range(1, count + 1)]
+    return list(PartName(_WEIGHTS, 1, count).siblings)

@@ -13,10 +13,13 @@ import trio
 from ledger.records import ModelRecord
 from ledger.view import NodeView
 from node.engine.build import free_device_bytes
+from node.engine.memory import in_gib
 from node.hardware import gpu_names, memory_for_models, usable_memory
 from node.home import Home
 from node.models.catalog import DISK_RESERVE, Catalog
+from node.models.memory_estimate import guess_memory
 from node.status_table import node_names
+from node.suggest.fit import lack_of_memory
 from node.suggest.machine import Machine, as_ourselves, machine_of
 from node.worker import Worker
 from p2p.peer import PeerId
@@ -44,6 +47,19 @@ async def look_at_swarm(
             )
         machines.append(machine)
     return machines
+
+
+async def lack_of_memory_here(worker: Worker, size_bytes: int) -> str:
+    """Why `worker` would hardly load a model of `size_bytes`, for a person; empty: it has the memory."""
+    need, budget_bytes = guess_memory(size_bytes), worker.monitor()["budget_bytes"]
+    if need.total <= budget_bytes:
+        return ""  # The GPUs, which may take a second, need not be looked at.
+    device_bytes = tuple(await trio.to_thread.run_sync(free_device_bytes))
+    lack = lack_of_memory(need, Machine("this node", budget_bytes, device_bytes=device_bytes))
+    return lack and (
+        f"it takes about {in_gib(need.total)} of memory, as far as its size tells, and this node {lack}"
+        " (--memory): it may never be loaded here"
+    )
 
 
 async def look_here(home: Home) -> list[Machine]:

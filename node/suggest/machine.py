@@ -1,7 +1,7 @@
 """What a node of the swarm has for one more model, and how fast it ran those it has. Pure.
 
-Of ourselves we know what models may take, and what they take now. Of others it is reckoned from the memory
-that they declared, as they do it themselves where their owner said nothing else, and from what they loaded.
+Of ourselves we know what models may take, and what they take now. Of others we know what they declared, and
+what they loaded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from ledger.records import ModelRecord
 from ledger.view import NodeView
-from node.hardware import memory_for_models
+from node.hardware import declared_memory
 from node.models.memory_estimate import guess_memory
 from node.suggest.stated import parameters_of
 
@@ -69,14 +69,10 @@ def machine_of(node: NodeView, name: str) -> Machine | None:
     """What the swarm knows of `node`, called `name`; None: it is not there, or runs no models."""
     if node.state != "online" or node.role != "worker":
         return None
-    memory_bytes = node.hardware.get("memory_bytes")
-    budget_bytes = (
-        memory_for_models(memory_bytes) if isinstance(memory_bytes, int) and memory_bytes > 0 else 0
-    )
     own = tuple(record for record in node.models if not record.program)
     return Machine(
         name=name,
-        budget_bytes=budget_bytes,
+        budget_bytes=declared_memory(node.hardware),
         used_bytes=sum(
             guess_memory(record.size_bytes).total for record in own if record.state in ("loaded", "loading")
         ),

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from node.models.split_files import parse_part_name
 from node.progress_line import in_units
-from node.sources.file_names import part_name
 from node.sources.gallery_index import GalleryEntry
 
 Purpose: TypeAlias = Literal["chat", "embeddings", "rerank"]
@@ -194,7 +194,7 @@ def is_model_file(name: str) -> bool:
 def sha256_of(entry: GalleryEntry) -> str:
     """Of its weights, where they are one file; empty: not known."""
     file = model_file(entry)
-    if part_name(file):
+    if parse_part_name(file):
         return ""
     return next((each.sha256 for each in entry.files if each.filename.rpartition("/")[2] == file), "")
 

@@ -18,11 +18,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.engine.memory import in_gib
-from node.models.gpu_layers import layers_that_fit
 from node.models.memory_estimate import MemoryEstimate, guess_memory
 from node.progress_line import in_units
 from node.sources.gallery_index import GalleryEntry
 from node.suggest.advice_text import speed_text
+from node.suggest.fit import fits_gpu, lack_of_memory
 from node.suggest.holdings import Holdings
 from node.suggest.machine import Machine, Measured
 from node.suggest.stated import (
@@ -158,26 +158,17 @@ def _places(model: _Model, machines: Iterable[Machine]) -> Iterable[Place]:
     for machine in machines:
         if not _obstacle(model, machine):
             speed, measured = _expected(model, machine)
-            yield Place(machine, machine in model.holders, _fits_gpu(model, machine), speed, measured)
+            yield Place(machine, machine in model.holders, fits_gpu(model.need, machine), speed, measured)
 
 
 def _obstacle(model: _Model, machine: Machine) -> str:
     """Why `model` does not fit `machine`, for a person, after its name; empty: it does."""
-    if not _fits_gpu(model, machine):
-        if not machine.budget_bytes:
-            return "does not say how much memory it has"
-        if model.need.total > machine.budget_bytes:
-            return f"has {in_gib(machine.budget_bytes)} for models"
+    if lack := lack_of_memory(model.need, machine):
+        return lack
     disk_bytes = machine.disk_bytes
     if disk_bytes is not None and model.size.size_bytes > disk_bytes and machine not in model.holders:
         return f"has {in_units(disk_bytes)} of disk left for it"
     return ""
-
-
-def _fits_gpu(model: _Model, machine: Machine) -> bool:
-    # Where the header is not known nobody can say how much of it a GPU would take: all or nothing.
-    on_gpu = model.need.total - model.need.process
-    return bool(machine.device_bytes) and layers_that_fit([on_gpu], machine.device_bytes or (), 0) == 1
 
 
 def _expected(model: _Model, machine: Machine) -> tuple[float | None, Measured | None]:

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from api.errors import HttpError
-from api.model_manager import ModelOrder
+from api.model_manager import AvailableModels, ModelOrder
 from p2p.revision import Revision
 
 JOB: Mapping[str, Any] = {
@@ -36,7 +36,10 @@ class StubManager:
     orders: list[ModelOrder] = field(default_factory=list)
     known: dict[str, Mapping[str, Any]] = field(default_factory=lambda: {"7f3a": JOB})
     models: set[str] = field(default_factory=lambda: {"org/tiny"})
+    needed: str = ""
+    """Why no job can be cancelled."""
     revision: Revision = field(default_factory=Revision)
+    warnings: list[str] = field(default_factory=list)
 
     def jobs_revision(self) -> int:
         return self.revision.number
@@ -57,9 +60,14 @@ class StubManager:
         return self.known.get(job_id)
 
     def cancel_job(self, job_id: str) -> bool:
+        if self.needed:
+            raise HttpError(409, self.needed, code="job_goes_on")
         if self.known[job_id]["state"] != "running":
             return False
-        self.change(state="cancelled")
+        if self.known[job_id]["kind"] == "install":
+            self.change(state="cancelled")
+        else:
+            del self.known[job_id]
         return True
 
     async def delete_model(self, name: str) -> Sequence[str]:
@@ -69,9 +77,10 @@ class StubManager:
         self.models.remove(name)
         return [f"models/{name}.gguf"]
 
-    async def available_models(self) -> Sequence[Mapping[str, Any]]:
+    async def available_models(self) -> AvailableModels:
         await trio.lowlevel.checkpoint()
-        return [{"name": "tiny", "gallery": {"name": "home"}, "tags": ["chat"], "installed": True}]
+        model = {"name": "tiny", "gallery": {"name": "home"}, "tags": ["chat"], "installed": True}
+        return AvailableModels([model], self.warnings)
 
     def change(self, **values: Any) -> None:
         self.known["7f3a"] = {**self.known["7f3a"], **values}

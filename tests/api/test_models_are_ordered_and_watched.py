@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 import trio
 
 from api.model_manager import ModelOrder
+from tests.api.stub_manager import JOB
 
 if TYPE_CHECKING:
     from tests.api.conftest import Bench
@@ -72,6 +74,20 @@ def test_a_job_is_cancelled_once(bench: Bench) -> None:
     assert bench.call("POST", "/models/jobs/7f3a/cancel", {}).status == 409
 
 
+def test_what_is_shown_only_while_it_goes_on_can_be_cancelled_too(bench: Bench) -> None:
+    bench.manager.known = {"load-org/tiny": {**JOB, "id": "load-org/tiny", "kind": "load"}}
+    told = bench.call("POST", "/models/jobs/load-org/tiny/cancel", {}).json()
+    assert (told["cancelled"], told["processed"]) == (True, True)
+    assert bench.call("GET", "/models/jobs/load-org/tiny").status == 404
+
+
+def test_a_job_that_others_need_goes_on_and_says_so(bench: Bench) -> None:
+    bench.manager.needed = "requests wait for it"
+    reply = bench.call("POST", "/models/jobs/7f3a/cancel", {})
+    assert (reply.status, reply.json()["error"]["message"]) == (409, "requests wait for it")
+    assert bench.call("GET", "/models/jobs/7f3a").json()["cancelled"] is False
+
+
 def test_a_job_is_followed_until_it_has_ended(
     bench: Bench, run_mocked: Callable[[Callable[[], Awaitable[Any]]], Any]
 ) -> None:
@@ -114,5 +130,25 @@ def test_a_model_is_deleted_by_its_name(bench: Bench) -> None:
 
 
 def test_what_galleries_offer_is_listed(bench: Bench) -> None:
-    [model] = bench.call("GET", "/models/available").json()
+    reply = bench.call("GET", "/models/available")
+    [model] = reply.json()
     assert (model["name"], model["gallery"], model["installed"]) == ("tiny", {"name": "home"}, True)
+    assert "x-localai-warnings" not in reply.headers
+
+
+@pytest.mark.parametrize(
+    ("warnings", "told"),
+    [
+        (["gallery 'é': model 2 is left out"], ["gallery 'é': model 2 is left out"]),
+        (["x" * 400] * 40, [*["x" * 400] * 10, "and more: see the log"]),
+        (["x", "y" * 5000], ["x", "and more: see the log"]),
+        (["é" * 4000], ["and more: see the log"]),
+    ],
+)
+def test_what_galleries_do_not_offer_is_told_in_a_header(
+    bench: Bench, warnings: list[str], told: list[str]
+) -> None:
+    bench.manager.warnings = warnings
+    header = bench.call("GET", "/models/available").headers["x-localai-warnings"]
+    assert json.loads(header) == told
+    assert header.isascii()

@@ -58,7 +58,7 @@ def _host(number: int, rng: Random) -> Host:
     return Host(
         PeerId(f"peer{number:04}"),
         models_size_max=rng.choice((0, 50, 200, 1000)) * GIB,
-        memory_bytes=rng.choice((8, 16, 64, 128)) * GIB,
+        model_size_max=rng.choice((5, 10, 43, 86)) * GIB,
         speed_class=rng.choice((1.0, 1.0, 2.0, 4.0)),
     )
 

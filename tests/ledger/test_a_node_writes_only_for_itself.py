@@ -11,11 +11,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from ledger import ledger as ledger_module
-from ledger.entry import Author, Entry, Place, sign_entry
-from ledger.errors import BadEntry, OverQuota, StoreFull
+from ledger.entry import SWARM, Author, Entry, Place, sign_entry
+from ledger.errors import BadEntry, NotAnAdmin, OverQuota, StoreFull
 from ledger.ledger import Ledger
 from ledger.record_fields import encode_value
-from ledger.records import ModelName, ModelRecord, NodeRecord
+from ledger.records import ModelName, ModelRecord, NodeRecord, PlacementRecord
 from ledger.replica import BOOT_KEY
 from ledger.state import Applied, LedgerLimits, Refused
 from ledger.store import read_ledger_file
@@ -66,6 +66,23 @@ def test_saying_the_same_again_writes_nothing() -> None:
     ledger.delete("never written")
     assert own_entry(ledger, "a") is deleted
     assert ledger.state.get(ledger.me, "never written") is None
+
+
+def test_who_is_no_admin_is_told_so_whatever_holds_already() -> None:
+    placed, other = PlacementRecord(ModelName("m"), replicas=2), PlacementRecord(ModelName("m"), replicas=3)
+    admin, ledger = open_ledger(author(2, "admin")), open_ledger(ME)
+    admin.put_shared(placed)
+    [entry] = admin.state.entries_of(SWARM)
+    ledger.receive(entry.encoded, admin.me)
+    for record in (placed, other):
+        with pytest.raises(NotAnAdmin):
+            ledger.put_shared(record)
+    for key in (entry.key, "placement/nobody-wanted-it"):
+        with pytest.raises(NotAnAdmin):
+            ledger.delete_shared(key)
+    assert ledger.placement_records() == [placed]
+    admin.put_shared(placed)
+    assert list(admin.state.entries_of(SWARM)) == [entry], "the same again writes nothing"
 
 
 def test_records_are_read_by_peer() -> None:

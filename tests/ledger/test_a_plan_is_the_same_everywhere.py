@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,7 +38,7 @@ hosts_drawn = st.lists(
     st.tuples(st.integers(0, 10), st.sampled_from([1.0, 2.0, 4.0]), st.integers(0, 12)), max_size=12
 ).map(
     lambda drawn: [
-        Host(peer(number), room * GB, memory * GB, speed)
+        Host(peer(number), room * GB, memory * GB or math.inf, speed)
         for number, (room, speed, memory) in enumerate(drawn)
     ]
 )
@@ -119,7 +120,7 @@ def a_large_swarm(rng: random.Random) -> tuple[list[Host], list[PlacementRecord]
         host(
             number,
             rng.choice([50, 100, 200]) * GB,
-            memory_bytes=64 * GB,
+            model_size_max=58 * GB,
             speed_class=rng.choice([1.0, 2.0, 4.0]),
         )
         for number in range(1000)
@@ -191,7 +192,7 @@ def test_nobody_gets_a_model_who_takes_none_in() -> None:
 
 
 def test_everywhere_is_every_node_that_takes_models_in_and_has_room() -> None:
-    hosts = [host(0), host(1, room=0), host(2, room=GB // 2), host(3, memory_bytes=GB // 2), host(4)]
+    hosts = [host(0), host(1, room=0), host(2, room=GB // 2), host(3, model_size_max=GB - 1), host(4)]
     made = plan([wanted(TINY, 0, is_everywhere=True)], hosts)
     assert made.holders[TINY] == (peer(0), peer(4))
     assert made.problems[TINY] == f"{peer(2)} has no room left; {peer(3)} has too little memory"

@@ -21,6 +21,7 @@ from node.cli import cli, main
 from node.config import HOME_VARIABLE
 from node.errors import CommandRefused, ForeignSwarm, HomeLocked
 from node.home import Home
+from node.jobs.job import Job, JobId
 from node.models.errors import NotGguf
 from node.place import found, load_place, new_invite
 from p2p.credential import NEVER
@@ -521,3 +522,26 @@ def test_jobs_show_what_other_nodes_fetch_from_here(run: Run, monkeypatch: pytes
     ]
     monkeypatch.setattr("node.commands.pull.ask", lambda *_: {"jobs": [], "uploads": uploads})
     assert run("models", "jobs").out == "uploading to two: 50.3 MB\nuploaded to three?: 999 B\n"
+
+
+def test_jobs_show_the_warnings_of_what_is_under_way(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    warned = Job(JobId("a1"), "install", "big", state="running", step="fetching", warnings=("too large\x1b",))
+    over = Job(JobId("b2"), "install", "old", state="cancelled", warnings=("too large",))
+    shown = {"jobs": [warned.as_map(), over.as_map()], "uploads": []}
+    monkeypatch.setattr("node.commands.pull.ask", lambda *_: shown)
+    assert run("models", "jobs").out == (
+        "a1  running    big  fetching\nwarning: too large?\nb2  cancelled  old  cancelled\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("install", ""), ("load", ": the model is loaded once"), ("hash", ": it goes on")]
+)
+def test_who_cancels_a_job_is_told_what_becomes_of_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, kind: Any, told: str
+) -> None:
+    answers = {"job": Job(JobId("a1"), kind, "tiny").as_map(), "job.cancel": True}
+    monkeypatch.setattr("node.commands.pull.ask", lambda _, command, **__: answers[command])
+    out = run("models", "cancel", "a1").out
+    assert out.startswith(f"job a1 is cancelled{told}")
+    assert (out == "job a1 is cancelled\n") == (not told)

@@ -58,6 +58,11 @@ def configure(home: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
     return configure
 
 
+def test_a_front_looks_models_up_where_it_is_told_as_workers_do(configure: Configure) -> None:
+    for worker in (True, False):
+        assert configure("--gallery", "home=/models.yaml", worker=worker).galleries == ("home=/models.yaml",)
+
+
 def test_a_node_nobody_configured_keeps_to_itself(configure: Configure) -> None:
     config = configure()
     assert config.api == HostPort.parse(API_DEFAULT)

@@ -23,6 +23,8 @@ from node.chat.plain_prompt import PLAIN_STOPS
 from node.engine.engine import Engine
 from node.engine.errors import EngineBusy, EngineFailed, EngineUnavailable, PromptRefused, PromptTooLong
 from node.engine.wire import EngineParams, GenerateRequest, ModelFacts, PromptPart
+from node.jobs.errors import JobGoesOn
+from node.jobs.job import JobId
 from node.models.definition import ModelDefinition
 from node.models.errors import ModelFileChanged, UnknownModel
 from node.models.model_yaml import ModelSettings
@@ -706,6 +708,45 @@ def test_what_takes_a_while_is_shown_as_a_job() -> None:
         assert job.done_bytes == 1
         await trio.sleep(9)
         assert worker.jobs() == []
+
+    run(test, behaviour=Behaviour(store=FakeStore({"tiny": 9.0})))
+
+
+def test_a_load_that_is_cancelled_ends_and_the_next_request_loads_again() -> None:
+    async def test(worker: Worker) -> None:
+        assert worker.cancel_job(JobId("load-tiny"))
+        assert state_of(worker) == ("cold", "")
+        await trio.sleep(STOP_TIME)
+        assert worker.monitor()["used_bytes"] == 0
+        assert not worker.cancel_job(JobId("load-tiny"))
+        assert await ask(worker, completion()) == "ab"
+
+    run(test, preload=True)
+
+
+def test_a_load_that_requests_wait_for_goes_on_and_says_so() -> None:
+    async def test(worker: Worker) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, worker, completion())
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(JobGoesOn, match="requests that wait for it: 1 do"):
+                worker.cancel_job(JobId("load-tiny"))
+        assert state_of(worker) == ("loaded", "")
+
+    run(test)
+
+
+def test_a_hash_that_is_cancelled_goes_on_when_its_model_is_added_again() -> None:
+    async def test(worker: Worker) -> None:
+        await trio.sleep(1)
+        worker.add_model(definition())  # Goes on as it does; and is no reason to go on later.
+        assert worker.cancel_job(JobId("hash-tiny"))
+        await trio.sleep(1000)
+        assert (worker.jobs(), worker.model_records()[0].sha256) == ([], "")
+        assert not worker.cancel_job(JobId("hash-tiny"))
+        worker.add_model(definition())
+        await trio.sleep(10)
+        assert worker.model_records()[0].sha256 == sha256_of("tiny")
 
     run(test, behaviour=Behaviour(store=FakeStore({"tiny": 9.0})))
 

@@ -67,6 +67,8 @@ def test_a_model_makes_room_for_another_and_comes_back(nodes: NodeProcesses, tmp
     for name in (SMOL, GEMMA):
         assert 0.8 < both[name]["memory_bytes"] / both[name]["estimated_bytes"] < 1.05
     first = psutil.Process(both[SMOL]["pid"])
+    [said] = node.get("/api/swarm").json()["nodes"]
+    assert said["hardware"]["models_memory_bytes"] == monitor(node)["budget_bytes"], "others plan with it"
 
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(complete, node, OTHER)

@@ -36,6 +36,15 @@ def test_a_home_has_one_node(living_swarm: LivingSwarm) -> None:
     assert living_swarm.front.get("/healthz").status_code == 200
 
 
+def test_a_front_says_who_gets_models(living_swarm: LivingSwarm) -> None:
+    front = living_swarm.front
+    reply = httpx.post(f"{front.api}/models/apply", json={"id": "demo"})
+    assert reply.status_code == 409
+    assert "ask one that does: alpha, beta" in reply.json()["error"]["message"]
+    assert front.get("/models/jobs").json() == []
+    assert_one_line(1, "alpha, beta", "models", "pull", "demo", "--home", str(front.home))
+
+
 def test_a_token_that_was_cut_or_altered_or_is_none_is_refused(
     living_swarm: LivingSwarm, tmp_path: Path
 ) -> None:

@@ -368,3 +368,22 @@ def test_a_model_of_several_files_comes_whole(tmp_path: Path) -> None:
             assert definition.settings.context_size == 512
 
     in_town(tmp_path, test)
+
+
+def test_a_model_of_this_machine_comes_whole_with_every_character_of_its_settings(tmp_path: Path) -> None:
+    model, eye = gguf(4, seed=2), gguf(2, seed=4)
+
+    async def test(town: Town) -> None:
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        (disk / "big.gguf").write_bytes(model)
+        (disk / "eye.gguf").write_bytes(eye)
+        (disk / "big.yaml").write_text('mmproj: eye.gguf\nstopwords: ["a\\Nb"]\n')
+        async with town.living("anna") as (anna,):
+            assert_done(await anna.pull(str(disk / "big.yaml")))
+            assert anna.left() == ["big.gguf", "big.mmproj.gguf", "big.yaml"]
+            definition = anna.catalog.definitions[ModelName("big")]
+            assert [file.read_bytes() for file in definition.files] == [model, eye]
+            assert definition.settings.stop == ("a\x85b",)
+
+    in_town(tmp_path, test)

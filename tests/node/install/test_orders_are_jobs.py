@@ -20,6 +20,7 @@ from node.jobs.job import Job
 from node.models.errors import BadModelName
 from node.sources.errors import BadReference
 from tests.node.install.town import CHUNK, TINY, Home, Town, gguf, in_town, sha256_of
+from tests.node.sources.web import Reply, always
 
 MODEL = gguf(8)
 
@@ -158,6 +159,18 @@ def test_what_is_wrong_with_an_order_over_http_is_the_clients_fault(
     in_town(tmp_path, test)
 
 
+def test_what_galleries_offer_is_listed_with_what_is_left_out(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        town.web.pages["/index.yaml"] = always(Reply(200, b"- {name: tiny}\n- {name: broken, files: 1}\n"))
+        async with town.home("ben") as ben:
+            found = await ben.manager.available_models()
+            assert [(model["name"], model["installed"]) for model in found.models] == [("tiny", False)]
+            assert len(found.warnings) == 1
+            assert "model 2 (broken) is left out" in found.warnings[0]
+
+    in_town(tmp_path, test)
+
+
 def test_too_many_orders_over_http_are_to_come_again_later(tmp_path: Path) -> None:
     async def test(town: Town) -> None:
         async with town.home("ben") as ben:
@@ -282,6 +295,18 @@ def test_a_placed_fetch_that_is_not_wanted_any_more_ends_its_job(tmp_path: Path)
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 assert (await ben.jobs.wait_ended(job.id)).state == "cancelled"
+
+    in_town(tmp_path, test)
+
+
+def test_what_is_loaded_and_hashed_is_cancelled_like_any_job(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        async with town.home("ben") as ben:
+            assert ben.manager.cancel_job("load-tiny")
+            with pytest.raises(HttpError) as caught:
+                ben.manager.cancel_job("load-busy")
+            assert (caught.value.status, caught.value.code) == (409, "job_goes_on")
+            assert not ben.manager.cancel_job("load-gone")
 
     in_town(tmp_path, test)
 

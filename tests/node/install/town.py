@@ -27,7 +27,8 @@ from node.install.shelf import Shelf
 from node.install.swarm_watch import SwarmWatch
 from node.install.tidying import tidy
 from node.install.ways import Means
-from node.jobs.job import Job
+from node.jobs.errors import JobGoesOn
+from node.jobs.job import Job, JobId
 from node.jobs.runner import Jobs
 from node.models.catalog import Catalog
 from node.models.definition import ModelDefinition
@@ -38,6 +39,7 @@ from node.sources.resolve import Resolver
 from node.sources.source_client import SourceClient
 from node.sources.source_settings import SourceSettings
 from node.store.store import Identity, Store
+from node.suggest.look import lack_of_memory_here
 from node.worker import Worker
 from p2p.blobs.fetcher import Fetcher
 from p2p.blobs.have_map import HaveMap
@@ -143,8 +145,18 @@ class FakeWorker:
         self.served: dict[ModelName, _Served] = {}
         self.running: dict[ModelName, trio.Event] = {}
         self.draining: set[ModelName] = set()
+        self.budget_bytes = 2**30
+        """That models may take in memory."""
         self._store = store
         self._nursery = nursery
+
+    def monitor(self) -> dict[str, int]:
+        return {"budget_bytes": self.budget_bytes}
+
+    def cancel_job(self, job_id: JobId) -> bool:
+        if job_id == "load-busy":
+            raise JobGoesOn("requests wait for it")
+        return job_id == "load-tiny"
 
     def model_records(self) -> list[ModelRecord]:
         return [self._record(name, served) for name, served in sorted(self.served.items())]
@@ -210,11 +222,11 @@ class Home:
         self.gallery = "index.yaml"
         """Where it looks for the gallery."""
 
-    def wire(self, network: MemoryNetwork, seeds: ChunkSource | None) -> None:
+    def wire(self, network: MemoryNetwork, seeds: ChunkSource | None, memory_bytes: int) -> None:
         """Make the parts, and start them."""
         folder = self.folder
         self.store = Store(hashes=folder / "hashes", manifests=folder / "manifests")
-        self.catalog = Catalog(self.models, memory_bytes=2**30)
+        self.catalog = Catalog(self.models, memory_bytes=memory_bytes)
         self.catalog.read()
         self.worker = FakeWorker(self.store, self.nursery)
         self.worker.on_change = self.town.tell_all
@@ -237,6 +249,7 @@ class Home:
             fetcher=fetcher,
             folder=self.models,
             coming=self.coming,
+            lack_of_memory=partial(lack_of_memory_here, cast("Worker", self.worker)),
         )
         self.installer = Installer(means, self._resolver)
         self.jobs = Jobs(
@@ -383,14 +396,16 @@ class Town:
             home.revision.rise()
 
     @asynccontextmanager
-    async def home(self, name: str, *, seeds: ChunkSource | None = None) -> AsyncIterator[Home]:
+    async def home(
+        self, name: str, *, seeds: ChunkSource | None = None, memory_bytes: int = 2**30
+    ) -> AsyncIterator[Home]:
         """A home that runs within, connected to all others. `seeds`: what it gives, if not its files."""
         peer = PeerId(name)
         async with self.hub.network(peer) as network, trio.open_nursery() as nursery:
             for other in self.networks.values():
                 await network.dial(other.listen_addresses[0])
             here = Home(self, peer, self.folder / name, nursery)
-            here.wire(network, seeds)
+            here.wire(network, seeds, memory_bytes)
             self.homes[peer], self.networks[peer], self.rows[peer] = here, network, ()
             self.tell_all()
             try:

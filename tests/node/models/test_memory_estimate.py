@@ -15,7 +15,7 @@ from node.engine.wire import EngineParams
 from node.models.definition import define_model
 from node.models.demo_model import find_demo_model
 from node.models.gguf_header import BadHeader, GgufHeader, Tensor, read_gguf_header
-from node.models.memory_estimate import MemoryEstimate, estimate_memory
+from node.models.memory_estimate import MemoryEstimate, estimate_memory, guess_memory, largest_model
 from node.served_model import estimate_from_header
 
 MIB = 2**20
@@ -233,3 +233,10 @@ def test_a_model_is_estimated_with_what_the_devices_have_free(monkeypatch: pytes
 
     # 94 MiB of weights, of which the embeddings stay, and contexts of 360.
     assert estimated([]) - estimated([CARD]) > 400 * MIB
+
+
+@given(st.integers(0, 2**45))
+def test_the_largest_model_that_fits_is_the_last_that_does(memory_bytes: int) -> None:
+    size_bytes = largest_model(memory_bytes)
+    assert size_bytes == 0 or guess_memory(size_bytes).total <= memory_bytes
+    assert guess_memory(size_bytes + 1).total > memory_bytes

@@ -122,14 +122,35 @@ def test_what_only_looks_like_a_part_is_a_model_by_itself(folder: Path, name: st
     assert (definition.name, definition.parts) == (path.stem, (path,))
 
 
-@unhurried
-@given(st.text(min_size=1), st.integers(1, 1024), st.data())
-def test_every_part_knows_all_of_them(stem: str, count: int, data: st.DataObject) -> None:
-    number = data.draw(st.integers(1, count))
-    part = parse_part_name(f"{stem}-{number:05}-of-{count:05}")
+ONE = "".join(chr(0x660 + digit) for digit in (0, 0, 0, 0, 1))
+"""Digits to Python, and to nobody who looks for a file."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a-00001-OF-00002.gguf", f"a-{ONE}-of-{ONE}.gguf", "-00001-of-00002.gguf", "a-00001-of-01001.gguf"],
+)
+def test_a_part_is_called_as_llama_cpp_looks_for_it(name: str) -> None:
+    assert parse_part_name(name) is None
+
+
+def test_a_source_may_write_the_suffix_as_it_likes_and_llama_cpp_may_not() -> None:
+    part = parse_part_name("q/a-00002-of-00002.GGUF")
     assert part is not None
-    assert (part.stem, part.number, part.count) == (stem, number, count)
-    if "/" not in stem and "\0" not in stem:
-        parts = parts_of(Path("/models") / part.file_name(number))
-        assert len(parts) == count
-        assert {parts_of(part) for part in (parts[0], parts[-1])} == {parts}
+    assert part.siblings == ("q/a-00001-of-00002.GGUF", "q/a-00002-of-00002.GGUF")
+    assert parts_of(Path("a-00002-of-00002.GGUF")) == (Path("a-00002-of-00002.GGUF"),)
+
+
+@unhurried
+@given(st.text(min_size=1), st.integers(1, 1000), st.sampled_from(["", ".gguf", ".GGUF"]), st.data())
+def test_every_part_knows_all_of_them(stem: str, count: int, suffix: str, data: st.DataObject) -> None:
+    number = data.draw(st.integers(1, count))
+    part = parse_part_name(f"{stem}-{number:05}-of-{count:05}{suffix}")
+    assert part is not None
+    assert (part.stem, part.number, part.count, part.suffix) == (stem, number, count, suffix)
+    assert len(part.siblings) == count
+    assert part.siblings[number - 1] == f"{stem}-{number:05}-of-{count:05}{suffix}"
+    for name in (part.siblings[0], part.siblings[-1]):
+        other = parse_part_name(name)
+        assert other is not None
+        assert other.siblings == part.siblings

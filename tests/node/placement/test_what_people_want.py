@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
-from ledger.placement import Plan
+from ledger.placement import Plan, plan
 from ledger.records import ModelName, ModelRecord, PlacementRecord
 from ledger.view import NodeView
 from node.errors import NodeError, WrongUse
+from node.hardware import MODELS_MEMORY, memory_for_models
+from node.models.memory_estimate import largest_model
 from node.placement.hosts import hosts
 from node.placement.wishes import (
     as_held_now,
@@ -52,6 +55,32 @@ def test_a_model_that_nobody_has_whole_is_to_be_pulled_first(model: ModelRecord 
     swarm = [node("attic", *([model] if model else [])), replace(node("cellar", copy()), state="offline")]
     with pytest.raises(NodeError, match="models pull"):
         placement_of(TINY, swarm, is_everywhere=True)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "size_max"),
+    [
+        ({"memory_bytes": 32 * GB}, largest_model(memory_for_models(32 * GB))),
+        ({"memory_bytes": 32 * GB, MODELS_MEMORY: 3 * GB}, largest_model(3 * GB)),
+        ({"memory_bytes": 32 * GB, "gpu": ["RTX"]}, 32 * GB),
+        ({"memory_bytes": 1}, 0),
+        ({"memory_bytes": "much"}, math.inf),
+        ({"gpu": ["RTX"]}, math.inf),
+    ],
+)
+def test_what_a_node_can_load_follows_from_what_it_declared(
+    hardware: dict[str, object], size_max: float
+) -> None:
+    [host] = hosts([replace(node("attic"), hardware=hardware)], ())
+    assert host.model_size_max == size_max
+
+
+def test_a_model_goes_where_it_can_be_loaded() -> None:
+    small = replace(node("attic"), hardware={"memory_bytes": 64 * GB, MODELS_MEMORY: GB})
+    made = plan(
+        [PlacementRecord(TINY, replicas=2, sha256=NEW, size_bytes=GB)], hosts([small, node("den")], ())
+    )
+    assert made.holders[TINY] == ids("den")
 
 
 def test_nodes_are_called_by_name_by_id_and_by_label() -> None:

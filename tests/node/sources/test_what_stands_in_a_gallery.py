@@ -9,6 +9,7 @@ import yaml
 
 from ledger.records import ModelName
 from node.models.model_yaml import parse_model_yaml
+from node.models.yaml_writer import write_yaml
 from node.sources.bounded_yaml import BadYaml, load_yaml_untrusted
 from node.sources.errors import BadGallery, BadReference, UnsuitableModel
 from node.sources.gallery_index import (
@@ -22,7 +23,7 @@ from node.sources.gallery_index import (
 )
 from node.sources.gallery_install import base_location, files_to_install
 from node.sources.gallery_source import GallerySource
-from node.sources.settings_merge import merge, settings_text
+from node.sources.model_settings import SETTINGS_SIZE_MAX, checked_settings, merge
 from node.sources.source_files import SourceFiles
 from node.sources.source_settings import LOCALAI_GALLERY, SourceSettings
 from node.sources.web_url import WebUrl
@@ -100,7 +101,7 @@ def install(entry: GalleryEntry, base: BaseConfig | None = None, **more: object)
 def test_an_index_as_localai_writes_it_is_understood() -> None:
     index = parse_index(INDEX, gallery="localai")
     first, second = index.entries
-    assert index.warnings == ()
+    assert index.warnings == []
     assert (first.id, first.license, first.tags) == ("localai@phi-4", "mit", ("llm", "gguf"))
     assert first.description.endswith("14B parameters.")
     assert first.base_url == "github:mudler/LocalAI/gallery/phi-4-chat.yaml@master"
@@ -117,7 +118,7 @@ def test_settings_are_the_base_with_the_overrides_laid_over_it() -> None:
     found = install(first, parse_base(BASE, source="chatml.yaml"), overrides={"parameters": {"top_k": 20}})
     assert found.name == "phi-4"
     assert (found.license, found.warnings) == ("mit", ())
-    settings = parse_model_yaml(found.settings, source="phi-4")
+    settings = parse_model_yaml(write_yaml(found.settings), source="phi-4")
     assert settings.name == "phi-4"
     assert settings.file == "", "it would name a file as the gallery calls it"
     assert (settings.sampling.temperature, settings.sampling.top_k) == (0.7, 20)
@@ -150,12 +151,14 @@ def test_a_model_in_parts_comes_whole() -> None:
         install(entry(files=files[:2]))
 
 
-def test_the_same_settings_are_the_same_text() -> None:
-    one = install(entry(overrides={"threads": 4, "context_size": 8}))
-    other = install(entry(overrides={"context_size": 8, "threads": 4}))
-    assert one.settings == other.settings
-    assert settings_text({}) == ""
-    assert settings_text({"parameters": {"model": "x.gguf"}, "mmproj": "y.gguf"}) == ""
+def test_settings_name_no_files() -> None:
+    assert checked_settings({}, source="m") == {}
+    assert checked_settings({"parameters": {"model": "x.gguf"}, "mmproj": "y.gguf"}, source="m") == {}
+
+
+def test_settings_that_would_not_fit_a_models_file_are_refused_before_anything_comes() -> None:
+    with pytest.raises(UnsuitableModel, match=f"{SETTINGS_SIZE_MAX} are allowed"):
+        install(entry(overrides={"template": {"chat": "x" * SETTINGS_SIZE_MAX}}))
 
 
 def test_another_name_and_other_files_can_be_wished_for() -> None:
@@ -164,7 +167,7 @@ def test_another_name_and_other_files_can_be_wished_for() -> None:
         entry(overrides={"parameters": {"model": "m.gguf"}}), name=ModelName("mine"), files=[extra]
     )
     assert found.name == "mine"
-    assert "name: mine" in found.settings
+    assert found.settings["name"] == "mine"
     assert found.warnings == ("home@m: 'draft.gguf' has no use here and is left out",)
 
 
@@ -257,7 +260,7 @@ def test_a_mistake_costs_one_model_and_not_the_gallery(item: object, words: str)
     content = yaml.safe_dump([item, {"name": "good", "tags": "not a list"}]).encode()
     index = parse_index(content, gallery="home")
     assert [each.name for each in index.entries] == ["good"]
-    assert "model 1 is left out" in index.warnings[0]
+    assert index.warnings[0].startswith("gallery 'home': model 1 ")
     assert words in index.warnings[0]
     with pytest.raises(BadGallery, match="model 1"):
         parse_index(yaml.safe_dump([item]).encode(), gallery="home")

@@ -17,6 +17,7 @@ import yaml
 from ledger.records import ModelName
 from node.models.demo_model import DEMO_CHAT_TEMPLATE, DEMO_MODEL_SHA256
 from node.models.model_yaml import parse_model_yaml
+from node.models.yaml_writer import write_yaml
 from node.sources.errors import (
     BadGallery,
     BadReference,
@@ -122,7 +123,7 @@ def test_a_file_of_hugging_face_comes_with_its_hash_and_size(tmp_path: Path) -> 
         world.web.pages["/org/repo/resolve/v1/sub/m-Q4_K_M.gguf"] = linked(SHA256, 4711)
         found = await world.find("hf://org/repo@v1/sub/m-Q4_K_M.gguf")
         (file,) = found.files
-        assert (found.name, found.settings, found.warnings) == ("m-Q4_K_M", "", ())
+        assert (found.name, found.settings, found.warnings) == ("m-Q4_K_M", {}, ())
         assert (file.name, file.size_bytes, file.sha256) == ("model.gguf", 4711, SHA256)
         assert file.canonical == "hf://org/repo@v1/sub/m-Q4_K_M.gguf"
         assert file.locations[0].token == "hf_t0ken"
@@ -327,7 +328,7 @@ def test_a_model_of_ollama_comes_with_its_parameters(tmp_path: Path) -> None:
             ("mmproj.gguf", f"{4:064x}", 14),
         ]
         assert str(found.files[0].locations[0].url).endswith(f"/v2/me/tiny/blobs/sha256:{0:064x}")
-        settings = parse_model_yaml(found.settings, source="tiny")
+        settings = parse_model_yaml(write_yaml(found.settings), source="tiny")
         assert (settings.name, settings.stop, settings.context_size) == ("tiny:q8", ("<|end|>",), 2048)
         assert (settings.sampling.temperature, settings.sampling.top_k, settings.max_tokens) == (
             0.3,
@@ -481,13 +482,18 @@ def test_one_gallery_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
     in_world(test, tmp_path)
 
 
-def test_what_is_wrong_with_one_model_is_not_told_to_who_wants_another(tmp_path: Path) -> None:
+def test_what_is_wrong_with_one_model_is_told_to_who_wants_it_and_not_to_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def test(world: World) -> None:
         (tmp_path / "home.yaml").write_bytes(gallery("tiny") + b"- {name: broken, files: 1}\n")
         world.galleries = (f"{tmp_path}/home.yaml",)
         assert (await world.find("tiny")).warnings == ()
-        with pytest.raises(NotInGallery, match=r"'broken'$"):
-            await world.find("broken")
+        assert "count=1 first=gallery 'home': model 2 (broken) is left out: its files" in caplog.text
+        with pytest.raises(NotInGallery, match=r"model 2 .broken. is left out: its files must be a list"):
+            await world.find("Broken")
+        with pytest.raises(NotInGallery, match=r"'other'$"):
+            await world.find("other")
 
     in_world(test, tmp_path)
 
@@ -499,9 +505,9 @@ def test_base_configs_come_from_where_the_gallery_is(tmp_path: Path) -> None:
         world.web.pages["/g/index.yaml"] = always(Reply(200, gallery("tiny", url="base/b.yaml")))
         world.web.pages["/g/base/b.yaml"] = always(Reply(200, base))
         world.galleries = (f"home={world.web.root}/g/index.yaml",)
-        assert "context_size: 512" in (await world.find("tiny")).settings
+        assert (await world.find("tiny")).settings["context_size"] == 512
         del world.web.pages["/g/index.yaml"], world.web.pages["/g/base/b.yaml"]
-        assert "context_size: 512" in (await world.find("tiny")).settings, "not kept"
+        assert (await world.find("tiny")).settings["context_size"] == 512, "not kept"
         # LocalAI's gallery, copied to this machine as a whole: nobody is asked.
         (tmp_path / "g").mkdir()
         (tmp_path / "g" / "index.yaml").write_bytes(
@@ -509,7 +515,7 @@ def test_base_configs_come_from_where_the_gallery_is(tmp_path: Path) -> None:
         )
         (tmp_path / "g" / "b.yaml").write_bytes(base)
         world.galleries = (f"{tmp_path}/g/index.yaml",)
-        assert "context_size: 512" in (await world.find("g@tiny")).settings
+        assert (await world.find("g@tiny")).settings["context_size"] == 512
 
     in_world(test, tmp_path)
 
@@ -538,7 +544,7 @@ def test_a_config_at_an_address_of_its_own_is_a_model(tmp_path: Path) -> None:
         world.web.pages["/tiny.yaml"] = always(Reply(200, yaml.safe_dump(base).encode()))
         found = await world.find(f"{world.web.root}/tiny.yaml", Wishes(overrides={"threads": 2}))
         assert (found.name, found.files[0].sha256) == ("tiny", SHA256)
-        settings = parse_model_yaml(found.settings, source="tiny")
+        settings = parse_model_yaml(write_yaml(found.settings), source="tiny")
         assert (settings.context_size, settings.threads) == (512, 2)
 
     in_world(test, tmp_path)
@@ -554,12 +560,54 @@ def test_a_file_of_this_machine_is_used_where_it_is(tmp_path: Path) -> None:
             (file,) = found.files
             assert (file.path, file.size_bytes) == (path, path.stat().st_size)
             assert (found.name, found.warnings) == ("mine", ())
-            assert found.settings == "context_size: 512\nname: mine\n"
+            assert found.settings == {"name": "mine", "context_size": 512}
         (tmp_path / "no.gguf").write_bytes(b"no")
         with pytest.raises(UnsuitableModel):
             await world.find(str(tmp_path / "no.gguf"))
         with pytest.raises(UnsuitableModel):
             await world.find(str(tmp_path / "nothing.gguf"))
+
+    in_world(test, tmp_path)
+
+
+def test_all_files_that_a_yaml_of_this_machine_names_come_along(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        gguf = struct.pack("<4sIQQ", b"GGUF", 3, 0, 0) + bytes(50)
+        (tmp_path / "w").mkdir()
+        paths = [tmp_path / "w" / f"big-0000{n}-of-00002.gguf" for n in (1, 2)]
+        for path in (*paths, tmp_path / "eye.gguf"):
+            path.write_bytes(gguf)
+        settings = 'mmproj: eye.gguf\nparameters: {model: w/big-00002-of-00002.gguf}\nstopwords: ["a\\Nb"]\n'
+        (tmp_path / "big.yaml").write_text(settings)
+        found = await world.find(str(tmp_path / "big.yaml"))
+        assert [(file.name, file.path) for file in found.files] == [
+            ("model-00001-of-00002.gguf", paths[0]),
+            ("model-00002-of-00002.gguf", paths[1]),
+            ("mmproj.gguf", tmp_path / "eye.gguf"),
+        ]
+        assert found.settings == {"stopwords": ["a\x85b"]}
+        assert found.warnings == ()
+        (tmp_path / "eye.gguf").unlink()
+        blind = await world.find(str(tmp_path / "big.yaml"))
+        assert len(blind.files) == 2
+        assert "eye.gguf, which is not there" in blind.warnings[0]
+
+    in_world(test, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["demo", "https://x.org/m.gguf", "hf://org/repo/m.gguf", "ollama://me/tiny:q8"]
+)
+def test_settings_that_cannot_be_wished_for_are_refused_before_anything_comes(
+    text: str, tmp_path: Path
+) -> None:
+    async def test(world: World) -> None:
+        world.web.pages["/org/repo/resolve/main/m.gguf"] = linked(SHA256, 7)
+        ollama(world, model=1)
+        with pytest.raises(UnsuitableModel, match="threads must be a whole number"):
+            await world.find(text, Wishes(overrides={"threads": "many"}))
+        with pytest.raises(UnsuitableModel, match="must be"):
+            await world.find(text, Wishes(overrides={"stopwords": ["\ud800"]}))
 
     in_world(test, tmp_path)
 
@@ -572,7 +620,7 @@ def test_the_bundled_model_is_used_where_it_is(tmp_path: Path) -> None:
         assert file.sha256 == DEMO_MODEL_SHA256
         assert file.path is not None
         assert file.path.is_file()
-        assert parse_model_yaml(found.settings, source="demo").chat_template == DEMO_CHAT_TEMPLATE
+        assert parse_model_yaml(write_yaml(found.settings), source="demo").chat_template == DEMO_CHAT_TEMPLATE
         assert world.web.asked == []
 
     in_world(test, tmp_path)
@@ -588,7 +636,7 @@ def test_where_one_mirror_cannot_help_the_next_one_is_asked(reply: Reply, tmp_pa
             world.web.pages["/api/models/org/repo/tree/main"] = say(tree("m-Q4_K_M.gguf"))
             ollama(world, {"num_ctx": 512}, model=1)
             model = await world.find("ollama://me/tiny:q8")
-            assert "context_size: 512" in model.settings
+            assert model.settings["context_size"] == 512
             for found in (model, await world.find("hf://org/repo")):
                 origins = [location.url.origin for location in found.files[0].locations]
                 assert origins == [mirror.root, world.web.root]

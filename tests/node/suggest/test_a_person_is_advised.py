@@ -208,7 +208,7 @@ def test_what_a_gallery_left_out_is_a_warning(run: Run, tmp_path: Path) -> None:
     gallery.write_text("- {name: m}\n- {name: 'a@b'}\n")
     code, out, err = run("available", "--gallery", gallery)
     assert (code, out) == (0, "m  no licence stated\n")
-    assert "warning: gallery 'mine': model 2 is left out" in err
+    assert "warning: gallery 'mine': model 2 (a@b) is left out" in err
 
 
 def test_only_a_gallery_of_the_command_line_replaces_those_of_the_node(

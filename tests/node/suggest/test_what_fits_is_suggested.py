@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.records import Load, ModelName, ModelRecord
 from ledger.view import NodeView
-from node.hardware import memory_for_models
+from node.hardware import MODELS_MEMORY, memory_for_models
 from node.models.memory_estimate import guess_memory
 from node.sources.gallery_index import GalleryEntry, GalleryFile
 from node.suggest.advice_map import advice_map, models_map
@@ -19,6 +19,8 @@ from node.suggest.advice_text import render_advice, render_models
 from node.suggest.machine import Machine, Measured, machine_of
 from node.suggest.suggest import READING_SPEED, Advice, advise
 from p2p.peer import PeerId
+
+unhurried = settings(deadline=None)
 
 GIB = 2**30
 SHA256 = "ab" * 32
@@ -70,6 +72,7 @@ machines = st.lists(
 )
 
 
+@unhurried
 @given(entries, machines)
 def test_nothing_is_suggested_that_does_not_fit(listed: list[GalleryEntry], there: list[Machine]) -> None:
     advice = advise(listed, there, "chat")
@@ -82,6 +85,7 @@ def test_nothing_is_suggested_that_does_not_fit(listed: list[GalleryEntry], ther
             assert place.machine.disk_bytes is None or suggestion.size.size_bytes <= place.machine.disk_bytes
 
 
+@unhurried
 @given(entries, machines)
 def test_each_model_is_told_once_and_none_is_lost(listed: list[GalleryEntry], there: list[Machine]) -> None:
     advice = advise(listed, there, "chat")
@@ -90,6 +94,7 @@ def test_each_model_is_told_once_and_none_is_lost(listed: list[GalleryEntry], th
     assert {unfit.entry.name for unfit in advice.unknown} == {each.name for each in listed if not each.size}
 
 
+@unhurried
 @given(entries, machines)
 def test_the_readable_come_first_and_the_largest_of_them(
     listed: list[GalleryEntry], there: list[Machine]
@@ -108,6 +113,7 @@ def test_the_readable_come_first_and_the_largest_of_them(
                 assert former.size.size_bytes >= latter.size.size_bytes
 
 
+@unhurried
 @given(entries, machines, st.randoms(use_true_random=False))
 def test_the_order_of_the_gallery_is_not_the_order_of_suggestions(
     listed: list[GalleryEntry], there: list[Machine], random: Any
@@ -117,6 +123,7 @@ def test_the_order_of_the_gallery_is_not_the_order_of_suggestions(
     assert names(advise(shuffled, there, "chat")) == names(advise(listed, there, "chat"))
 
 
+@unhurried
 @given(sizes, machines)
 def test_the_best_place_is_the_fastest(size: str, there: list[Machine]) -> None:
     for suggestion in advise([entry("m", size)], there, "chat").suggestions:
@@ -124,6 +131,7 @@ def test_the_best_place_is_the_fastest(size: str, there: list[Machine]) -> None:
         assert (suggestion.best.speed or 0) == fastest
 
 
+@unhurried
 @given(entries, machines)
 def test_whatever_there_is_can_be_shown(listed: list[GalleryEntry], there: list[Machine]) -> None:
     advice = advise(listed, there, "chat")
@@ -289,6 +297,12 @@ def test_a_machine_is_what_its_node_says() -> None:
     assert (found.gpus, found.device_bytes) == (("RTX",), None)
 
 
+def test_what_its_owner_gives_models_counts_before_what_memory_there_is() -> None:
+    found = machine_of(node(hardware={"memory_bytes": 32 * GIB, MODELS_MEMORY: 3 * GIB}), "attic")
+    assert found is not None
+    assert found.budget_bytes == 3 * GIB
+
+
 def test_who_is_away_or_runs_nothing_is_no_machine() -> None:
     assert machine_of(node(state="offline"), "attic") is None
     assert machine_of(node(state="draining"), "attic") is None
@@ -296,7 +310,12 @@ def test_who_is_away_or_runs_nothing_is_no_machine() -> None:
 
 
 def test_what_others_say_of_their_hardware_may_be_nonsense() -> None:
-    for hardware in ({}, {"memory_bytes": "much", "gpu": "RTX"}, {"memory_bytes": -1, "gpu": [7, None]}):
+    for hardware in (
+        {},
+        {MODELS_MEMORY: -1},
+        {"memory_bytes": "much", "gpu": "RTX"},
+        {"memory_bytes": -1, "gpu": [7, None]},
+    ):
         found = machine_of(node(hardware=hardware), "attic")
         assert found is not None
         assert (found.budget_bytes, found.gpus) == (0, ())
