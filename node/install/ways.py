@@ -143,10 +143,12 @@ class Ways:
                 return name
             async with self._arrival(name) as arrival:
                 await self._weighing.add(name, {file.name: file.size_bytes for file in manifest.files})
-                shared = await self._take_files(manifest, arrival)
+                dropped: set[PeerId] = set()
+                shared = await self._take_files(manifest, arrival, dropped)
                 make_settings = partial(settings_at_home, shared, name)
                 self._tally.say("checking it")
                 await arrival.finish(make_settings if found is None else partial(_settings_of, found))
+                self._of.fetcher.note_wrong(manifest.id, dropped)
                 await self._serve(arrival, name)
         return name
 
@@ -173,8 +175,8 @@ class Ways:
             await self._of.store.manifests.keep(manifest)
         return manifest
 
-    async def _take_files(self, manifest: Manifest, arrival: Arrival) -> bytes:
-        """All files but the settings, which are returned."""
+    async def _take_files(self, manifest: Manifest, arrival: Arrival, dropped: set[PeerId]) -> bytes:
+        """All files but the settings, which are returned. Who sends a wrong chunk is `dropped`."""
         for file in manifest.files:
             self._tally.note(file.name, file.size_bytes, 0, {})
         shared = b""
@@ -183,7 +185,7 @@ class Ways:
             peers = self._swarm.peers(
                 partial(seeders, me=self._swarm.me, manifest=manifest.id, sha256=file.sha256)
             )
-            fetched = FetchedFile.of_manifest(file)
+            fetched = FetchedFile.of_manifest(file, dropped)
             if file.name == SETTINGS:
                 sink = MemorySink(file.size_bytes)
                 await self._supply(fetched, sink, peers, file.name)
