@@ -107,7 +107,7 @@ async def supply_from_disk(file: SourceFile, path: Path, arrival: Arrival, tally
         data = await trio.to_thread.run_sync(_read, path, chunk * CHUNK_SIZE)
         if len(data) != wanted.chunk_size(chunk):
             raise ModelFileChanged(f"{path} was written to while it was being copied")
-        await partial.write(chunk, data)
+        await partial.write(chunk, [data])
         done_bytes = min((chunk + 1) * CHUNK_SIZE, wanted.size_bytes)
         tally.say(f"copying {file.name}")
         tally.note(file.name, wanted.size_bytes, done_bytes, {THIS_DISK: done_bytes})

@@ -58,15 +58,24 @@ def refusal(url: WebUrl, status: int, headers: Mapping[str, str], *, had_token: 
     return SourceRefused(f"{url} is not given: {_phrase(status)} ({status})")
 
 
+def require_plain(url: WebUrl, headers: Mapping[str, str]) -> None:
+    """Return if what comes is what is there: a small answer may become any size once it is unpacked.
+
+    Raises:
+      SourceRefused: it is compressed.
+    """
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise SourceRefused(f"{url} comes compressed ({encoding[:20]}), which it was asked not to")
+
+
 def read_body(url: WebUrl, status: int, headers: Mapping[str, str], *, asked_from: int) -> Body:
     """Which bytes the answer brings to a question for those from `asked_from` on.
 
     Raises:
       SourceRefused: it is no file, or not these bytes.
     """
-    encoding = headers.get("content-encoding", "identity").lower()
-    if encoding != "identity":
-        raise SourceRefused(f"{url} comes compressed ({encoding[:20]}), which it was asked not to")
+    require_plain(url, headers)
     if headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml")):
         raise SourceRefused(f"{url} is a web page, not a model's file; open it and copy the file's address")
     version = version_of(headers)
@@ -126,7 +135,10 @@ def _no_entry(url: WebUrl, status: int, headers: Mapping[str, str], *, had_token
         )
     if had_token:
         return f"{url} is not given to the holder of this token ({status}): renew it, or ask for access"
-    return f"{url} needs a token or a password ({status}); for Hugging Face put it in HF_TOKEN"
+    return (
+        f"{url} needs a token or a password ({status}): for Hugging Face put your token in HF_TOKEN,"
+        " elsewhere write https://NAME:PASSWORD@HOST/..."
+    )
 
 
 def _phrase(status: int) -> str:
