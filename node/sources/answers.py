@@ -78,7 +78,7 @@ def read_body(url: WebUrl, status: int, headers: Mapping[str, str], *, asked_fro
     require_plain(url, headers)
     if headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml")):
         raise SourceRefused(f"{url} is a web page, not a model's file; open it and copy the file's address")
-    version = _version(headers)
+    version = version_of(headers)
     if status == HTTPStatus.PARTIAL_CONTENT:
         match = _RANGE.fullmatch(headers.get("content-range", "").strip())
         if match is None or int(match[1]) != asked_from:
@@ -106,8 +106,9 @@ def next_url(url: WebUrl, location: str) -> WebUrl:
     return there
 
 
-def _version(headers: Mapping[str, str]) -> str:
-    """A strong ETag, else the time of change: what If-Range takes."""
+def version_of(headers: Mapping[str, str]) -> str:
+    """The same as long as the file is: a strong ETag, else the time of change, as If-Range takes them; empty:
+    they do not say."""
     etag = headers.get("etag", "").strip()
     if etag.startswith('"') and etag.isascii() and len(etag) <= 200:
         return etag

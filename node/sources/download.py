@@ -220,7 +220,7 @@ class _Download:
                 for chunk, data in assembly.take(piece):
                     if chunk not in target.have:
                         self._senders[str(location.url)] = None
-                        await target.write(chunk, data)
+                        await target.write(chunk, [data])
                 self._report(location)
                 if is_range and assembly.position // CHUNK_SIZE in target.have:
                     # Somebody else brought what comes next.

@@ -20,6 +20,7 @@ from node.models.errors import BadModelName
 from node.models.model_name import name_of_file, parse_model_name
 from node.models.split_files import parse_part_name
 from node.sources import hugging_face, ollama
+from node.sources.answers import version_of
 from node.sources.errors import (
     BadReference,
     SourceError,
@@ -82,7 +83,8 @@ class Resolver:
         warnings = [f"nobody says the sha256 of {file}: what comes is taken as it is" for file in unknown]
         # Nothing says that two mirrors have the same as long as there is no hash.
         files = [file if file.sha256 else replace(file, locations=file.locations[:1]) for file in found.files]
-        return replace(found, files=tuple(files), warnings=(*found.warnings, *warnings))
+        versioned = await self._asked_about(files, self._with_version)
+        return replace(found, files=tuple(versioned), warnings=(*found.warnings, *warnings))
 
     async def _find(self, reference: Reference, wishes: Wishes) -> SourceFiles:
         match reference:
@@ -126,8 +128,8 @@ class Resolver:
                 folder=found.source.index.parent if isinstance(found.source.index, Path) else None,
             )
         )
-        hashed = await self._hashed(files.files)
-        return replace(files, files=hashed, warnings=(*found.warnings, *files.warnings))
+        hashed = await self._asked_about(files.files, self._hashed)
+        return replace(files, files=tuple(hashed), warnings=(*found.warnings, *files.warnings))
 
     async def _settings_of(self, reference: UrlReference, wishes: Wishes) -> SourceFiles:
         """A config of LocalAI's at an address of its own: as if a gallery had it as its only entry."""
@@ -137,22 +139,35 @@ class Resolver:
         entry = GalleryEntry(reference.url.host, name, base=base)
         return await self._entry(FoundEntry(entry, GallerySource(reference.url.host, reference.url)), wishes)
 
-    async def _hashed(self, files: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
-        """`files`, those that have no sha256 with it and their size, where Hugging Face says them."""
-        theirs = {endpoint.origin for endpoint in self.settings.hf_endpoints}
-        hashed: list[SourceFile] = []
+    async def _asked_about(
+        self, files: Sequence[SourceFile], ask: Callable[[SourceFile], Awaitable[SourceFile]]
+    ) -> Sequence[SourceFile]:
+        """`files` with what `ask` finds out of each. Where it does not, the download meets the same and says
+        so, unless peers have it all the same."""
+        told: list[SourceFile] = []
         for file in files:
-            found = None
-            if not file.sha256 and file.locations and file.locations[0].url.origin in theirs:
-                # The download meets the same and says so; but who is out of reach is not asked for each part.
-                try:
-                    found = await self._described(file.name, file.locations)
-                except SourceUnavailable:
-                    break
-                except SourceError:
-                    pass
-            hashed.append(replace(file, size_bytes=found.size_bytes, sha256=found.sha256) if found else file)
-        return (*hashed, *files[len(hashed) :])
+            try:
+                told.append(await ask(file))
+            except SourceUnavailable:
+                # Who is out of reach is not asked for each part.
+                break
+            except SourceError:
+                told.append(file)
+        return [*told, *files[len(told) :]]
+
+    async def _hashed(self, file: SourceFile) -> SourceFile:
+        """`file` with its size and sha256, if it has none and Hugging Face says them."""
+        theirs = {endpoint.origin for endpoint in self.settings.hf_endpoints}
+        if file.sha256 or not file.locations or file.locations[0].url.origin not in theirs:
+            return file
+        found = await self._described(file.name, file.locations)
+        return replace(file, size_bytes=found.size_bytes, sha256=found.sha256)
+
+    async def _with_version(self, file: SourceFile) -> SourceFile:
+        """`file` with what its source calls its version, if nobody says its sha256."""
+        if file.sha256 or not file.locations:
+            return file
+        return replace(file, version=version_of(await self.client.headers(file.locations[0])))
 
     async def _hugging_face(self, reference: HuggingFaceReference, name: ModelName | None) -> SourceFiles:
         if reference.path:

@@ -82,9 +82,9 @@ class SourceClient(HttpClient):
             finally:
                 await response.aclose()
 
-    async def headers(self, location: Location, wanted: str) -> Mapping[str, str]:
+    async def headers(self, location: Location, wanted: str = "") -> Mapping[str, str]:
         """The headers of the first answer on the way to `location` that has the one called `wanted`, or of
-        the last.
+        the last; their names in small letters.
 
         Raises:
           SourceRefused, SourceUnavailable: as `open`.
@@ -94,7 +94,9 @@ class SourceClient(HttpClient):
                 "HEAD",
                 location,
                 {},
-                is_final=lambda answer: wanted in answer.headers or _is_no_redirect(answer),
+                is_final=lambda answer: (
+                    (bool(wanted) and wanted in answer.headers) or _is_no_redirect(answer)
+                ),
             )
             await response.aclose()
             if response.status_code >= httpx.codes.BAD_REQUEST:
