@@ -168,7 +168,6 @@ class PartialDisk:
 
         Raises:
           WrongContent: it is another file; what came is deleted, since going on would not help.
-          SinkFailed: it is, because the disk changed what was written there; that is deleted, too.
           FileInTheWay: something else has the name by now.
           SinkFull, SinkFailed: the disk does not take it, or did not give a chunk back as it was.
         """
@@ -181,10 +180,7 @@ class PartialDisk:
             self._require_whole()
             found = self._digest.hexdigest()
             if sha256 and found != sha256:
-                changed = self._is_changed()
                 self.discard()
-                if changed:
-                    raise SinkFailed(self._is_unreliable())
                 raise WrongContent(f"{self.path.name} should have the sha256 {sha256} and has {found}")
             self._sync()
             data_file.close()
@@ -324,22 +320,15 @@ class PartialDisk:
                     if steps == 0:
                         break
                     steps -= 1
-                    size_bytes = self.wanted.chunk_size(self._prefix)
-                    pieces = [self._data.read(self._prefix * CHUNK_SIZE, size_bytes)]
+                    try:
+                        pieces = [self.read(self._prefix)]
+                    except ChunkUnavailable:
+                        break  # It is not there any more, and who waits for it sees that.
                 for piece in pieces:
                     self._digest.update(piece)
                 self._prefix += 1
         finally:
             self._digesting.release()
-
-    def _is_changed(self) -> bool:
-        """Whether a chunk on the disk is not what was written there."""
-        data_file, _ = self._files()
-        return any(
-            hash_chunk(data_file.read(chunk * CHUNK_SIZE, self.wanted.chunk_size(chunk)))
-            != self._hash_of(chunk)
-            for chunk in range(self.wanted.chunk_count)
-        )
 
     def _is_unreliable(self) -> str:
         return (
