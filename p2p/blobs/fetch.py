@@ -112,8 +112,9 @@ class Fetch:
             case SeederOffered(peer, has):
                 self._on_offer(peer, has)
             case SeederGained(peer, chunks):
-                if peer in self._seeders:
-                    self._on_gained(peer, chunks, now)
+                # This comes from each seeder for each chunk, and most of it is no news for us.
+                if not self._on_gained(peer, chunks, now):
+                    return []
             case SeederLost(peer):
                 self._lose(peer)
             case HashesKnown(chunks):
@@ -150,17 +151,21 @@ class Fetch:
             self._seeders.setdefault(peer, AskedSeeder(self.config))
             self._wanted.seeder_has(peer, has)
 
-    def _on_gained(self, peer: PeerId, chunks: Collection[int], now: float) -> None:
+    def _on_gained(self, peer: PeerId, chunks: Collection[int], now: float) -> bool:
+        """Whether it may be asked for something now that it could not be asked for before."""
+        if peer not in self._seeders:
+            return False
         self._wanted.seeder_gained(peer, chunks)
-        if not self._seeders[peer].has_room(now):
-            return
-        gained = set(chunks)
+        gained = {chunk for chunk in chunks if chunk not in self._stored and chunk not in self._arrived}
+        if not gained or not self._seeders[peer].has_room(now):
+            return False
         for other, seeder in sorted(self._seeders.items()):
             unbegun = [chunk for chunk, owed in seeder.owed.items() if not owed.arrived and other != peer]
             for chunk in unbegun:
                 if chunk in gained:
                     self._effects.append(Cancel(other, chunk))
                     self._take_back(seeder, chunk)
+        return True
 
     def _on_arrived(self, peer: PeerId, chunk: int) -> None:
         self._seeders[peer].settled(chunk)
@@ -266,7 +271,8 @@ class Fetch:
         Taken from who has not begun it; of who has, it is asked for twice, if there is room for that.
         """
         best: tuple[float, int, PeerId] | None = None
-        for other, slow in sorted(self._seeders.items()):
+        owing = sorted((other, slow) for other, slow in self._seeders.items() if slow.owed)
+        for other, slow in owing:
             for chunk, left in slow.times_until(now):
                 here = idle.time_for(chunk_size(self._size_bytes, chunk), now)
                 gain_min = self.config.gain_min if slow.owed[chunk].arrived else 0.0

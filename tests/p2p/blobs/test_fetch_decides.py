@@ -156,6 +156,18 @@ def test_what_a_seeder_owes_it_gains_in_vain() -> None:
     assert course.tell(SeederGained(ALICE, course.under_way[ALICE])) == []
 
 
+def test_what_others_gain_and_we_have_puts_off_no_look_at_who_is_late() -> None:
+    """It comes from every seeder for every chunk: it must cost nothing, and not be taken for a look."""
+    course = Course(stored=(5,))
+    course.offer(ALICE)
+    course.offer(BOB, 7)
+    look_at = course.fetch.wake_at
+    course.now += CONFIG.look_interval / 2
+    assert course.tell(SeederGained(BOB, [5])) == []
+    assert course.tell(SeederGained(CAROL, [6])) == []
+    assert course.fetch.wake_at == look_at
+
+
 def test_what_a_lost_seeder_owed_is_asked_of_another() -> None:
     course = Course(count=2)
     course.offer(ALICE)
