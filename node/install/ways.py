@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from node.install.swarm_watch import PeersAsTheyChange, SwarmWatch
 from node.install.tally import Tally
 from node.install.turns import Turns
 from node.install.weighing import LackOfMemory, Weighing
-from node.models.errors import BadModelFile, BadModelYaml
+from node.models.errors import BadModelFile, BadModelYaml, ModelTooLarge
 from node.models.model_name import parse_model_name
 from node.models.model_yaml import parse_model_yaml
 from node.models.yaml_writer import write_yaml
@@ -124,13 +124,13 @@ class Ways:
                 taken = await self._swarm.until(
                     is_gone, partial(self._take_all, name, copies, manifest, found)
                 )
-            except (WrongContent, BadModelYaml) as error:
+            except ModelTooLarge:
+                await self._of.store.manifests.drop(manifest.id)
+                raise
+            except (WrongContent, BadModelYaml, BadModelFile) as error:
                 # Nobody is to go on with that.
                 await self._of.store.manifests.drop(manifest.id)
                 raise NotSame(f"peers gave something else than {name}: {error}") from error
-            except BadModelFile:
-                await self._of.store.manifests.drop(manifest.id)
-                raise
         if taken is not None:
             await self._of.store.manifests.drop(manifest.id)
         return taken
@@ -230,23 +230,29 @@ class Ways:
 
     async def _follow_file(self, leader: PeerId, file: SourceFile, arrival: Arrival) -> None:
         self._tally.say(f"waiting for {file.name} to be found", is_waiting=True)
-        size_bytes = await self._size(file, leader)
+        file, size_bytes = await self._known_to(leader, file)
         await self._weighing.add(self._tally.model, {file.name: size_bytes})
-        coming = await arrival.open(file.name, WantedFile(file.key, size_bytes, file.sha256))
+        wanted = WantedFile(file.key, size_bytes, file.sha256, version=file.version)
+        coming = await arrival.open(file.name, wanted, also_known_as=[file.of_any_version.key])
         fetched = FetchedFile.of_origin(file.key, size_bytes, leader, file.sha256)
         peers = self._swarm.peers(partial(getting, me=self._swarm.me, source=self.source))
         await self._supply(fetched, coming, peers, file.name)
         coming.sha256 = fetched.sha256
 
-    async def _size(self, file: SourceFile, leader: PeerId) -> int:
-        """Bytes of a file that `leader` is downloading, or will be once it has those before it."""
-        while file.size_bytes is None:
-            with self._on_peers():
-                try:
-                    return (await self._of.fetcher.describe(file.key, leader)).size_bytes
-                except NobodyHasIt:
-                    await trio.sleep(_LEADER_PAUSE)
-        return file.size_bytes
+    async def _known_to(self, leader: PeerId, file: SourceFile) -> tuple[SourceFile, int]:
+        """A file that `leader` is downloading, or will be once it has those before it, and its size in bytes.
+
+        Of the version that we were told of, or else of whichever `leader` has: what comes of that is of no
+        use once it is gone, since nobody knows what belongs to it.
+        """
+        if file.sha256 and file.size_bytes is not None:
+            return file, file.size_bytes
+        with self._on_peers():
+            while True:
+                for known in (file, file.of_any_version):
+                    with suppress(NobodyHasIt):
+                        return known, (await self._of.fetcher.describe(known.key, leader)).size_bytes
+                await trio.sleep(_LEADER_PAUSE)
 
     async def download(self, client: SourceClient, found: SourceFiles) -> ModelName:
         """Download it, while others may take it from here.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -42,6 +42,9 @@ from p2p.blobs.manifest import (
 
 _SYNC_CHUNKS = 16
 """Written before the disk has to have them: 64 MiB, which a power cut may cost and a last fsync waits for."""
+_WRONG_MAX = 8
+"""Chunks that may be otherwise on the disk than they were written, while a file comes. Each comes once more;
+where so many were changed, by the disk or by a program that writes there too, the next ones will be."""
 _FEED_CHUNKS = 4
 """That one write may add to the sha256 besides its own: it catches up, and no write waits long."""
 
@@ -94,6 +97,8 @@ class PartialDisk:
         """Of the first chunks."""
         self._digesting = threading.Lock()
         self._unsynced: set[int] = set()
+        self._wrong_count = 0
+        """Chunks that were otherwise on the disk than they were written."""
         self._problem = ""
         self._data: PositionedFile | None = None
         self._map: PartialMap | None = None
@@ -105,30 +110,31 @@ class PartialDisk:
             self._let_go(for_good=False)
             raise
 
-    def write(self, chunk: int, data: bytes) -> bytes:
-        """Keep a chunk; returns its hash.
+    def write(self, chunk: int, pieces: Sequence[bytes]) -> bytes:
+        """Keep a chunk, which `pieces` are together; returns its hash.
 
         Raises:
           SinkFull, SinkFailed: it was not kept, and with the latter maybe some before it: see `there`.
         """
         data_file, partial_map = self._files()
-        assert len(data) == self.wanted.chunk_size(chunk)
-        chunk_hash = self._hash_of(chunk) if self.wanted.hashes else hash_chunk(data)
+        size_bytes = sum(map(len, pieces))
+        assert size_bytes == self.wanted.chunk_size(chunk)
+        chunk_hash = self._hash_of(chunk) if self.wanted.hashes else hash_chunk(*pieces)
         with written_in(self.path.parent):
             if not data_file.is_at_its_path() or not partial_map.is_ours():
                 self._problem = (
                     f"another node has begun to write {data_file.path}: one of the two has to stop"
                 )
                 raise SinkFailed(self._problem)
-            require_room(self.path.parent, len(data))
-            data_file.write(chunk * CHUNK_SIZE, data)
+            require_room(self.path.parent, size_bytes)
+            data_file.write(chunk * CHUNK_SIZE, *pieces)
             self._set_hash(chunk, chunk_hash)
             self.there.add(chunk)
             self._unsynced.add(chunk)
             partial_map.add(chunk, chunk_hash)
             if len(self._unsynced) >= _SYNC_CHUNKS:
                 self._sync()
-        self._feed(_FEED_CHUNKS, {chunk: data})
+        self._feed(_FEED_CHUNKS, {chunk: pieces})
         return chunk_hash
 
     def read(self, chunk: int) -> bytes:
@@ -147,6 +153,10 @@ class PartialDisk:
         except OSError as error:
             raise ChunkUnavailable(f"{data_file.path} cannot be read: {error.strerror}") from error
         if hash_chunk(data) != self._hash_of(chunk):
+            # Who else reads it at this moment may have found the same.
+            self._wrong_count += chunk in self.there
+            if self._wrong_count > _WRONG_MAX:
+                self._problem = self._is_unreliable()
             self.there.discard(chunk)
             with contextlib.suppress(OSError):
                 partial_map.drop(chunk)
@@ -158,6 +168,7 @@ class PartialDisk:
 
         Raises:
           WrongContent: it is another file; what came is deleted, since going on would not help.
+          SinkFailed: it is, because the disk changed what was written there; that is deleted, too.
           FileInTheWay: something else has the name by now.
           SinkFull, SinkFailed: the disk does not take it.
         """
@@ -169,7 +180,10 @@ class PartialDisk:
                 report(self._prefix * CHUNK_SIZE)
             found = self._digest.hexdigest()
             if sha256 and found != sha256:
+                changed = self._is_changed()
                 self.discard()
+                if changed:
+                    raise SinkFailed(self._is_unreliable())
                 raise WrongContent(f"{self.path.name} should have the sha256 {sha256} and has {found}")
             self._sync()
             data_file.close()
@@ -285,27 +299,44 @@ class PartialDisk:
             if hash_chunk(data) == claim:
                 self._set_hash(chunk, claim)
                 self.there.add(chunk)
-                self._feed(0, {chunk: data})
+                self._feed(0, {chunk: [data]})
             else:
                 self._map.drop(chunk)
             report(chunk * CHUNK_SIZE + self.wanted.chunk_size(chunk))
 
-    def _feed(self, steps: int, at_hand: Mapping[int, bytes] | None = None) -> None:
+    def _feed(self, steps: int, at_hand: Mapping[int, Sequence[bytes]] | None = None) -> None:
         """Bring the sha256 on, with the chunks `at_hand` and up to `steps` others."""
         if self._data is None or not self._digesting.acquire(blocking=False):
             return  # Another thread is at it.
         try:
             while self._prefix in self.there:
-                data = (at_hand or {}).get(self._prefix)
-                if data is None:
+                pieces = (at_hand or {}).get(self._prefix)
+                if pieces is None:
                     if steps == 0:
                         break
                     steps -= 1
-                    data = self._data.read(self._prefix * CHUNK_SIZE, self.wanted.chunk_size(self._prefix))
-                self._digest.update(data)
+                    size_bytes = self.wanted.chunk_size(self._prefix)
+                    pieces = [self._data.read(self._prefix * CHUNK_SIZE, size_bytes)]
+                for piece in pieces:
+                    self._digest.update(piece)
                 self._prefix += 1
         finally:
             self._digesting.release()
+
+    def _is_changed(self) -> bool:
+        """Whether a chunk on the disk is not what was written there."""
+        data_file, _ = self._files()
+        return any(
+            hash_chunk(data_file.read(chunk * CHUNK_SIZE, self.wanted.chunk_size(chunk)))
+            != self._hash_of(chunk)
+            for chunk in range(self.wanted.chunk_count)
+        )
+
+    def _is_unreliable(self) -> str:
+        return (
+            f"the disk of {self.path.parent} does not give back what was written there: check it and the"
+            " memory, see that no other program writes there, or use a home on another disk; then try again"
+        )
 
     def _sync(self) -> None:
         """Return when the disk has all that was written.

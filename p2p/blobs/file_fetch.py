@@ -70,12 +70,6 @@ class RunBlocking(Protocol):
     async def __call__(self, function: Callable[[*Ts], T], /, *args: *Ts) -> T: ...
 
 
-def joined(pieces: list[bytes], wanted_hash: bytes) -> bytes | None:
-    """The chunk of `pieces`, if it hashes to that; else None."""
-    data = b"".join(pieces)
-    return data if hash_chunk(data) == wanted_hash else None
-
-
 @dataclass(frozen=True, slots=True)
 class FetchProgress:
     """How far a fetch is."""
@@ -235,12 +229,12 @@ class FileFetch:
             self._keepers[peer].cancel()
 
     async def _store(self, peer: PeerId, chunk: int, pieces: list[bytes]) -> None:
-        data = await self._run_blocking(joined, pieces, self._file.chunk_hash(chunk))
-        if data is None:
+        found = await self._run_blocking(hash_chunk, *pieces)
+        if found != self._file.chunk_hash(chunk):
             self._tell(ChunkWrong(peer, chunk))
             return
         try:
-            await self._sink.write(chunk, data)
+            await self._sink.write(chunk, pieces)
         except (SinkFull, SinkFailed) as error:
             self._failure = error
             self._nursery.cancel_scope.cancel()
