@@ -164,20 +164,21 @@ class PartialDisk:
         return data
 
     def finish(self, sha256: str, report: Report) -> FileHashes:
-        """All chunks are there: compare the sha256, and give the file its name.
+        """All chunks were there: compare the sha256, and give the file its name.
 
         Raises:
           WrongContent: it is another file; what came is deleted, since going on would not help.
           SinkFailed: it is, because the disk changed what was written there; that is deleted, too.
           FileInTheWay: something else has the name by now.
-          SinkFull, SinkFailed: the disk does not take it.
+          SinkFull, SinkFailed: the disk does not take it, or did not give a chunk back as it was.
         """
         data_file, _ = self._files()
-        assert len(self.there) == self.wanted.chunk_count
         with written_in(self.path.parent):
             while self._prefix < self.wanted.chunk_count:
+                self._require_whole()
                 self._feed(_FEED_CHUNKS)
                 report(self._prefix * CHUNK_SIZE)
+            self._require_whole()
             found = self._digest.hexdigest()
             if sha256 and found != sha256:
                 changed = self._is_changed()
@@ -194,6 +195,14 @@ class PartialDisk:
             fingerprint = Fingerprint.of_path(self.path)
         self._let_go(for_good=True)
         return FileHashes(self.path, fingerprint, bytes(self.hashes), found)
+
+    def _require_whole(self) -> None:
+        # Who reads a chunk meanwhile, for a peer, may be the one who finds that it is lost.
+        if lost := self.wanted.chunk_count - len(self.there):
+            raise SinkFailed(
+                f"the disk of {self.path.parent} did not give back {lost} of the {self.wanted.chunk_count}"
+                f" chunks of {self.path.name} as they were written: ordered again, they are fetched anew"
+            )
 
     def discard(self) -> None:
         """Delete all that came."""

@@ -91,6 +91,21 @@ def test_chunks_in_any_order_make_the_file(path: Path, some_file: SomeFile) -> N
     assert names(path) == ["big.gguf"]
 
 
+def test_a_chunk_that_is_lost_before_the_end_fails_it_and_nothing_else(
+    path: Path, some_file: SomeFile
+) -> None:
+    disk = opened(path, some_file.wanted)
+    write(disk, some_file)
+    with part(path).open("r+b") as file:
+        file.write(b"\0\0\0\0")
+    with pytest.raises(ChunkUnavailable):
+        disk.read(0)
+    with pytest.raises(SinkFailed, match=r"did not give back 1 of the 10 chunks of big\.gguf"):
+        disk.finish(some_file.sha256, ignore_progress)
+    write(disk, some_file, 0)
+    assert disk.finish(some_file.sha256, ignore_progress).sha256 == some_file.sha256
+
+
 def test_what_comes_without_hashes_gets_them(path: Path, some_file: SomeFile) -> None:
     disk = opened(path, some_file.unhashed)
     data = some_file.chunk(3)
