@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from node.jobs.errors import TooManyJobs
 from node.jobs.job import Job, JobId, JobKind, JobState, Progress
 from node.jobs.pace import Pace
 
@@ -52,10 +53,6 @@ class Board:
     def get(self, job_id: JobId) -> Job | None:
         return self._jobs.get(job_id)
 
-    @property
-    def is_full(self) -> bool:
-        return sum(not job.has_ended for job in self._jobs.values()) >= UNENDED_MAX
-
     def restore(self, jobs: Iterable[Job]) -> None:
         """Take in what an earlier run left; what was running then waits again."""
         for job in jobs:
@@ -64,10 +61,17 @@ class Board:
         self._prune()
 
     def add(self, job_id: JobId, kind: JobKind, model: str, order: dict[str, Any]) -> Job:
-        """A new job, or the one that is about the same and has not ended."""
-        for job in self._jobs.values():
-            if job.kind == kind and job.order == order and not job.has_ended:
+        """A new job, or the one that is about the same and has not ended.
+
+        Raises:
+          TooManyJobs: there is none such, and far too many wait already.
+        """
+        unended = [job for job in self._jobs.values() if not job.has_ended]
+        for job in unended:
+            if job.kind == kind and job.order == order:
                 return job
+        if len(unended) >= UNENDED_MAX:
+            raise TooManyJobs(f"{UNENDED_MAX} jobs wait already: cancel some, or ask again later")
         job = self._jobs[job_id] = Job(job_id, kind, model, order)
         return job
 
