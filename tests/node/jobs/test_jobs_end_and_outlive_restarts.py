@@ -57,6 +57,16 @@ def test_the_latest_that_ended_are_kept() -> None:
     assert len(board.jobs()) == ENDED_KEPT_MAX
 
 
+def test_what_took_longer_than_all_the_others_is_kept_when_it_ends() -> None:
+    board = board_of(ENDED_KEPT_MAX + 1)
+    for number in [*range(1, ENDED_KEPT_MAX + 1), 0]:
+        board.end(JobId(f"job-{number}"), "done")
+    assert [job.id for job in board.jobs()][:2] == ["job-0", "job-2"]
+    again = Board()
+    again.restore(board.jobs())
+    assert again.jobs() == board.jobs()
+
+
 def test_where_too_many_wait_another_order_is_refused_and_one_of_theirs_is_shown() -> None:
     board = board_of(UNENDED_MAX)
     with pytest.raises(TooManyJobs, match="cancel some"):
