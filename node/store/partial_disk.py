@@ -42,6 +42,9 @@ from p2p.blobs.manifest import (
 
 _SYNC_CHUNKS = 16
 """Written before the disk has to have them: 64 MiB, which a power cut may cost and a last fsync waits for."""
+_WRONG_MAX = 8
+"""Chunks that may be otherwise on the disk than they were written, while a file comes. Each comes once more;
+where so many were changed, by the disk or by a program that writes there too, the next ones will be."""
 _FEED_CHUNKS = 4
 """That one write may add to the sha256 besides its own: it catches up, and no write waits long."""
 
@@ -94,6 +97,8 @@ class PartialDisk:
         """Of the first chunks."""
         self._digesting = threading.Lock()
         self._unsynced: set[int] = set()
+        self._wrong_count = 0
+        """Chunks that were otherwise on the disk than they were written."""
         self._problem = ""
         self._data: PositionedFile | None = None
         self._map: PartialMap | None = None
@@ -148,6 +153,10 @@ class PartialDisk:
         except OSError as error:
             raise ChunkUnavailable(f"{data_file.path} cannot be read: {error.strerror}") from error
         if hash_chunk(data) != self._hash_of(chunk):
+            # Who else reads it at this moment may have found the same.
+            self._wrong_count += chunk in self.there
+            if self._wrong_count > _WRONG_MAX:
+                self._problem = self._is_unreliable()
             self.there.discard(chunk)
             with contextlib.suppress(OSError):
                 partial_map.drop(chunk)
@@ -155,19 +164,20 @@ class PartialDisk:
         return data
 
     def finish(self, sha256: str, report: Report) -> FileHashes:
-        """All chunks are there: compare the sha256, and give the file its name.
+        """All chunks were there: compare the sha256, and give the file its name.
 
         Raises:
           WrongContent: it is another file; what came is deleted, since going on would not help.
           FileInTheWay: something else has the name by now.
-          SinkFull, SinkFailed: the disk does not take it.
+          SinkFull, SinkFailed: the disk does not take it, or did not give a chunk back as it was.
         """
         data_file, _ = self._files()
-        assert len(self.there) == self.wanted.chunk_count
         with written_in(self.path.parent):
             while self._prefix < self.wanted.chunk_count:
+                self._require_whole()
                 self._feed(_FEED_CHUNKS)
                 report(self._prefix * CHUNK_SIZE)
+            self._require_whole()
             found = self._digest.hexdigest()
             if sha256 and found != sha256:
                 self.discard()
@@ -181,6 +191,14 @@ class PartialDisk:
             fingerprint = Fingerprint.of_path(self.path)
         self._let_go(for_good=True)
         return FileHashes(self.path, fingerprint, bytes(self.hashes), found)
+
+    def _require_whole(self) -> None:
+        # Who reads a chunk meanwhile, for a peer, may be the one who finds that it is lost.
+        if lost := self.wanted.chunk_count - len(self.there):
+            raise SinkFailed(
+                f"the disk of {self.path.parent} did not give back {lost} of the {self.wanted.chunk_count}"
+                f" chunks of {self.path.name} as they were written: ordered again, they are fetched anew"
+            )
 
     def discard(self) -> None:
         """Delete all that came."""
@@ -302,13 +320,21 @@ class PartialDisk:
                     if steps == 0:
                         break
                     steps -= 1
-                    size_bytes = self.wanted.chunk_size(self._prefix)
-                    pieces = [self._data.read(self._prefix * CHUNK_SIZE, size_bytes)]
+                    try:
+                        pieces = [self.read(self._prefix)]
+                    except ChunkUnavailable:
+                        break  # It is not there any more, and who waits for it sees that.
                 for piece in pieces:
                     self._digest.update(piece)
                 self._prefix += 1
         finally:
             self._digesting.release()
+
+    def _is_unreliable(self) -> str:
+        return (
+            f"the disk of {self.path.parent} does not give back what was written there: check it and the"
+            " memory, see that no other program writes there, or use a home on another disk; then try again"
+        )
 
     def _sync(self) -> None:
         """Return when the disk has all that was written.

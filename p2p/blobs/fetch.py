@@ -17,7 +17,7 @@ time and is dropped. Reads no clock, sends nothing, holds no data.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from random import Random
 
 from p2p.blobs.asked_seeder import AskedSeeder
@@ -112,8 +112,9 @@ class Fetch:
             case SeederOffered(peer, has):
                 self._on_offer(peer, has)
             case SeederGained(peer, chunks):
-                if peer in self._seeders:
-                    self._on_gained(peer, chunks, now)
+                # This comes from each seeder for each chunk, and most of it is no news for us.
+                if not self._on_gained(peer, chunks, now):
+                    return []
             case SeederLost(peer):
                 self._lose(peer)
             case HashesKnown(chunks):
@@ -146,21 +147,36 @@ class Fetch:
         )
 
     def _on_offer(self, peer: PeerId, has: HaveMap) -> None:
-        if peer not in self._dropped:
-            self._seeders.setdefault(peer, AskedSeeder(self.config))
-            self._wanted.seeder_has(peer, has)
-
-    def _on_gained(self, peer: PeerId, chunks: Collection[int], now: float) -> None:
-        self._wanted.seeder_gained(peer, chunks)
-        if not self._seeders[peer].has_room(now):
+        if peer in self._dropped:
             return
-        gained = set(chunks)
-        for other, seeder in sorted(self._seeders.items()):
-            unbegun = [chunk for chunk, owed in seeder.owed.items() if not owed.arrived and other != peer]
-            for chunk in unbegun:
-                if chunk in gained:
-                    self._effects.append(Cancel(other, chunk))
-                    self._take_back(seeder, chunk)
+        if peer not in self._seeders and not has.is_full:
+            # One more who fetches: the shares are others now, and what has not begun is dealt out anew.
+            self._cancel_unbegun(range(has.chunk_count))
+        self._seeders.setdefault(peer, AskedSeeder(self.config))
+        self._wanted.seeder_has(peer, has)
+
+    def _on_gained(self, peer: PeerId, chunks: Collection[int], now: float) -> bool:
+        """Whether it may be asked for something now that it could not be asked for before."""
+        if peer not in self._seeders:
+            return False
+        self._wanted.seeder_gained(peer, chunks)
+        owed = self._seeders[peer].owed
+        gained = {
+            chunk
+            for chunk in chunks
+            if not (chunk in self._stored or chunk in self._arrived or chunk in owed)
+        }
+        if not gained or not self._seeders[peer].has_room(now):
+            return False
+        self._cancel_unbegun(gained)
+        return True
+
+    def _cancel_unbegun(self, chunks: Container[int]) -> None:
+        """Those that are owed, and of which nothing has come, are to be asked for anew."""
+        for peer, seeder in sorted(self._seeders.items()):
+            for chunk, owed in list(seeder.owed.items()):
+                if not owed.arrived and chunk in chunks:
+                    self._cancel(peer, seeder, chunk)
 
     def _on_arrived(self, peer: PeerId, chunk: int) -> None:
         self._seeders[peer].settled(chunk)
@@ -169,9 +185,7 @@ class Fetch:
 
     def _on_stored(self, chunk: int) -> None:
         self._arrived.discard(chunk)
-        self._wanted.discard(chunk)
         self._stored.add(chunk)
-        self._cancel_everywhere(chunk)
 
     def _on_wrong(self, peer: PeerId, chunk: int) -> None:
         self._arrived.discard(chunk)
@@ -208,8 +222,11 @@ class Fetch:
 
     def _take_all_back(self, peer: PeerId, seeder: AskedSeeder) -> None:
         for chunk in list(seeder.owed):
-            self._effects.append(Cancel(peer, chunk))
-            self._take_back(seeder, chunk)
+            self._cancel(peer, seeder, chunk)
+
+    def _cancel(self, peer: PeerId, seeder: AskedSeeder, chunk: int) -> None:
+        self._effects.append(Cancel(peer, chunk))
+        self._take_back(seeder, chunk)
 
     def _take_back(self, seeder: AskedSeeder, chunk: int) -> None:
         """`seeder` will not give `chunk`."""
@@ -266,7 +283,8 @@ class Fetch:
         Taken from who has not begun it; of who has, it is asked for twice, if there is room for that.
         """
         best: tuple[float, int, PeerId] | None = None
-        for other, slow in sorted(self._seeders.items()):
+        owing = sorted((other, slow) for other, slow in self._seeders.items() if slow.owed)
+        for other, slow in owing:
             for chunk, left in slow.times_until(now):
                 here = idle.time_for(chunk_size(self._size_bytes, chunk), now)
                 gain_min = self.config.gain_min if slow.owed[chunk].arrived else 0.0

@@ -119,7 +119,7 @@ class ChunkArrived:
 
 @dataclass(frozen=True, slots=True)
 class ChunkStored:
-    """`chunk` is there: it was checked and written, or came from somewhere else than a peer."""
+    """`chunk`, which arrived, was checked and written."""
 
     chunk: int
 

@@ -188,8 +188,6 @@ class FileFetch:
     def on_event(self, event: Event) -> None:
         """As `Follower`."""
         if isinstance(event, BytesArrived | LateBytesArrived):
-            if event.peer not in self._followed:
-                return  # Late by so much that the peer, and maybe the whole fetch, has been done with.
             self._received[event.peer] += event.size_bytes
         self._tell(event)
         if trio.current_time() >= self._told_at + _TELL_INTERVAL:

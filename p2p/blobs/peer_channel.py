@@ -18,6 +18,7 @@ from typing import Protocol
 
 import trio
 
+from p2p.allowance import Allowance
 from p2p.blobs.blob_messages import (
     FRAME_SIZE_MAX,
     MANIFESTS_MAX,
@@ -62,6 +63,9 @@ _UNSENT_MAX = 256
 their chunks are taken from it is cut off."""
 _CANCELLED_MAX = 256
 """Cancelled requests whose late pieces are known for what they are. They come within a round trip."""
+_TOLD_BURST, _TOLD_RATE = 4096, 500
+"""Messages other than data that a peer may send at once, and a second: each takes some of the time in which
+all else waits. The first tells all hashes of eight files of 2 TiB, the second the chunks of 2 GB/s."""
 
 
 class Follower(Protocol):
@@ -83,9 +87,8 @@ class Follower(Protocol):
 
 @dataclass(slots=True)
 class _Asked:
-    """A chunk that is under way."""
+    """A chunk that is under way, of a file that is followed."""
 
-    follower: Follower
     file: FileKey
     chunk: int
     size_bytes: int
@@ -121,6 +124,7 @@ class PeerChannel:
         self._cancelled: dict[int, _Asked] = {}
         self._manifests: dict[ManifestId, _AskedManifest] = {}
         self._manifests_over = Revision()
+        self._may_tell = Allowance(_TOLD_BURST, _TOLD_RATE)
 
     async def run(self, streams: Streams) -> None:
         """Open the stream, and carry messages until it ends. Never raises for what a peer does. Cancelled,
@@ -162,7 +166,7 @@ class PeerChannel:
     def request(self, file: FileKey, chunk: int, size_bytes: int) -> None:
         """Ask for `chunk`, which has that size."""
         number = next(self._ids)
-        self._asked[number] = _Asked(self._followers[file], file, chunk, size_bytes)
+        self._asked[number] = _Asked(file, chunk, size_bytes)
         self._post(Request(number, file, chunk))
 
     def cancel(self, file: FileKey, chunk: int) -> None:
@@ -219,6 +223,8 @@ class PeerChannel:
                 if isinstance(message, Data):
                     self._received.note(self.peer, len(message.data))
                     await self._pace.after(len(message.data))
+                elif not self._may_tell.take(1, trio.current_time()):
+                    raise BadFrame("it tells more than there can be to tell")
             nursery.cancel_scope.cancel()
 
     async def _write(self, frames: FrameStream) -> None:
@@ -233,7 +239,7 @@ class PeerChannel:
                 asked = self._asked.pop(number, None)
                 if asked is not None:
                     refusal = ChunkRefused(self.peer, asked.chunk, Refusal(reason))
-                    asked.follower.on_event(refusal)
+                    self._followers[asked.file].on_event(refusal)
             case Have(file) | Gained(file) | NoFile(file):
                 # Of what is not followed any more, something may still be under way.
                 if file in self._followers:
@@ -254,14 +260,17 @@ class PeerChannel:
         asked.arrived += size
         if asked.arrived > asked.size_bytes:
             raise BadFrame(f"more than the {asked.size_bytes} bytes of the chunk that was asked for")
+        follower = self._followers.get(asked.file)
+        if follower is None:
+            return
         if is_late:
-            asked.follower.on_event(LateBytesArrived(self.peer, size))
+            follower.on_event(LateBytesArrived(self.peer, size))
             return
         asked.pieces.append(bytes(data.data))
-        asked.follower.on_event(BytesArrived(self.peer, asked.chunk, size))
+        follower.on_event(BytesArrived(self.peer, asked.chunk, size))
         if asked.arrived == asked.size_bytes:
             del self._asked[data.id]
-            asked.follower.on_chunk(self.peer, asked.chunk, asked.pieces)
+            follower.on_chunk(self.peer, asked.chunk, asked.pieces)
 
     def _on_manifest_piece(self, piece: ManifestPiece) -> None:
         asked = self._manifests.get(piece.manifest)

@@ -65,6 +65,7 @@ class _ReadAhead:
     """The chunk that is wanted next, read while the one before it is sent."""
 
     request: Request
+    size: int
     chunk: memoryview | None = None
     """None: it could not be read, or not yet."""
     over: trio.Event = field(default_factory=trio.Event)
@@ -170,7 +171,9 @@ class Seeding:
                 if self._is_current(wanted):
                     self._wanted.popleft()
             self._turns.leave(self._peer)
-            self._ahead = None
+            if self._ahead is not None:
+                self._turns.spend(self._ahead.size)
+                self._ahead = None
             self._woken = trio.Event()
             await self._woken.wait()
 
@@ -193,8 +196,9 @@ class Seeding:
                 await self._send(Refused(request.id, "gone"))
                 return
             if not self._is_current(request):
+                self._turns.spend(size - end)
                 return
-            if self._ahead is None:  # Once: who takes back what it asked for does not have us read for ever.
+            if self._ahead is None:
                 self._read_ahead()
             await self._send_piece(Data(request.id, offset, chunk[offset:end]))
             self._on_sent(self._peer, end - offset)
@@ -203,25 +207,27 @@ class Seeding:
     async def _chunk(self, request: Request, size: int) -> memoryview | None:
         """The chunk, or None: our file is not what it was."""
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.request is request:
-            await ahead.over.wait()
-            return ahead.chunk
-        return await self._read(request, size)
+        if ahead is None:
+            return await self._read(request, size)
+        if ahead.request is not request:
+            self._turns.spend(ahead.size)
+            return await self._read(request, size)
+        await ahead.over.wait()
+        return ahead.chunk
 
     def _read_ahead(self) -> None:
-        """Begin to read what is wanted after the chunk that is being sent."""
+        """Begin to read what is wanted after the chunk that is being sent. Once for each of those: who takes
+        back what it asked for does not have us read another in its place."""
         following = self._wanted[1] if len(self._wanted) > 1 else None
         if not isinstance(following, Request):
             return
         offer = self._source.offer(following.file)
         if offer is not None and following.chunk in offer.have:
-            self._ahead = _ReadAhead(following)
-            self._nursery.start_soon(
-                self._read_into, self._ahead, chunk_size(offer.size_bytes, following.chunk)
-            )
+            self._ahead = _ReadAhead(following, chunk_size(offer.size_bytes, following.chunk))
+            self._nursery.start_soon(self._read_into, self._ahead)
 
-    async def _read_into(self, ahead: _ReadAhead, size: int) -> None:
-        ahead.chunk = await self._read(ahead.request, size)
+    async def _read_into(self, ahead: _ReadAhead) -> None:
+        ahead.chunk = await self._read(ahead.request, ahead.size)
         ahead.over.set()
 
     async def _read(self, request: Request, size: int) -> memoryview | None:

@@ -104,6 +104,11 @@ class Upload:
             may_send.append(peer)
         return may_send
 
+    def spend(self, size: int, now: float) -> None:
+        """Bytes were read for a peer that took back what it wanted: they count as if they were sent."""
+        if self._allowance is not None:
+            self._allowance.spend(size, now)
+
     @property
     def wake_at(self) -> float:
         """When `due` is to be asked again, if nothing happens before."""

@@ -49,6 +49,10 @@ class UploadTurns:
         self._upload.leave(peer, trio.current_time())
         self._give()
 
+    def spend(self, size: int) -> None:
+        """So much was read in vain, since its peer took back what it wanted."""
+        self._upload.spend(size, trio.current_time())
+
     def piece_size(self) -> int:
         """Bytes that should be sent at a time now."""
         return self._limits.piece_size(is_inference_busy=self._is_inference_busy())

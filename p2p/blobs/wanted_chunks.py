@@ -58,11 +58,6 @@ class WantedChunks:
         for number, level in enumerate(levels):
             self._levels[number] |= level
 
-    def discard(self, chunk: int) -> None:
-        """`chunk` is not to be asked for."""
-        bit = self._bit(chunk)
-        self._levels = [level & ~bit for level in self._levels]
-
     def seeder_has(self, peer: PeerId, has: HaveMap) -> None:
         """`peer` has these, and no others."""
         self.seeder_gone(peer)

@@ -267,17 +267,18 @@ class FetchWorld:
         if request.got == chunk_size(self.size_bytes, request.chunk):
             del asker.open[key]
             self._tell(asker, ChunkArrived(seeder.name, request.chunk))
-            self.after(CHECK_TIME, partial(self._checked, seeder, asker, request.chunk))
+            assert asker.fetch is not None
+            self.after(CHECK_TIME, partial(self._checked, seeder, asker, asker.fetch, request.chunk))
 
-    def _checked(self, seeder: Node, asker: Node, chunk: int) -> None:
-        if asker.is_dead or asker.fetch is None:
+    def _checked(self, seeder: Node, asker: Node, fetch: Fetch, chunk: int) -> None:
+        if asker.is_dead or asker.fetch is not fetch:
             return
         if seeder.lies:
             self._tell(asker, ChunkWrong(seeder.name, chunk))
             return
         asker.has.add(chunk)
         self._tell(asker, ChunkStored(chunk))
-        if asker.fetch.is_done and asker.done_at is None:
+        if fetch.is_done and asker.done_at is None:
             asker.done_at = self.now
         for other in self.nodes.values():
             if other is not asker:

@@ -170,3 +170,28 @@ def test_a_manifest_that_never_ends_is_given_up() -> None:
             assert cleo.streams == 0
 
     run(main)
+
+
+def test_who_tells_without_end_is_not_listened_to() -> None:
+    said: list[int] = []
+    """On each of its streams."""
+
+    async def talk(stream: PeerStream) -> None:
+        frames = FrameStream(stream, FRAME_SIZE_MAX)
+        while not isinstance(await next_of(frames), Follow):
+            pass
+        said.append(0)
+        while True:
+            await frames.send(encode(HAVE))
+            said[-1] += 1
+
+    async def main() -> None:
+        hub = MemoryHub(seed=1)
+        async with scripted_seeder(hub, ANNA, talk) as anna, blob_node(hub, CLEO) as cleo:
+            await cleo.network.dial(anna.listen_addresses[0])
+            with trio.move_on_after(10):
+                await cleo.fetch(FILE, ANNA.peer_id)
+
+    run(main)
+    assert 1 < len(said) < 8, "it is asked again, less often each time"
+    assert max(said) < 12_000, "4096 are read, and some fill what is between the two"

@@ -140,9 +140,9 @@ def test_a_seeder_is_asked_for_what_it_gained() -> None:
 def test_what_another_one_comes_by_is_not_asked_of_who_alone_had_it() -> None:
     course = Course(count=4)
     course.offer(ALICE)
+    course.tell(SeederOffered(BOB, HaveMap(4)))
     begun, queued = course.under_way[ALICE]
     course.tell(BytesArrived(ALICE, begun, 1000))
-    course.tell(SeederOffered(BOB, HaveMap(4)))
     assert course.tell(SeederGained(BOB, [begun, queued]))[0] == Cancel(ALICE, queued)
     assert course.under_way[BOB] == [queued]
     assert begun in course.under_way[ALICE], "what has begun comes from who began it"
@@ -150,10 +150,36 @@ def test_what_another_one_comes_by_is_not_asked_of_who_alone_had_it() -> None:
     assert course.fetch.wasted_bytes == 0
 
 
+def test_when_one_more_begins_to_fetch_what_has_not_begun_is_dealt_out_anew() -> None:
+    course = Course()
+    course.offer(ALICE)
+    begun, queued = course.under_way[ALICE]
+    course.tell(BytesArrived(ALICE, begun, 1000))
+    assert course.tell(SeederOffered(BOB, HaveMap(COUNT)))[0] == Cancel(ALICE, queued)
+    ours = 1 - COUNT % 2  # Of "bob" and "me" the second: every second chunk, from the last but one on.
+    assert course.under_way[ALICE][0] == begun
+    assert course.under_way[ALICE][1] % 2 != ours
+    # Who was there before brings nothing new.
+    assert course.tell(SeederOffered(BOB, HaveMap(COUNT))) == []
+    assert course.fetch.wasted_bytes == 0
+
+
 def test_what_a_seeder_owes_it_gains_in_vain() -> None:
     course = Course(count=4)
     course.offer(ALICE)
     assert course.tell(SeederGained(ALICE, course.under_way[ALICE])) == []
+
+
+def test_what_others_gain_and_we_have_puts_off_no_look_at_who_is_late() -> None:
+    """It comes from every seeder for every chunk: it must cost nothing, and not be taken for a look."""
+    course = Course(stored=(5,))
+    course.offer(ALICE)
+    course.offer(BOB, 7)
+    look_at = course.fetch.wake_at
+    course.now += CONFIG.look_interval / 2
+    assert course.tell(SeederGained(BOB, [5])) == []
+    assert course.tell(SeederGained(CAROL, [6])) == []
+    assert course.fetch.wake_at == look_at
 
 
 def test_what_a_lost_seeder_owed_is_asked_of_another() -> None:
@@ -321,13 +347,6 @@ def test_at_the_end_what_a_very_slow_one_has_begun_is_asked_for_twice_and_the_lo
     wasted = course.fetch.wasted_bytes
     assert course.tell(LateBytesArrived(ALICE, 500)) == []
     assert course.fetch.wasted_bytes == wasted + 500
-
-
-def test_a_chunk_that_came_from_elsewhere_is_not_needed_any_more() -> None:
-    course = Course(count=1)
-    course.offer(ALICE)
-    assert course.tell(ChunkStored(0)) == [Cancel(ALICE, 0)]
-    assert course.fetch.is_done
 
 
 def test_what_the_disk_lost_is_asked_for_again() -> None:

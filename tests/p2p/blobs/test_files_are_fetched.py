@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
-from p2p.blobs.blob_messages import FRAME_SIZE_MAX, Have, encode
+from p2p.blobs.blob_messages import FRAME_SIZE_MAX, Data, Have, encode
 from p2p.blobs.errors import NobodyHasIt, SinkFailed, SinkFull
-from p2p.blobs.fetch_events import UNDER_WAY_MAX, LateBytesArrived
+from p2p.blobs.fetch_events import UNDER_WAY_MAX
 from p2p.blobs.fetch_pace import BUSY_RATE
 from p2p.blobs.fetched_file import FetchedFile
 from p2p.blobs.file_fetch import PLACE_TIME, SEEDERS_MAX
@@ -567,9 +567,10 @@ def test_a_fetch_that_has_ended_tells_of_nothing_that_comes_late() -> None:
                     await ben.fetch(FILE, anna.peer)
                 reports = len(ben.reports)
                 await trio.sleep(1)
-                late = [asked.follower for asked in channel._cancelled.values()]
-                assert late, "nothing was under way, so this shows nothing"
-                late[0].on_event(LateBytesArrived(anna.peer, 1000))
+                assert channel._cancelled, "nothing was under way, so this shows nothing"
+                number, asked = channel._cancelled.popitem()
+                channel._cancelled[number] = asked
+                channel._on_message(Data(number, asked.arrived, bytes(1000)))
                 assert len(ben.reports) == reports
 
     run(main)

@@ -245,6 +245,24 @@ def test_the_next_chunk_is_read_while_one_is_sent_and_no_other_in_its_place() ->
     run(main)
 
 
+def test_what_is_read_in_vain_is_no_faster_than_what_is_sent() -> None:
+    """A chunk is read whole before its first piece is sent."""
+
+    async def main() -> None:
+        limits = UploadLimits(busy_rate=20e6)
+        async with seeding(limits=limits, is_inference_busy=lambda: True) as stage:
+            fetcher, number, began_at = await stage.fetcher(), 0, trio.current_time()
+            while trio.current_time() < began_at + 10:
+                await fetcher.say(Request(number, FILE, 0), Request(number + 1, FILE, 1))
+                while (await fetcher.hear()).id != number:  # type: ignore[union-attr]
+                    pass  # What crossed the CANCEL.
+                await fetcher.say(Cancel(number), Cancel(number + 1))
+                number += 2
+            assert stage.source.reads * CHUNK_SIZE < 1.2 * 10 * limits.busy_rate
+
+    run(main)
+
+
 def test_a_chunk_that_could_not_be_read_ahead_is_refused_in_its_turn() -> None:
     async def main() -> None:
         async with seeding() as stage:

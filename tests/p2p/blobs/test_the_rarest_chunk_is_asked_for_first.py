@@ -19,7 +19,6 @@ chunks = st.integers(0, COUNT - 1)
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.lists(chunks, max_size=COUNT)),
-        st.tuples(st.just("discard"), chunks),
         st.tuples(st.just("has"), st.sampled_from(PEERS), st.sets(chunks)),
         st.tuples(st.just("gained"), st.sampled_from(PEERS), st.lists(chunks, max_size=3)),
         st.tuples(st.just("lacks"), st.sampled_from(PEERS), chunks),
@@ -110,9 +109,6 @@ def test_it_is_what_sets_would_say(course: list[tuple[object, ...]]) -> None:
             case "add", list(added):
                 wanted.add(added)
                 plain |= set(added)
-            case "discard", int(chunk):
-                wanted.discard(chunk)
-                plain.discard(chunk)
             case "has", str(peer), set(there):
                 wanted.seeder_has(PeerId(peer), have(*there))
                 has[PeerId(peer)] = set(there)
