@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from ledger.records import ModelName
+from node.install import swarm_watch
 from node.jobs.job import Job
 from tests.node.install.town import CHUNK, TINY, Home, Town, gguf, in_town, sha256_of
 
@@ -178,7 +179,12 @@ def test_a_follower_that_finds_no_source_waits_and_gets_it_from_peers(tmp_path: 
     in_town(tmp_path, test)
 
 
-def test_where_the_only_holder_goes_away_the_rest_is_downloaded(tmp_path: Path) -> None:
+def test_where_the_only_holder_goes_away_the_rest_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It started long ago, and waits for nobody to come back.
+    monkeypatch.setattr(swarm_watch, "_MEETING_TIME", 0.0)
+
     async def test(town: Town) -> None:
         reference = by_gallery(town)
         async with town.living("ben") as (ben,), AsyncExitStack() as life:
