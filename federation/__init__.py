@@ -4,7 +4,8 @@ The path of a request, left to right on the front's node:
 
     api --> Front ---------------------> gate ------> worker of this node
               |  aliases    what is meant  ^             (any `Infers`)
-              |  sources    whose turn, who is asked, what came of it
+              |  sources    whose turn, who is asked (source, backends)
+              |  outcomes   what came of it
               |  turns      who goes next
               |             (room, waiting_room, waiting_line, busy_peers, prospects)
               |  router     what each would take

@@ -3,7 +3,8 @@
     request -> relay -> client
                  |  ^
                  |  +-- events of a worker or a peer, and after its failure, death or silence of the next one
-                 +----> sources: whose turn it is, who is asked, and what came of it
+                 +----> sources: whose turn it is, and who is asked
+                 +----> outcomes: what came of it
 
 An answer is handed out once its first content is there, or all of it if the client wants it whole
 (`relay.py`). Until then a peer that refuses, fails or dies costs the client nothing but time: the
@@ -22,11 +23,14 @@ import trio
 from federation import directory
 from federation.aliases import resolve
 from federation.backend import Answer, InferenceRequest, Infers, ModelInfo, PolicyName
+from federation.backends import Backends
 from federation.counts import Counts
 from federation.errors import ModelNotFound
 from federation.explain import explain
 from federation.gated_backend import GatedBackend
+from federation.hedge import Hedge
 from federation.lease import Leases
+from federation.outcomes import Outcomes
 from federation.relay import Relay
 from federation.router import Router
 from federation.sources import SwarmSources, View
@@ -68,23 +72,21 @@ class Front:
         self._view = view
         self._router = Router(me, serves_locally=local is not None, policy=policy)
         self._turns = Turns(me, view, local, feeds)
+        self._outcomes = Outcomes(self._router, self._turns, on_peer_failure, on_load)
         self._sources = SwarmSources(
-            me,
             view,
             self._router,
             self._turns,
-            local=local,
-            remote=remote,
-            rng=rng,
-            on_peer_failure=on_peer_failure,
-            on_load=on_load,
-            hedge=hedge,
+            Backends(me, view, local, remote),
+            self._outcomes,
+            rng,
+            Hedge(hedge, self._outcomes) if hedge > 0 else None,
         )
 
     @property
     def counts(self) -> Counts:
         """What no client noticed, since it started."""
-        return self._sources.counts
+        return self._outcomes.counts
 
     @property
     def leases(self) -> Leases:

@@ -21,15 +21,17 @@ import trio
 from federation.attempts import Attempts
 from federation.backend import AnswerEvent, Chunk, Done, Progress
 from federation.balancer import Candidate
-from federation.counts import Counts
 from federation.errors import Failed, FederationError
 from federation.first_words import FirstWords
-from federation.lease import Lease
-from federation.relay import Source
+from federation.outcomes import Outcomes
+from federation.source import Source
 
 OpenSource: TypeAlias = Callable[[Attempts], Awaitable[Source]]
-"""Has somebody serve a request; as `Sources.open`."""
+"""Has somebody serve a request; as `SwarmSources.open`."""
 
+_FIRST_WORDS_MIN = 0.5
+"""Seconds. What is quicker than that takes its time for other things than the prompt, and is not to be told
+apart by it."""
 _HELD_MAX = 64
 """Events without content that are read before an answer counts as begun: as many as a relay holds back."""
 
@@ -37,19 +39,11 @@ _HELD_MAX = 64
 class Hedge:
     """Opens streams for a front."""
 
-    def __init__(
-        self,
-        first_words: FirstWords,
-        counts: Counts,
-        expected: Callable[[Candidate], float],
-        on_failure: Callable[[Candidate, Lease, Failed], None],
-    ) -> None:
-        """`expected`: seconds until a candidate's first content, more than 0. `on_failure` hears of those who
-        failed while another one was asked, of whom nobody else hears."""
-        self._first_words = first_words
-        self._counts = counts
-        self._expected = expected
-        self._on_failure = on_failure
+    def __init__(self, share: float, outcomes: Outcomes) -> None:
+        """`share`: of extra work, 0 to 1. `outcomes` hears of those who failed while another one was asked,
+        of whom nobody else hears."""
+        self._first_words = FirstWords(share)
+        self._outcomes = outcomes
 
     async def open(self, attempts: Attempts, open_source: OpenSource) -> Source:
         """Have somebody serve `attempts.request`, and read to the first content. Cancelled: nobody does.
@@ -69,22 +63,27 @@ class Hedge:
 
     def late_after(self, candidate: Candidate) -> float | None:
         """Seconds after which its first content is late; None: nobody can tell."""
-        return self._first_words.late_after(candidate.peer, self._expected(candidate))
+        return self._first_words.late_after(candidate.peer, _expected(candidate))
 
     def spend(self, candidate: Candidate) -> bool:
         """Whether one more may be asked since `candidate` is late."""
         if not self._first_words.spend():
             return False
-        self._counts.hedges[candidate.peer] += 1
+        self._outcomes.counts.hedges[candidate.peer] += 1
         return True
 
     def took(self, candidate: Candidate, seconds: float) -> None:
         """So long its first content took, at least."""
-        self._first_words.came(candidate.peer, self._expected(candidate), seconds)
+        self._first_words.came(candidate.peer, _expected(candidate), seconds)
 
     def failed(self, source: Source, error: Failed) -> None:
         """It failed beside another one."""
-        self._on_failure(source.candidate, source.lease, error)
+        self._outcomes.failed(source.candidate, source.lease, error)
+
+
+def _expected(candidate: Candidate) -> float:
+    """Seconds until its first content, more than 0."""
+    return max(candidate.cost.first_token, _FIRST_WORDS_MIN)
 
 
 @dataclass(slots=True)

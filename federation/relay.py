@@ -14,9 +14,8 @@ here, no task and no scope, and an event costs no more than noting its ids.
 from __future__ import annotations
 
 from collections import deque
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
-from typing import Protocol
+from contextlib import suppress
+from dataclasses import replace
 
 import trio
 
@@ -26,10 +25,9 @@ from federation.balancer import Candidate
 from federation.chunk_sizing import held_size, merged
 from federation.continuation import Continuation
 from federation.errors import BadRequest, Busy, Failed, Misbehaved, ModelNotFound, ModelUnavailable, TimedOut
-from federation.lease import Lease
 from federation.model_reference import ModelReference
-from federation.room import Visit
-from ledger.records import ModelName
+from federation.source import Source
+from federation.sources import SwarmSources
 from p2p.peer import PeerId
 
 _UNSEEN_MAX = 64
@@ -59,43 +57,10 @@ _RETURN_PAUSE = 0.5
 """Seconds between two looks at who is back: a view is as fresh as that."""
 
 
-@dataclass(slots=True)
-class Source:
-    """One peer's part of an answer. `held` ends it, and the lease with it."""
-
-    candidate: Candidate
-    lease: Lease
-    answer: Answer
-    held: AsyncExitStack
-    visit: Visit
-    asked_at: float
-    accepted_at: float
-
-
-class Sources(Protocol):
-    """What a relay needs of a front."""
-
-    async def open(self, attempts: Attempts) -> Source:
-        """Have somebody serve `attempts.request`, and note in `attempts` who did not.
-
-        Raises:
-          BadRequest, ModelNotFound, ModelUnavailable, Busy, TimedOut, DeadlineExceeded: nobody does.
-        """
-
-    def note_event(self, source: Source, event: AnswerEvent, waited: float) -> None:
-        """It said `event`, for which we waited so many seconds."""
-
-    def note_failure(self, candidate: Candidate, lease: Lease, error: Failed) -> None:
-        """It had accepted, and could not go on."""
-
-    def file_of(self, candidate: Candidate, model: ModelName) -> str:
-        """The sha256 of the file it serves as `model`, in hex; empty: not known, still."""
-
-
 class Relay:
     """The events of the answer to `request`. One task at a time iterates; whoever has it closes it."""
 
-    def __init__(self, sources: Sources, request: InferenceRequest) -> None:
+    def __init__(self, sources: SwarmSources, request: InferenceRequest) -> None:
         self._sources = sources
         self._request = request
         self._deadline = trio.current_time() + request.timeout
@@ -167,7 +132,7 @@ class Relay:
                 # It was good enough for who began it.
                 seam = await self._go_on(Failed(str(error)))
             else:
-                self._sources.note_event(self._source, event, trio.current_time() - asked_at)
+                self._sources.outcomes.heard(self._source, event, trio.current_time() - asked_at)
                 if isinstance(event, Chunk):
                     self._continuation.note(event)
                 elif isinstance(event, Done):
@@ -215,7 +180,7 @@ class Relay:
         failed = self._source.candidate
         self._continuation.identified(self._sources.file_of(failed, self._request.model))
         # Before its slots are anybody's again.
-        self._sources.note_failure(failed, self._source.lease, error)
+        self._sources.outcomes.failed(failed, self._source.lease, error)
         await self.aclose()
         is_kept = not self._is_undelivered or not (self._request.is_streamed or isinstance(error, Misbehaved))
         if is_kept and (end := self._continuation.ended()) is not None:

@@ -1,4 +1,4 @@
-"""Sources: has one peer serve a request, or what is left of it, and tells everybody what came of that.
+"""Sources: has one peer serve a request, or what is left of it.
 
     attempts -> room -> router: survey, choose, lease -> worker or peer -> source
                  ^                                           |
@@ -12,10 +12,9 @@ error and cancellation alike, which is news for who waits.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import Protocol
@@ -25,48 +24,35 @@ import trio
 from federation import directory, turns
 from federation.aliases import Aliases
 from federation.attempts import Attempts
-from federation.backend import Answer, AnswerEvent, Chunk, Done, InferenceRequest, Infers
+from federation.backend import Answer, InferenceRequest
+from federation.backends import Backends
 from federation.balancer import Candidate
-from federation.counts import Counts
 from federation.errors import (
     BadRequest,
     Busy,
     DeadlineExceeded,
     Failed,
-    FederationError,
     ModelNotFound,
     ModelUnavailable,
-    PeerGone,
     Refused,
-    Stalled,
-    refusal_of,
 )
-from federation.first_words import FirstWords
-from federation.gated_backend import GatedBackend
 from federation.hedge import Hedge
 from federation.lease import Lease
 from federation.model_reference import ModelReference
+from federation.outcomes import Outcomes
 from federation.prospects import outlook
-from federation.relay import Source
 from federation.room import Claim, NoPlace, Visit
 from federation.router import Router
+from federation.source import Source
 from federation.trace import Trace
 from federation.turns import Turns
 from federation.waiting_line import Tenant
 from federation.work import Work
-from ledger.probe import Loads
-from ledger.records import Load, ModelName
-from p2p.peer import PeerId
-
-logger = logging.getLogger(__name__)
-
+from ledger.records import ModelName
 
 _CHOOSY_FOR = 1.0
 """Seconds after which one that waits for a better place looks again though nothing happened: the peer that it
 waits for may have fallen silent."""
-_FIRST_WORDS_MIN = 0.5
-"""Seconds. What is quicker than that takes its time for other things than the prompt, and is not to be told
-apart by it."""
 _PRIORITY_OF_RESUMED = 2**31
 """Larger than any that a request may have."""
 
@@ -78,44 +64,23 @@ class View(turns.View, Protocol):
         """Other names for models."""
 
 
+@dataclass(slots=True)
 class SwarmSources:
-    """What `relay.py` needs of a front, for all requests of one."""
+    """Those of one front, for all its requests."""
 
-    def __init__(
-        self,
-        me: PeerId,
-        view: View,
-        router: Router,
-        turns: Turns,
-        *,
-        local: GatedBackend | None,
-        remote: Callable[[PeerId], Infers],
-        rng: Random,
-        on_peer_failure: Callable[[PeerId, str], None],
-        on_load: Callable[[PeerId, Loads], None],
-        hedge: float,
-    ) -> None:
-        """As those of `front.Front`."""
-        self.counts = Counts()
-        self._me = me
-        self._view = view
-        self._router = router
-        self._turns = turns
-        self._local = local
-        self._remote = remote
-        self._remotes: dict[PeerId, Infers] = {}
-        """Of members of the swarm, once they were asked."""
-        self._rng = rng
-        self._on_load = on_load
-        self._on_peer_failure = on_peer_failure
-        self._hedge: Hedge | None = None
-        if hedge > 0:
-            self._hedge = Hedge(FirstWords(hedge), self.counts, _expected_first_words, self.note_failure)
+    view: View
+    router: Router
+    turns: Turns
+    backends: Backends
+    outcomes: Outcomes
+    rng: Random
+    hedge: Hedge | None = None
+    """None: nobody is asked beside a peer that is late."""
 
     async def open(self, attempts: Attempts) -> Source:
         """Have somebody serve `attempts.request`, the faster one of two where the first one is late; else as
         `_ask`."""
-        return await (self._hedge.open(attempts, self._ask) if self._hedge else self._ask(attempts))
+        return await (self.hedge.open(attempts, self._ask) if self.hedge else self._ask(attempts))
 
     async def _ask(self, attempts: Attempts) -> Source:
         """Have somebody serve `attempts.request`, and note in `attempts` who did not. Cancelled: nobody does.
@@ -129,8 +94,8 @@ class SwarmSources:
           DeadlineExceeded: its time is over.
         """
         async with AsyncExitStack() as stay:
-            work = replace(self._router.work(attempts.request), is_resumed=attempts.is_onward)
-            entering = self._turns.visit(_claim(attempts, work), takes_slot=work.slots > 0)
+            work = replace(self.router.work(attempts.request), is_resumed=attempts.is_onward)
+            entering = self.turns.visit(_claim(attempts, work), takes_slot=work.slots > 0)
             visit = await stay.enter_async_context(entering)
             while True:
                 # The way ends once it is back in line: in between nobody is to be told that it does not wait.
@@ -156,18 +121,17 @@ class SwarmSources:
         attempts.request.trace.attempts += 1
         try:
             asked = replace(attempts.request, timeout=_time_left(attempts.deadline))
-            answer = await held.enter_async_context(self._backend(candidate).infer(asked))
+            answer = await held.enter_async_context(self.backends.of(candidate).infer(asked))
             _require_same_prompt(asked, answer)
         except BadRequest as error:
             if not attempts.is_onward:
                 raise
             # It was good enough for who began it.
-            self._note_refusal(candidate, lease, error, attempts)
+            self.outcomes.refused(candidate, lease, error, attempts)
         except (Refused, Failed, ModelNotFound, ModelUnavailable, Busy) as error:
-            self._note_refusal(candidate, lease, error, attempts)
+            self.outcomes.refused(candidate, lease, error, attempts)
         else:
-            self._router.accepted(lease, answer.prompt_tokens, trio.current_time())
-            self._note_success(candidate, attempts)
+            self.outcomes.accepted(candidate, lease, answer, attempts)
             return answer
         return None
 
@@ -184,37 +148,26 @@ class SwarmSources:
         """
         # By name alone, which is what loads are reported by: two references may mean the same slots.
         name, now = work.model.name, trio.current_time()
-        survey = self._router.survey(work, self._view.nodes(), now, visit.ahead, attempts.left_out)
+        survey = self.router.survey(work, self.view.nodes(), now, visit.ahead, attempts.left_out)
         remaining = attempts.remaining(survey.candidates)
         if not remaining:
-            nodes = self._view.nodes()
-            hope = outlook(attempts, survey, nodes, directory.models(nodes, self._view.aliases()))
+            nodes = self.view.nodes()
+            hope = outlook(attempts, survey, nodes, directory.models(nodes, self.view.aliases()))
             return NoPlace(hope.patience, hope.verdict, hope.again_in)
-        able = self._turns.askable(remaining, name, work.slots)
+        able = self.turns.askable(remaining, name, work.slots)
         if not attempts.is_onward:
             # Nothing is kept from an answer that goes on: its client is in the middle of a sentence.
             able = [each for each in able if each.peer not in visit.kept]
-        chosen = self._router.choose(able, work, self._rng)
+        chosen = self.router.choose(able, work, self.rng)
         if chosen is None:
             soonest = min(remaining, key=lambda each: (each.cost.total / each.weight, each.peer))
             waits_for = soonest.peer if work.slots > 1 else None
             if any(not each.is_full for each in able):
                 return NoPlace(again_in=_CHOOSY_FOR, is_choosy=True, waits_for=waits_for)
-            return self._turns.all_taken(remaining, name, waits_for)
-        lease = held.enter_context(self._router.lease(chosen, work, now))
-        way.enter_context(self._turns.asking(chosen, name, work.slots))
+            return self.turns.all_taken(remaining, name, waits_for)
+        lease = held.enter_context(self.router.lease(chosen, work, now))
+        way.enter_context(self.turns.asking(chosen, name, work.slots))
         return chosen, lease
-
-    def _backend(self, candidate: Candidate) -> Infers:
-        if candidate.is_local:
-            assert self._local is not None
-            return self._local.for_front(self._me)
-        if candidate.peer not in self._remotes:
-            # Who has left the swarm would stay for ever: founding a home anew makes another peer.
-            members = {node.peer for node in self._view.nodes()}
-            self._remotes = {peer: each for peer, each in self._remotes.items() if peer in members}
-            self._remotes[candidate.peer] = self._remote(candidate.peer)
-        return self._remotes[candidate.peer]
 
     def file_of(self, candidate: Candidate, model: ModelName) -> str:
         """The sha256 of the file that `candidate` serves as `model`, in hex; empty: not known, still.
@@ -222,61 +175,7 @@ class SwarmSources:
         It may be known only now: files are hashed in the background.
         """
         wanted = ModelReference.parse(model)
-        return candidate.sha256 or directory.file_of(self._view.nodes(), candidate.peer, wanted)
-
-    def note_failure(self, candidate: Candidate, lease: Lease, error: Failed) -> None:
-        """It had accepted a request, and could not go on."""
-        self._router.failed(lease, error, trio.current_time())
-        self.counts.failures[candidate.peer] += 1
-        if isinstance(error, Stalled):
-            self.counts.stalls[candidate.peer] += 1
-        self._note_evidence(candidate, error)
-
-    def _note_refusal(
-        self, candidate: Candidate, lease: Lease, error: FederationError, attempts: Attempts
-    ) -> None:
-        # `%r`, because a peer's own words must not look like other lines of the log.
-        logger.info("request %s: %s did not serve it: %r", attempts.request.request_id, candidate.peer, error)
-        refusal = refusal_of(error)
-        if refusal.load is not None:
-            self._note_load(candidate, lease.model, refusal.load)
-        if refusal.reason == "busy":
-            self._turns.refused(candidate, lease.model, lease.slots)
-        attempts.note(candidate, error)
-        if isinstance(error, Failed):
-            self.note_failure(candidate, lease, error)
-        else:
-            self._router.failed(lease, error, trio.current_time())
-            self.counts.refusals[candidate.peer] += 1
-
-    def note_event(self, source: Source, event: AnswerEvent, waited: float) -> None:
-        """It said `event`, for which we waited so many seconds."""
-        now = trio.current_time()
-        match event:
-            case Chunk():
-                # A server that tells no ids, and a vector, count as one token for each chunk.
-                self._router.heard(source.lease, len(event.token_ids) or 1, waited, now)
-            case Done():
-                source.visit.tokens = source.lease.spent(event.usage)
-                self._router.ended(source.lease, event, now)
-                if event.load is not None:
-                    self._note_load(source.candidate, source.visit.ticket.model, event.load)
-            case _:
-                self._router.heard(source.lease, 0, waited, now)
-
-    def _note_load(self, candidate: Candidate, model: ModelName, load: Load) -> None:
-        if not candidate.is_local:
-            self._on_load(candidate.peer, {model: load})
-
-    def _note_success(self, candidate: Candidate, attempts: Attempts) -> None:
-        if attempts.is_onward:
-            self.counts.resumes[candidate.peer] += 1
-        elif attempts.count:
-            self.counts.retries[candidate.peer] += 1
-
-    def _note_evidence(self, candidate: Candidate, error: Failed) -> None:
-        if isinstance(error, PeerGone) and not candidate.is_local:
-            self._on_peer_failure(candidate.peer, str(error))
+        return candidate.sha256 or directory.file_of(self.view.nodes(), candidate.peer, wanted)
 
 
 def _claim(attempts: Attempts, work: Work) -> Claim:
@@ -298,11 +197,6 @@ def _like(attempts: Attempts, work: Work) -> Hashable:
     none."""
     would = (work.policy, work.prefer, work.avoid)
     return work.model, work.kind, work.only, work.slots, attempts.left_out, attempts.is_onward, would
-
-
-def _expected_first_words(candidate: Candidate) -> float:
-    """Seconds until its first content, more than 0."""
-    return max(candidate.cost.first_token, _FIRST_WORDS_MIN)
 
 
 @contextmanager

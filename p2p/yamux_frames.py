@@ -83,6 +83,7 @@ class FrameParser:
             if len(unread) - body_start < body_size:
                 break
             start = body_start + body_size
-            frames.append(Frame(frame_type, flags, stream_id, length, bytes(unread[body_start:start])))
+            with memoryview(unread) as view:
+                frames.append(Frame(frame_type, flags, stream_id, length, bytes(view[body_start:start])))
         del unread[:start]
         return frames

@@ -37,7 +37,7 @@ ONLY_IN = {
             "node/attached/server_client.py",
             "node/commands/chat.py",
             "node/demo.py",
-            "node/http_pieces.py",
+            "node/http_client.py",
             "node/sources/download.py",
             "node/sources/source_client.py",
         },

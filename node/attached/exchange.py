@@ -28,7 +28,7 @@ from node.attached.lookup_answer import read_lookup, read_scores, read_vectors
 from node.attached.request_body import Question, lookup_question, text_question, vector_questions
 from node.attached.server_client import ServerClient, read_whole
 from node.attached.sse import SseDecoder
-from node.http_pieces import pieces_of
+from node.http_client import pieces_of
 
 Said: TypeAlias = AnswerEvent | FederationError
 

@@ -1,7 +1,6 @@
 """HTTP to one server: bounded, without surprises from the environment, and with its key out of sight.
 
-No proxies and no `.netrc`, which are for the world outside; no redirects and no cookies, which a server of
-ours has no use for; no compression, so that what is counted is what is kept.
+No proxies, which are for the world outside, and no redirects, which a server of ours has no use for.
 """
 
 from __future__ import annotations
@@ -9,17 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from types import TracebackType
-from typing import Self
 
 import httpx
 
-import node
 from node.attached.errors import BadAnswer, Unusable
 from node.attached.request_body import Body, encode_body
 from node.attached.server_url import ServerUrl
-from node.http_pieces import pieces_of
+from node.http_client import HttpClient, pieces_of, reason_of
 
 CONNECT_TIMEOUT = 5.0
 """Seconds. It is on this machine or in this house; beyond that nobody is there."""
@@ -42,36 +37,18 @@ class Reply:
     body: bytes
 
 
-class ServerClient:
-    """One server's HTTP. A context manager: leaving it closes every connection."""
+class ServerClient(HttpClient):
+    """One server's HTTP."""
 
     def __init__(self, url: ServerUrl, key: str = "") -> None:
         self.url = url
-        headers = {"user-agent": f"localai-node/{node.__version__}", "accept-encoding": "identity"}
-        if key:
-            headers["authorization"] = f"Bearer {key}"
-        self._http = httpx.AsyncClient(
+        super().__init__(
             base_url=url.text,
-            headers=headers,
+            headers={"authorization": f"Bearer {key}"} if key else {},
             # How long an answer may take is the request's own business.
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT, write=_WRITE_TIMEOUT),
-            # Slots bound the connections; what takes none is short.
-            # None is kept: a server that closes it in the moment we use it would fail that request, and
-            # opening one takes a tenth of a millisecond here.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            trust_env=False,
-            follow_redirects=False,
+            trusts_environment=False,
         )
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
 
     async def ask(self, path: str, body: Body | None = None) -> Reply:
         """GET `path`, or POST `body` to it. Cancelled: the connection is closed.
@@ -120,12 +97,7 @@ def _faults(url: ServerUrl) -> Iterator[None]:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise Unusable(
-            f"no server answers at {url} ({_reason(error)}); start it, or check --backend"
+            f"no server answers at {url} ({reason_of(error)}); start it, or check --backend"
         ) from error
     except httpx.HTTPError as error:
-        raise BadAnswer(f"the connection to it broke ({_reason(error)})") from error
-
-
-def _reason(error: httpx.HTTPError) -> str:
-    # Some have no words, timeouts above all.
-    return str(error) or type(error).__name__
+        raise BadAnswer(f"the connection to it broke ({reason_of(error)})") from error

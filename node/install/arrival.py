@@ -15,7 +15,7 @@ came is kept, and the next one goes on with it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,13 +31,13 @@ from node.models.errors import BadModelFile
 from node.store.disk import written_in
 from node.store.fingerprint import Fingerprint
 from node.store.hash_cache import FileHashes
-from node.store.hashing import OnProgress
 from node.store.model_files import home_name, weights_sha256_of
 from node.store.partial import PartialFile, open_partial
 from node.store.partial_disk import WantedFile
 from node.store.partial_files import take_back
 from node.store.store import Store
 from node.store.whole_file import sync_folder, write_whole
+from p2p.blobs.manifest import FileKey
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +79,10 @@ class Arrival:
             await arriving.life.aclose()
 
     async def open(
-        self, file: str, wanted: WantedFile, on_progress: OnProgress = lambda done_bytes: None
+        self, file: str, wanted: WantedFile, *, also_known_as: Collection[FileKey] = ()
     ) -> PartialFile:
-        """Where `file`, as a manifest calls it, comes to lie; others may take from it from now on.
+        """Where `file`, as a manifest calls it, comes to lie; others may take from it from now on, by its key
+        or by what it is `also_known_as`.
 
         Opened again as another one, what came before is thrown away.
 
@@ -97,8 +98,9 @@ class Arrival:
         )
         wanted = await trio.to_thread.run_sync(self._found_finished, path, wanted)
         async with AsyncExitStack() as stack:
-            partial = await stack.enter_async_context(open_partial(path, wanted, on_progress))
-            stack.enter_context(self._store.growing(wanted.key, partial))
+            partial = await stack.enter_async_context(open_partial(path, wanted))
+            for key in {wanted.key, *also_known_as}:
+                stack.enter_context(self._store.growing(key, partial))
             self._arriving[file] = _Arriving(partial, stack.pop_all())
         return partial
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 from p2p.blobs.have_map import HaveMap
@@ -15,10 +17,10 @@ class MemorySink:
         self.have = HaveMap(chunk_count(size_bytes))
         self._chunks: dict[int, bytes] = {}
 
-    async def write(self, chunk: int, data: bytes) -> None:
+    async def write(self, chunk: int, pieces: Sequence[bytes]) -> None:
         """Keep a chunk."""
         await trio.lowlevel.checkpoint()
-        self._chunks[chunk] = data
+        self._chunks[chunk] = b"".join(pieces)
         self.have.add(chunk)
 
     def whole(self) -> bytes:

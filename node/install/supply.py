@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -70,8 +71,10 @@ async def supply_from_source(
     async def open_target(size_bytes: int, version: str) -> PartialFile:
         nonlocal partial, before_bytes
         await weighing.add(tally.model, {file.name: size_bytes})
-        wanted = WantedFile(file.key, size_bytes, file.sha256, version=version)
-        partial = await arrival.open(file.name, wanted)
+        # By now it may be another version than the one that was looked up.
+        key = replace(file, version=version).key
+        wanted = WantedFile(key, size_bytes, file.sha256, version=version)
+        partial = await arrival.open(file.name, wanted, also_known_as=[file.of_any_version.key])
         before_bytes = sum(
             wanted.chunk_size(chunk) for chunk in range(wanted.chunk_count) if chunk in partial.have
         )
@@ -104,7 +107,7 @@ async def supply_from_disk(file: SourceFile, path: Path, arrival: Arrival, tally
         data = await trio.to_thread.run_sync(_read, path, chunk * CHUNK_SIZE)
         if len(data) != wanted.chunk_size(chunk):
             raise ModelFileChanged(f"{path} was written to while it was being copied")
-        await partial.write(chunk, data)
+        await partial.write(chunk, [data])
         done_bytes = min((chunk + 1) * CHUNK_SIZE, wanted.size_bytes)
         tally.say(f"copying {file.name}")
         tally.note(file.name, wanted.size_bytes, done_bytes, {THIS_DISK: done_bytes})

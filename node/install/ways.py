@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -143,10 +143,12 @@ class Ways:
                 return name
             async with self._arrival(name) as arrival:
                 await self._weighing.add(name, {file.name: file.size_bytes for file in manifest.files})
-                shared = await self._take_files(manifest, arrival)
+                dropped: set[PeerId] = set()
+                shared = await self._take_files(manifest, arrival, dropped)
                 make_settings = partial(settings_at_home, shared, name)
                 self._tally.say("checking it")
                 await arrival.finish(make_settings if found is None else partial(_settings_of, found))
+                self._of.fetcher.note_wrong(manifest.id, dropped)
                 await self._serve(arrival, name)
         return name
 
@@ -173,8 +175,8 @@ class Ways:
             await self._of.store.manifests.keep(manifest)
         return manifest
 
-    async def _take_files(self, manifest: Manifest, arrival: Arrival) -> bytes:
-        """All files but the settings, which are returned."""
+    async def _take_files(self, manifest: Manifest, arrival: Arrival, dropped: set[PeerId]) -> bytes:
+        """All files but the settings, which are returned. Who sends a wrong chunk is `dropped`."""
         for file in manifest.files:
             self._tally.note(file.name, file.size_bytes, 0, {})
         shared = b""
@@ -183,7 +185,7 @@ class Ways:
             peers = self._swarm.peers(
                 partial(seeders, me=self._swarm.me, manifest=manifest.id, sha256=file.sha256)
             )
-            fetched = FetchedFile.of_manifest(file)
+            fetched = FetchedFile.of_manifest(file, dropped)
             if file.name == SETTINGS:
                 sink = MemorySink(file.size_bytes)
                 await self._supply(fetched, sink, peers, file.name)
@@ -228,23 +230,29 @@ class Ways:
 
     async def _follow_file(self, leader: PeerId, file: SourceFile, arrival: Arrival) -> None:
         self._tally.say(f"waiting for {file.name} to be found", is_waiting=True)
-        size_bytes = await self._size(file, leader)
+        file, size_bytes = await self._known_to(leader, file)
         await self._weighing.add(self._tally.model, {file.name: size_bytes})
-        coming = await arrival.open(file.name, WantedFile(file.key, size_bytes, file.sha256))
+        wanted = WantedFile(file.key, size_bytes, file.sha256, version=file.version)
+        coming = await arrival.open(file.name, wanted, also_known_as=[file.of_any_version.key])
         fetched = FetchedFile.of_origin(file.key, size_bytes, leader, file.sha256)
         peers = self._swarm.peers(partial(getting, me=self._swarm.me, source=self.source))
         await self._supply(fetched, coming, peers, file.name)
         coming.sha256 = fetched.sha256
 
-    async def _size(self, file: SourceFile, leader: PeerId) -> int:
-        """Bytes of a file that `leader` is downloading, or will be once it has those before it."""
-        while file.size_bytes is None:
-            with self._on_peers():
-                try:
-                    return (await self._of.fetcher.describe(file.key, leader)).size_bytes
-                except NobodyHasIt:
-                    await trio.sleep(_LEADER_PAUSE)
-        return file.size_bytes
+    async def _known_to(self, leader: PeerId, file: SourceFile) -> tuple[SourceFile, int]:
+        """A file that `leader` is downloading, or will be once it has those before it, and its size in bytes.
+
+        Of the version that we were told of, or else of whichever `leader` has: what comes of that is of no
+        use once it is gone, since nobody knows what belongs to it.
+        """
+        if file.sha256 and file.size_bytes is not None:
+            return file, file.size_bytes
+        with self._on_peers():
+            while True:
+                for known in (file, file.of_any_version):
+                    with suppress(NobodyHasIt):
+                        return known, (await self._of.fetcher.describe(known.key, leader)).size_bytes
+                await trio.sleep(_LEADER_PAUSE)
 
     async def download(self, client: SourceClient, found: SourceFiles) -> ModelName:
         """Download it, while others may take it from here.

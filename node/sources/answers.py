@@ -58,18 +58,27 @@ def refusal(url: WebUrl, status: int, headers: Mapping[str, str], *, had_token: 
     return SourceRefused(f"{url} is not given: {_phrase(status)} ({status})")
 
 
+def require_plain(url: WebUrl, headers: Mapping[str, str]) -> None:
+    """Return if what comes is what is there: a small answer may become any size once it is unpacked.
+
+    Raises:
+      SourceRefused: it is compressed.
+    """
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise SourceRefused(f"{url} comes compressed ({encoding[:20]}), which it was asked not to")
+
+
 def read_body(url: WebUrl, status: int, headers: Mapping[str, str], *, asked_from: int) -> Body:
     """Which bytes the answer brings to a question for those from `asked_from` on.
 
     Raises:
       SourceRefused: it is no file, or not these bytes.
     """
-    encoding = headers.get("content-encoding", "identity").lower()
-    if encoding != "identity":
-        raise SourceRefused(f"{url} comes compressed ({encoding[:20]}), which it was asked not to")
+    require_plain(url, headers)
     if headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml")):
         raise SourceRefused(f"{url} is a web page, not a model's file; open it and copy the file's address")
-    version = _version(headers)
+    version = version_of(headers)
     if status == HTTPStatus.PARTIAL_CONTENT:
         match = _RANGE.fullmatch(headers.get("content-range", "").strip())
         if match is None or int(match[1]) != asked_from:
@@ -97,8 +106,9 @@ def next_url(url: WebUrl, location: str) -> WebUrl:
     return there
 
 
-def _version(headers: Mapping[str, str]) -> str:
-    """A strong ETag, else the time of change: what If-Range takes."""
+def version_of(headers: Mapping[str, str]) -> str:
+    """The same as long as the file is: a strong ETag, else the time of change, as If-Range takes them; empty:
+    they do not say."""
     etag = headers.get("etag", "").strip()
     if etag.startswith('"') and etag.isascii() and len(etag) <= 200:
         return etag
@@ -125,7 +135,10 @@ def _no_entry(url: WebUrl, status: int, headers: Mapping[str, str], *, had_token
         )
     if had_token:
         return f"{url} is not given to the holder of this token ({status}): renew it, or ask for access"
-    return f"{url} needs a token or a password ({status}); for Hugging Face put it in HF_TOKEN"
+    return (
+        f"{url} needs a token or a password ({status}): for Hugging Face put your token in HF_TOKEN,"
+        " elsewhere write https://NAME:PASSWORD@HOST/..."
+    )
 
 
 def _phrase(status: int) -> str:

@@ -22,7 +22,7 @@ from random import Random
 import httpx
 import trio
 
-from node.http_pieces import pieces_of
+from node.http_client import pieces_of
 from node.sources.answers import Body, read_body
 from node.sources.download_core import Assembly, DownloadLimits, SpeedWatch, Stretch, wait_before
 from node.sources.download_target import OpenTarget
@@ -220,7 +220,7 @@ class _Download:
                 for chunk, data in assembly.take(piece):
                     if chunk not in target.have:
                         self._senders[str(location.url)] = None
-                        await target.write(chunk, data)
+                        await target.write(chunk, [data])
                 self._report(location)
                 if is_range and assembly.position // CHUNK_SIZE in target.have:
                     # Somebody else brought what comes next.

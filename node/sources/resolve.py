@@ -20,6 +20,7 @@ from node.models.errors import BadModelName
 from node.models.model_name import name_of_file
 from node.models.split_files import parse_part_name
 from node.sources import hugging_face, ollama
+from node.sources.answers import version_of
 from node.sources.errors import BadReference, SourceError, SourceRefused, SourceUnavailable
 from node.sources.galleries import FoundEntry, Galleries
 from node.sources.gallery_index import BASE_SIZE_MAX, GalleryEntry, GalleryFile, parse_base
@@ -74,8 +75,7 @@ class Resolver:
         found = await self._find(reference, wishes or Wishes())
         unknown = [file.canonical for file in found.files if not file.sha256 and file.path is None]
         warnings = [f"nobody says the sha256 of {file}: what comes is taken as it is" for file in unknown]
-        # Nothing says that two mirrors have the same as long as there is no hash.
-        files = [file if file.sha256 else replace(file, locations=file.locations[:1]) for file in found.files]
+        files = [file if file.sha256 else await self._with_version(file) for file in found.files]
         return replace(found, files=tuple(files), warnings=(*found.warnings, *warnings))
 
     async def _find(self, reference: Reference, wishes: Wishes) -> SourceFiles:
@@ -138,6 +138,19 @@ class Resolver:
             # The download meets the same and says so.
             return file
         return replace(file, size_bytes=found.size_bytes, sha256=found.sha256)
+
+    async def _with_version(self, file: SourceFile) -> SourceFile:
+        """`file`, of which nobody says the sha256, from one place, with what that calls its version."""
+        # Nothing says that two mirrors have the same as long as there is no hash.
+        file = replace(file, locations=file.locations[:1])
+        if not file.locations:
+            return file
+        try:
+            headers = await self.client.headers(file.locations[0])
+        except SourceError:
+            # Peers may have it all the same. If not, the download meets the same and says so.
+            return file
+        return replace(file, version=version_of(headers))
 
     async def _hugging_face(self, reference: HuggingFaceReference) -> SourceFiles:
         if reference.path:

@@ -2,8 +2,7 @@
 only.
 
 Redirects are followed a few times, never from https to http, and a token goes to the origin it is for and to
-no other. No cookies and no compression. Proxies are read from the environment by httpx, at the time of
-opening.
+no other. Proxies are read from the environment by httpx, at the time of opening.
 
 `open` hands out an answer whose body is still to be read; `read` a small one as a whole.
 """
@@ -14,19 +13,15 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import httpx
 
-import node
 from node.errors import WrongUse
 from node.host_name import is_host
-from node.http_pieces import pieces_of
-from node.sources.answers import next_url, refusal
+from node.http_client import HttpClient, pieces_of, reason_of
+from node.sources.answers import next_url, refusal, require_plain
 from node.sources.errors import SourceRefused, SourceUnavailable
 from node.sources.source_files import Location
 from node.sources.web_url import WebUrl
@@ -36,6 +31,8 @@ CONNECT_TIMEOUT = 15.0
 SILENCE_MAX = 30.0
 """Seconds without a byte. Stores that fetch a file from a slower one of theirs first take up to ten."""
 
+_PROXIES = frozenset({"http", "https", "all"})
+"""Schemes that httpx looks for proxies for."""
 _REDIRECTS_MAX = 8
 """Hugging Face takes two, a mirror before it one more."""
 
@@ -51,30 +48,19 @@ class Document:
     """304: what the asker has is what there is, and `body` is empty."""
 
 
-class SourceClient:
-    """HTTP for one download, or a few. A context manager: leaving it closes every connection."""
+class SourceClient(HttpClient):
+    """HTTP for one download, or a few."""
 
     def __init__(self, *, silence_max: float = SILENCE_MAX) -> None:
         self._silence_max = silence_max
         _check_proxies()
-        self._http = httpx.AsyncClient(
-            headers={"user-agent": f"localai-node/{node.__version__}", "accept-encoding": "identity"},
-            timeout=httpx.Timeout(silence_max, connect=CONNECT_TIMEOUT, pool=None),
-            # A download takes one connection for minutes; a kept one may be closed when it is used.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            follow_redirects=False,
-            trust_env=True,
-        )
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+        timeout = httpx.Timeout(silence_max, connect=CONNECT_TIMEOUT, pool=None)
+        try:
+            super().__init__(timeout=timeout, trusts_environment=True)
+        except httpx.InvalidURL as error:
+            raise WrongUse(
+                "NO_PROXY is not a list of hosts like localhost,example.org,::1 (without brackets)"
+            ) from error
 
     @asynccontextmanager
     async def open(
@@ -87,7 +73,7 @@ class SourceClient:
           SourceRefused: it is an error, or leads nowhere one may go.
           SourceUnavailable: nobody answers, or it broke off, before or while the body is read.
         """
-        with self._faults(location.url):
+        with self._faults():
             response = await self._follow("GET", location, headers or {}, is_final=_is_no_redirect)
             try:
                 if response.status_code >= httpx.codes.BAD_REQUEST:
@@ -96,19 +82,21 @@ class SourceClient:
             finally:
                 await response.aclose()
 
-    async def headers(self, location: Location, wanted: str) -> Mapping[str, str]:
+    async def headers(self, location: Location, wanted: str = "") -> Mapping[str, str]:
         """The headers of the first answer on the way to `location` that has the one called `wanted`, or of
-        the last.
+        the last; their names in small letters.
 
         Raises:
           SourceRefused, SourceUnavailable: as `open`.
         """
-        with self._faults(location.url):
+        with self._faults():
             response = await self._follow(
                 "HEAD",
                 location,
                 {},
-                is_final=lambda answer: wanted in answer.headers or _is_no_redirect(answer),
+                is_final=lambda answer: (
+                    (bool(wanted) and wanted in answer.headers) or _is_no_redirect(answer)
+                ),
             )
             await response.aclose()
             if response.status_code >= httpx.codes.BAD_REQUEST:
@@ -128,8 +116,7 @@ class SourceClient:
                 return Document(b"", dict(response.headers), is_unchanged=True)
             if not response.is_success:
                 raise SourceRefused(f"{location.url} is not given ({response.status_code})")
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise SourceRefused(f"{location.url} comes compressed, which it was asked not to")
+            require_plain(location.url, response.headers)
             body = bytearray()
             async with pieces_of(response) as pieces:
                 async for piece in pieces:
@@ -149,43 +136,83 @@ class SourceClient:
         """The first answer on the way from `location` that is final; the caller closes it."""
         url = location.url
         for _ in range(_REDIRECTS_MAX + 1):
+            _require_askable(url)
             own = {"authorization": f"Bearer {location.token}"} if _is_for(location, url) else {}
             request = self._http.build_request(method, url.text, headers={**headers, **own})
-            response = await self._http.send(request, stream=True)
+            response = await self._send(request, url)
             if is_final(response):
                 return response
             await response.aclose()
             url = next_url(url, response.headers["location"])
         raise SourceRefused(f"{location.url} leads on and on: more than {_REDIRECTS_MAX} redirects")
 
+    async def _send(self, request: httpx.Request, url: WebUrl) -> httpx.Response:
+        try:
+            return await self._http.send(request, stream=True)
+        except (httpx.RemoteProtocolError, UnicodeError) as error:
+            # httpx looks at where an answer leads though it is not to go there.
+            if isinstance(error, UnicodeError) or "location header" in str(error):
+                raise SourceRefused(f"{url} leads to what is no URL") from None
+            raise
+
     @contextmanager
-    def _faults(self, url: WebUrl) -> Iterator[None]:
-        """httpx's errors as ours."""
+    def _faults(self) -> Iterator[None]:
+        """httpx's errors as ours. They name who was asked last: a store may be out of reach that a source
+        leads to."""
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            host = _host_of(error)
             if _is_about_certificates(error):
                 raise SourceRefused(
-                    f"{url.host} does not prove that it is {url.host}; if a proxy of yours is in between,"
+                    f"{host} does not prove that it is {host}; if a proxy of yours is in between,"
                     " name its certificate in SSL_CERT_FILE"
                 ) from error
             raise SourceUnavailable(
-                f"nobody answers at {url.host} ({_reason(error)}); is there a network?"
+                f"nobody answers at {host} ({reason_of(error)}); {_what_to_check()}"
             ) from error
         except httpx.ProxyError as error:
-            raise SourceUnavailable(f"the proxy on the way to {url.host} does not let us through") from error
+            raise SourceUnavailable(
+                f"the proxy on the way to {_host_of(error)} does not let us through"
+                f" ({reason_of(error)[:80]}); check HTTPS_PROXY, or name that host in NO_PROXY"
+            ) from error
         except httpx.TimeoutException as error:
-            raise SourceUnavailable(f"{url.host} sent nothing for {self._silence_max:g} seconds") from error
+            raise SourceUnavailable(
+                f"{_host_of(error)} sent nothing for {self._silence_max:g} seconds"
+            ) from error
         except httpx.HTTPError as error:
-            raise SourceUnavailable(f"the connection to {url.host} broke ({_reason(error)})") from error
-        except httpx.InvalidURL as error:
-            raise SourceRefused(f"{url} is no address that can be asked") from error
+            raise SourceUnavailable(
+                f"the connection to {_host_of(error)} broke ({reason_of(error)})"
+            ) from error
+
+
+def _require_askable(url: WebUrl) -> None:
+    """Return if httpx knows what to make of it: it looks at more than we do, such as what a name in another
+    script stands for.
+
+    Raises:
+      SourceRefused: it does not.
+    """
+    try:
+        _ = httpx.URL(url.text).host
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise SourceRefused(f"{url} is no address that can be asked") from error
+
+
+def _host_of(error: httpx.HTTPError) -> str:
+    return error.request.url.netloc.decode()
+
+
+def _what_to_check() -> str:
+    if _PROXIES & getproxies().keys():
+        return "is there a network, and does the proxy run that HTTPS_PROXY or HTTP_PROXY names?"
+    return "is there a network?"
 
 
 def _check_proxies() -> None:
     """httpx and what is below it raise anything at all for what is no proxy, some of it only when used."""
     for scheme, text in getproxies().items():
-        if scheme not in ("http", "https", "all"):
+        if scheme not in _PROXIES:
             continue
         try:
             parts = urlsplit(text if "://" in text else f"http://{text}")
@@ -215,8 +242,3 @@ def _is_for(location: Location, url: WebUrl) -> bool:
 
 def _refusal(location: Location, response: httpx.Response) -> Exception:
     return refusal(location.url, response.status_code, response.headers, had_token=bool(location.token))
-
-
-def _reason(error: httpx.HTTPError) -> str:
-    # Some have no words, timeouts above all.
-    return str(error) or type(error).__name__

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,22 @@ class SourceFile:
     """None: the source says it when asked for the file."""
     sha256: str = ""
     """Hex; empty: nobody said, so what comes first is taken as it is, with a warning."""
+    version: str = ""
+    """What the source calls its state (`answers.py`); empty: it does not say, or `sha256` says more."""
 
     @property
     def key(self) -> FileKey:
         """What nodes call it among themselves: by its content, or as long as nobody knows that, by its
-        source."""
-        return (
-            file_key(self.sha256)
-            if self.sha256
-            else source_key(hashlib.sha256(self.canonical.encode()).hexdigest())
-        )
+        source and the version there. So what two call the same goes together, whoever brought which part."""
+        if self.sha256:
+            return file_key(self.sha256)
+        wanted = f"{self.canonical}\n{self.version}" if self.version else self.canonical
+        return source_key(hashlib.sha256(wanted.encode()).hexdigest())
+
+    @property
+    def of_any_version(self) -> SourceFile:
+        """What is there, as who cannot ask which version it is calls it."""
+        return replace(self, version="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A file that is coming in, chunk by chunk, and can be given on meanwhile.
 
     async with open_partial(path, wanted, on_progress) as partial:
-        await partial.write(chunk, data)        as a fetch or a download brings them, in any order
+        await partial.write(chunk, pieces)      as a fetch or a download brings them, in any order
         partial.offer                           for those who take what has come
         hashes = await partial.finish()         `path` is there now, whole
 
@@ -11,7 +11,7 @@ happens in threads (`partial_disk.py`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -57,8 +57,8 @@ class PartialFile:
             changed=self.changed,
         )
 
-    async def write(self, chunk: int, data: bytes) -> None:
-        """Keep `data`, which is all of that chunk and was compared with its hash, if that is known.
+    async def write(self, chunk: int, pieces: Sequence[bytes]) -> None:
+        """Keep what `pieces` are together: all of that chunk, and compared with its hash, if that is known.
 
         Cancelled: it was kept or not, as `have` says.
 
@@ -68,7 +68,7 @@ class PartialFile:
             is kept.
         """
         try:
-            await trio.to_thread.run_sync(self._disk.write, chunk, data)
+            await trio.to_thread.run_sync(self._disk.write, chunk, pieces)
         except BlobError:
             self._note_disk()
             raise

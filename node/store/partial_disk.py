@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -105,30 +105,31 @@ class PartialDisk:
             self._let_go(for_good=False)
             raise
 
-    def write(self, chunk: int, data: bytes) -> bytes:
-        """Keep a chunk; returns its hash.
+    def write(self, chunk: int, pieces: Sequence[bytes]) -> bytes:
+        """Keep a chunk, which `pieces` are together; returns its hash.
 
         Raises:
           SinkFull, SinkFailed: it was not kept, and with the latter maybe some before it: see `there`.
         """
         data_file, partial_map = self._files()
-        assert len(data) == self.wanted.chunk_size(chunk)
-        chunk_hash = self._hash_of(chunk) if self.wanted.hashes else hash_chunk(data)
+        size_bytes = sum(map(len, pieces))
+        assert size_bytes == self.wanted.chunk_size(chunk)
+        chunk_hash = self._hash_of(chunk) if self.wanted.hashes else hash_chunk(*pieces)
         with written_in(self.path.parent):
             if not data_file.is_at_its_path() or not partial_map.is_ours():
                 self._problem = (
                     f"another node has begun to write {data_file.path}: one of the two has to stop"
                 )
                 raise SinkFailed(self._problem)
-            require_room(self.path.parent, len(data))
-            data_file.write(chunk * CHUNK_SIZE, data)
+            require_room(self.path.parent, size_bytes)
+            data_file.write(chunk * CHUNK_SIZE, *pieces)
             self._set_hash(chunk, chunk_hash)
             self.there.add(chunk)
             self._unsynced.add(chunk)
             partial_map.add(chunk, chunk_hash)
             if len(self._unsynced) >= _SYNC_CHUNKS:
                 self._sync()
-        self._feed(_FEED_CHUNKS, {chunk: data})
+        self._feed(_FEED_CHUNKS, {chunk: pieces})
         return chunk_hash
 
     def read(self, chunk: int) -> bytes:
@@ -285,24 +286,26 @@ class PartialDisk:
             if hash_chunk(data) == claim:
                 self._set_hash(chunk, claim)
                 self.there.add(chunk)
-                self._feed(0, {chunk: data})
+                self._feed(0, {chunk: [data]})
             else:
                 self._map.drop(chunk)
             report(chunk * CHUNK_SIZE + self.wanted.chunk_size(chunk))
 
-    def _feed(self, steps: int, at_hand: Mapping[int, bytes] | None = None) -> None:
+    def _feed(self, steps: int, at_hand: Mapping[int, Sequence[bytes]] | None = None) -> None:
         """Bring the sha256 on, with the chunks `at_hand` and up to `steps` others."""
         if self._data is None or not self._digesting.acquire(blocking=False):
             return  # Another thread is at it.
         try:
             while self._prefix in self.there:
-                data = (at_hand or {}).get(self._prefix)
-                if data is None:
+                pieces = (at_hand or {}).get(self._prefix)
+                if pieces is None:
                     if steps == 0:
                         break
                     steps -= 1
-                    data = self._data.read(self._prefix * CHUNK_SIZE, self.wanted.chunk_size(self._prefix))
-                self._digest.update(data)
+                    size_bytes = self.wanted.chunk_size(self._prefix)
+                    pieces = [self._data.read(self._prefix * CHUNK_SIZE, size_bytes)]
+                for piece in pieces:
+                    self._digest.update(piece)
                 self._prefix += 1
         finally:
             self._digesting.release()

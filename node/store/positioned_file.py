@@ -57,13 +57,14 @@ class PositionedFile:
                 data += more
         return data
 
-    def write(self, offset: int, data: bytes) -> None:
-        """Put all of `data` at `offset`."""
-        view = memoryview(data)
+    def write(self, offset: int, *pieces: bytes) -> None:
+        """Put all of `pieces` at `offset`, one behind the other."""
         with self._open() as descriptor:
-            while view:
-                written = self._write(descriptor, offset, view)
-                offset, view = offset + written, view[written:]
+            for piece in pieces:
+                unwritten = memoryview(piece)
+                while unwritten:
+                    written = self._write(descriptor, offset, unwritten)
+                    offset, unwritten = offset + written, unwritten[written:]
 
     def resize(self, size_bytes: int) -> None:
         """Make it that long: what is new is zeros, and takes no room where the file system can do that."""

@@ -37,7 +37,7 @@ async def reuse_chunks(partial: PartialFile, known: Iterable[FileHashes]) -> int
                 data = await trio.to_thread.run_sync(read_chunk, hashes, place)
             except ChunkUnavailable:
                 continue  # That file has changed; another one may have it, or a peer.
-            await partial.write(chunk, data)
+            await partial.write(chunk, [data])
             copied_bytes += len(data)
             break
     return copied_bytes

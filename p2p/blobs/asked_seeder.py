@@ -7,6 +7,7 @@ first one is done. Reads no clock.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
@@ -69,7 +70,9 @@ class AskedSeeder:
         before, owed.arrived = owed.arrived, owed.arrived + size_bytes
         if owed.arrived // _PIECE_SIZE > before // _PIECE_SIZE or owed.arrived >= owed.size_bytes:
             self._heard_at = now
-        self._rest = 0.0
+        if owed.arrived >= owed.size_bytes:
+            # Not for less: who refuses amid a chunk would be asked as fast as it can do that.
+            self._rest = 0.0
         self._sample_bytes += size_bytes
         self._sample_time += now - self._counted_at
         self._counted_at = now
@@ -97,14 +100,16 @@ class AskedSeeder:
         work = math.ceil(self._speed * config.work_under_way / CHUNK_SIZE)
         return max(config.window_min, min(config.window_max, work))
 
-    def time_until(self, chunk: int, now: float) -> float:
-        """Seconds until `chunk`, which it owes, should be here."""
-        ahead = 0
-        for each, owed in self.owed.items():
+    def has_room(self, now: float) -> bool:
+        """Whether it may be asked for one chunk more."""
+        return self.rests_until <= now and len(self.owed) < self.window
+
+    def times_until(self, now: float) -> Iterator[tuple[int, float]]:
+        """Each chunk that it owes, and the seconds until it should be here."""
+        ahead, speed, silence = 0, self.speed, self._silence(now)
+        for chunk, owed in self.owed.items():
             ahead += owed.size_bytes - owed.arrived
-            if each == chunk:
-                break
-        return ahead / self.speed + self._silence(now)
+            yield chunk, ahead / speed + silence
 
     def time_for(self, size_bytes: int, now: float) -> float:
         """Seconds until so many bytes more would be here, after what it owes already."""

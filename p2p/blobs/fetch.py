@@ -6,7 +6,8 @@
 
 Several seeders give at once, each as much as half a second of its own speed takes. A seeder that would
 stand idle takes what another one owes but has not begun, if it would be there much sooner; a chunk that was
-begun is asked for twice then, and the loser is cancelled. So at the end nobody waits for the slowest.
+begun is asked for twice then, and the loser is cancelled. So at the end nobody waits for the slowest. What
+another one comes by is asked of that one: who alone had it has better things to give.
 
 It ends when every chunk is stored, or when its owner gives up: that nobody has a chunk now says nothing of
 tomorrow. What came from a seeder counts only once the shell has compared its hash, so a liar costs a chunk's
@@ -16,10 +17,12 @@ time and is dropped. Reads no clock, sends nothing, holds no data.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from random import Random
 
 from p2p.blobs.asked_seeder import AskedSeeder
 from p2p.blobs.fetch_events import (
+    UNDER_WAY_MAX,
     Ask,
     BytesArrived,
     Cancel,
@@ -49,16 +52,21 @@ from p2p.peer import PeerId
 class Fetch:
     """Give it every event, carry out every effect, and fire its timer at `wake_at`."""
 
+    under_way_max: int
+    """Chunks that may be asked for, or arrived and not yet written, from the next event on."""
+
     def __init__(
-        self, size_bytes: int, have: HaveMap, rng: Random, config: FetchConfig | None = None
+        self, size_bytes: int, have: HaveMap, me: PeerId, rng: Random, config: FetchConfig | None = None
     ) -> None:
-        """`have`: what is stored already. What else can be checked is said by `HashesKnown`."""
+        """`have`: what is stored already. What else can be checked is said by `HashesKnown`. `me`: as whom
+        others that fetch the same know us."""
         self.config = config or FetchConfig()
+        self.under_way_max = UNDER_WAY_MAX
         self.wasted_bytes = 0
         """What came and was of no use: of cancelled, refused, lost and wrong chunks."""
         self._size_bytes = size_bytes
         self._rng = rng
-        self._wanted = WantedChunks(chunk_count(size_bytes))
+        self._wanted = WantedChunks(chunk_count(size_bytes), me)
         self._stored = have.copy()
         self._arrived: set[int] = set()
         """Chunks that are being checked and written."""
@@ -105,7 +113,7 @@ class Fetch:
                 self._on_offer(peer, has)
             case SeederGained(peer, chunks):
                 if peer in self._seeders:
-                    self._wanted.seeder_gained(peer, chunks)
+                    self._on_gained(peer, chunks, now)
             case SeederLost(peer):
                 self._lose(peer)
             case HashesKnown(chunks):
@@ -141,6 +149,18 @@ class Fetch:
         if peer not in self._dropped:
             self._seeders.setdefault(peer, AskedSeeder(self.config))
             self._wanted.seeder_has(peer, has)
+
+    def _on_gained(self, peer: PeerId, chunks: Collection[int], now: float) -> None:
+        self._wanted.seeder_gained(peer, chunks)
+        if not self._seeders[peer].has_room(now):
+            return
+        gained = set(chunks)
+        for other, seeder in sorted(self._seeders.items()):
+            unbegun = [chunk for chunk, owed in seeder.owed.items() if not owed.arrived and other != peer]
+            for chunk in unbegun:
+                if chunk in gained:
+                    self._effects.append(Cancel(other, chunk))
+                    self._take_back(seeder, chunk)
 
     def _on_arrived(self, peer: PeerId, chunk: int) -> None:
         self._seeders[peer].settled(chunk)
@@ -208,13 +228,10 @@ class Fetch:
 
     def _ask(self, now: float) -> None:
         """Ask everybody who has room, one chunk each in turn, beginning with who would give it first."""
-        under_way = len(self._arrived) + sum(len(seeder.owed) for seeder in self._seeders.values())
-        asked = dict(sorted(self._seeders.items()))
-        while asked and under_way < self.config.under_way_max:
+        asked = {peer: seeder for peer, seeder in sorted(self._seeders.items()) if seeder.has_room(now)}
+        while asked:
             for peer in self._quickest_first(asked, now):
-                if under_way < self.config.under_way_max and self._ask_one(peer, asked[peer], now):
-                    under_way += 1
-                else:
+                if not self._ask_one(peer, asked[peer], now):
                     del asked[peer]
 
     def _quickest_first(self, seeders: dict[PeerId, AskedSeeder], now: float) -> list[PeerId]:
@@ -226,33 +243,38 @@ class Fetch:
 
     def _ask_one(self, peer: PeerId, seeder: AskedSeeder, now: float) -> bool:
         """Whether `seeder` could be asked for one chunk more."""
-        if seeder.rests_until > now or len(seeder.owed) >= seeder.window:
+        if not seeder.has_room(now):
             return False
-        chunk = self._wanted.take(peer, self._rng)
-        if chunk is None:
+        chunk = None if self._is_full else self._wanted.take(peer, self._rng)
+        if chunk is None and not seeder.owed:
             # Only who stands idle takes from others: the rest has enough to do until the next look.
-            chunk = None if seeder.owed else self._take_over(peer, seeder, now)
+            chunk = self._take_over(peer, seeder, now)
         if chunk is None:
             return False
         seeder.asked(chunk, chunk_size(self._size_bytes, chunk), now)
         self._effects.append(Ask(peer, chunk))
         return True
 
+    @property
+    def _is_full(self) -> bool:
+        under_way = len(self._arrived) + sum(len(seeder.owed) for seeder in self._seeders.values())
+        return under_way >= self.under_way_max
+
     def _take_over(self, peer: PeerId, idle: AskedSeeder, now: float) -> int | None:
         """The chunk that others owe, and that would be here the most sooner from `peer`, if it is worth it.
 
-        Taken from who has not begun it; of who has, it is asked for twice.
+        Taken from who has not begun it; of who has, it is asked for twice, if there is room for that.
         """
         best: tuple[float, int, PeerId] | None = None
         for other, slow in sorted(self._seeders.items()):
-            for chunk, owed in slow.owed.items():
-                if not self._wanted.has(peer, chunk) or self._is_owed_twice(chunk):
-                    continue
-                left = slow.time_until(chunk, now)
+            for chunk, left in slow.times_until(now):
                 here = idle.time_for(chunk_size(self._size_bytes, chunk), now)
-                gain_min = self.config.gain_min if owed.arrived else 0.0
-                is_worth_it = left > self.config.gain_factor * here and left > here + gain_min
-                if is_worth_it and (best is None or left > best[0]):
+                gain_min = self.config.gain_min if slow.owed[chunk].arrived else 0.0
+                if left <= max(self.config.gain_factor * here, here + gain_min, best[0] if best else 0.0):
+                    continue
+                if gain_min and self._is_full:
+                    continue
+                if self._wanted.has(peer, chunk) and not self._is_owed_twice(chunk):
                     best = (left, chunk, other)
         if best is None:
             return None

@@ -10,6 +10,11 @@ from typing import TypeAlias
 from p2p.blobs.have_map import HaveMap
 from p2p.peer import PeerId
 
+UNDER_WAY_MAX = 32
+"""Chunks that all fetches of a node together have asked for, or that arrived and are not yet written: 128
+MiB, if all seeders send all at once. Where the disk is slower than the peers they stop asking. When one more
+begins, its share comes on top until what the others asked for before is there."""
+
 
 @dataclass(frozen=True, slots=True)
 class FetchConfig:
@@ -22,9 +27,6 @@ class FetchConfig:
     """Chunks: while one is checked and the next one is asked for, another one is on its way."""
     window_max: int = 16
     """Chunks, 64 MiB: half a second at 130 MB/s, which is more than one stream carries."""
-    under_way_max: int = 32
-    """Chunks that are asked for, or arrived and not yet written: 128 MiB is the most that a fetch holds, and
-    only if all seeders send all chunks at once. Where the disk is slower than the peers it stops asking."""
     speed_assumed: float = 4.0e6
     """Bytes a second of a seeder that was not measured yet: a chunk a second, as over a poor Wi-Fi. Guess."""
     silence_min: float = 10.0

@@ -1,14 +1,14 @@
 """The file that a fetch is for: what it is called, how large it is, and what its chunks must hash to.
 
 Of a file in a manifest all hashes are known. One that another node (the origin) downloads from outside of the
-swarm is fetched as it grows: its hashes come from the origin, chunk by chunk, and from nobody else. If the
-origin lies about them, that shows when the whole file's sha256 is compared, and no seeder is to blame.
+swarm is fetched as it grows: its hashes come from the origin, chunk by chunk, and from nobody else. If they
+are a lie, that shows when the whole file's sha256 is compared, and no seeder is to blame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2p.blobs.blob_messages import Gained
 from p2p.blobs.manifest import HASH_SIZE, FileKey, ManifestFile, chunk_count, chunk_size
@@ -30,11 +30,19 @@ class FetchedFile:
     """In hexadecimal; empty while nobody told it."""
     origin: PeerId | None = None
     """Who tells the hashes that are not known; None: all are, from a manifest."""
+    dropped: set[PeerId] = field(default_factory=set)
+    """Who sent a wrong chunk: nothing is fetched from them."""
 
     @classmethod
-    def of_manifest(cls, file: ManifestFile) -> FetchedFile:
-        """A file whose chunks are all known."""
-        return cls(file.key, file.size_bytes, bytearray(file.hashes), file.sha256)
+    def of_manifest(cls, file: ManifestFile, dropped: set[PeerId] | None = None) -> FetchedFile:
+        """A file whose chunks are all known. `dropped`: the one set of all files of the manifest."""
+        return cls(
+            file.key,
+            file.size_bytes,
+            bytearray(file.hashes),
+            file.sha256,
+            dropped=set() if dropped is None else dropped,
+        )
 
     @classmethod
     def of_origin(cls, key: FileKey, size_bytes: int, origin: PeerId, sha256: str = "") -> FetchedFile:

@@ -11,15 +11,15 @@ What one file's fetch does: `file_fetch.py`. All that is fetched from one peer g
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable, Callable, Collection, Iterable
-from functools import partial
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from random import Random
 
 import trio
 
 from p2p.blobs.blob_messages import Gained, Have, NoFile
 from p2p.blobs.errors import BadManifest, NobodyHasIt
-from p2p.blobs.fetch_events import Event
+from p2p.blobs.fetch_events import UNDER_WAY_MAX, Event
 from p2p.blobs.fetch_pace import FetchPace
 from p2p.blobs.fetched_file import FetchedFile
 from p2p.blobs.file_fetch import FetchProgress, FileFetch, RunBlocking
@@ -53,6 +53,8 @@ class Fetcher:
     ) -> None:
         """`wall_clock`: seconds since 1970, which `reputation` is kept in."""
         self._channels = PeerChannels(streams, FetchPace(is_inference_busy))
+        self._me = streams.me
+        self._fetches: set[FileFetch] = set()
         self._reputation = reputation
         self._rng = rng
         self._wall_clock = wall_clock
@@ -89,14 +91,21 @@ class Fetcher:
             file,
             sink,
             self._channels,
+            self._me,
             self._rng,
             run_blocking=self._run_blocking,
             may_use=self._may_use,
-            on_wrong=partial(self._note_wrong, file),
             on_progress=on_progress,
         )
-        await fetch.run(seeders)
+        with self._sharing(fetch):
+            await fetch.run(seeders)
         return fetch.progress()
+
+    def note_wrong(self, manifest: ManifestId, peers: Iterable[PeerId]) -> None:
+        """`peers` were dropped, and all files of `manifest` have come with the sha256 that it says. Not to be
+        said before: it may be the manifest that lies, and who has the true file looks like a liar then."""
+        for peer in peers:
+            self._reputation.note_wrong(peer, manifest, self._wall_clock())
 
     async def fetch_manifest(self, wanted: ManifestId, peers: Iterable[PeerId]) -> Manifest:
         """The manifest of that id, from the first of `peers` that gives it. Cancelled: nothing is left.
@@ -136,13 +145,23 @@ class Fetcher:
             raise NobodyHasIt(f"{peer} has nothing of {file}")
         return question.have
 
+    @contextmanager
+    def _sharing(self, fetch: FileFetch) -> Iterator[None]:
+        """Within, `fetch` may hold its share of the chunks that all may hold together."""
+        self._fetches.add(fetch)
+        self._share()
+        try:
+            yield
+        finally:
+            self._fetches.remove(fetch)
+            self._share()
+
+    def _share(self) -> None:
+        for fetch in self._fetches:
+            fetch.bound(max(1, UNDER_WAY_MAX // len(self._fetches)))
+
     def _may_use(self, peer: PeerId) -> bool:
         return not self._reputation.is_banned(peer, self._wall_clock())
-
-    def _note_wrong(self, file: FetchedFile, peer: PeerId) -> None:
-        # Where the hashes are an origin's word, it may be that who lied.
-        if file.origin is None:
-            self._reputation.note_wrong(peer, file.key, self._wall_clock())
 
 
 def _decode(encoded: bytes, wanted: ManifestId) -> Manifest:

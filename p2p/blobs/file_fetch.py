@@ -52,6 +52,9 @@ logger = logging.getLogger(__name__)
 SEEDERS_MAX = 16
 """Peers followed at once: each tells of every chunk it gains, and a few fill any line. Others wait for a
 place, in an order by chance, so that not everybody runs to the same ones."""
+PLACE_TIME = 30.0
+"""Seconds in which a peer has to give a chunk, or one that waits gets its place: that may have what is
+missing. As long as silence is borne with, and as a peer that has nothing is left alone."""
 RETRY_DELAY, RETRY_DELAY_MAX = 1.0, 30.0
 """Seconds until a peer that has nothing, or cannot be reached, is asked again, doubled each time."""
 _TELL_INTERVAL = 0.25
@@ -65,12 +68,6 @@ class RunBlocking(Protocol):
     """Runs a function that takes milliseconds where it holds nobody up: `trio.to_thread.run_sync`."""
 
     async def __call__(self, function: Callable[[*Ts], T], /, *args: *Ts) -> T: ...
-
-
-def joined(pieces: list[bytes], wanted_hash: bytes) -> bytes | None:
-    """The chunk of `pieces`, if it hashes to that; else None."""
-    data = b"".join(pieces)
-    return data if hash_chunk(data) == wanted_hash else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,26 +102,24 @@ class FileFetch:
         file: FetchedFile,
         sink: ChunkSink,
         channels: PeerChannels,
+        me: PeerId,
         rng: Random,
         *,
         run_blocking: RunBlocking,
         may_use: Callable[[PeerId], bool],
-        on_wrong: Callable[[PeerId], None],
         on_progress: Callable[[FetchProgress], None],
     ) -> None:
-        """`may_use`: whether anything is to be fetched from a peer. `on_wrong`: it sent a wrong chunk."""
+        """`may_use`: whether anything is to be fetched from a peer."""
         self._file = file
         self._sink = sink
         self._channels = channels
         self._rng = rng
         self._run_blocking = run_blocking
         self._may_use = may_use
-        self._on_wrong = on_wrong
         self._on_progress = on_progress
-        self._fetch = Fetch(file.size_bytes, sink.have, rng)
+        self._fetch = Fetch(file.size_bytes, sink.have, me, rng)
         self._seeders: set[PeerId] = set()
         """All that are to be used."""
-        self._dropped: set[PeerId] = set()
         self._keepers: dict[PeerId, trio.CancelScope] = {}
         """A task each, which follows it or waits to try again."""
         self._followed: dict[PeerId, _Followed] = {}
@@ -150,6 +145,10 @@ class FileFetch:
                 self._nursery.start_soon(self._keep_time)
         if self._failure is not None:
             raise self._failure
+
+    def bound(self, under_way_max: int) -> None:
+        """From now on ask for something only while fewer chunks than that are under way."""
+        self._fetch.under_way_max = under_way_max
 
     def progress(self) -> FetchProgress:
         """How far it is now."""
@@ -189,6 +188,8 @@ class FileFetch:
     def on_event(self, event: Event) -> None:
         """As `Follower`."""
         if isinstance(event, BytesArrived | LateBytesArrived):
+            if event.peer not in self._followed:
+                return  # Late by so much that the peer, and maybe the whole fetch, has been done with.
             self._received[event.peer] += event.size_bytes
         self._tell(event)
         if trio.current_time() >= self._told_at + _TELL_INTERVAL:
@@ -222,19 +223,18 @@ class FileFetch:
 
     def _drop(self, peer: PeerId) -> None:
         logger.warning("%s sent a wrong chunk of %s", peer, self._file.key)
-        self._dropped.add(peer)
+        self._file.dropped.add(peer)
         self._seeders.discard(peer)
         if peer in self._keepers:
             self._keepers[peer].cancel()
-        self._on_wrong(peer)
 
     async def _store(self, peer: PeerId, chunk: int, pieces: list[bytes]) -> None:
-        data = await self._run_blocking(joined, pieces, self._file.chunk_hash(chunk))
-        if data is None:
+        found = await self._run_blocking(hash_chunk, *pieces)
+        if found != self._file.chunk_hash(chunk):
             self._tell(ChunkWrong(peer, chunk))
             return
         try:
-            await self._sink.write(chunk, data)
+            await self._sink.write(chunk, pieces)
         except (SinkFull, SinkFailed) as error:
             self._failure = error
             self._nursery.cancel_scope.cancel()
@@ -258,7 +258,7 @@ class FileFetch:
 
     async def _follow_seeders(self, seeders: AsyncIterable[Collection[PeerId]]) -> None:
         async for peers in seeders:
-            self._seeders = set(peers) - self._dropped
+            self._seeders = set(peers) - self._file.dropped
             for peer, scope in self._keepers.items():
                 if peer not in self._seeders:
                     scope.cancel()
@@ -291,15 +291,24 @@ class FileFetch:
         self._seeders.discard(peer)
 
     async def _follow(self, peer: PeerId) -> bool:
-        """Follow the file until `peer`, or its channel, has no more of it. Whether it gave a chunk."""
+        """Follow the file until `peer`, or its channel, has no more of it, or its place is better given to
+        another one. Whether it gave a chunk."""
         received = self._received[peer]
         with self._channels.use(peer) as channel, trio.CancelScope() as scope:
             self._followed[peer] = _Followed(channel, scope)
             channel.follow(self._file.key, self, with_hashes=peer == self._file.origin)
             try:
-                await channel.ended.wait()
+                await self._until_useless(peer, channel)
             finally:
                 self._tell(SeederLost(peer))
                 del self._followed[peer]
                 channel.unfollow(self._file.key)
         return self._received[peer] >= received + CHUNK_SIZE
+
+    async def _until_useless(self, peer: PeerId, channel: PeerChannel) -> None:
+        while not channel.ended.is_set():
+            received = self._received[peer]
+            with trio.move_on_after(PLACE_TIME):
+                await channel.ended.wait()
+            if self._places.statistics().tasks_waiting and self._received[peer] < received + CHUNK_SIZE:
+                return

@@ -1,7 +1,7 @@
 """Reputation: who sent chunks whose hash was another one, and with whom we have nothing to do for a day.
 
-A wrong chunk costs a seeder the fetch in which it sent it: one may come of a bad disk or a bit that flipped.
-In three files it is a machine that is broken, or one that lies, and both cost whoever asks it.
+A wrong chunk costs a seeder that manifest: one may come of a bad disk or a bit that flipped. Of three it is a
+machine that is broken, or one that lies, and both cost whoever asks it.
 
 Kept between runs, so `now` is the time of day (seconds since 1970), and a clock that was set changes how long
 a ban lasts, never to more than a day. Reads no clock.
@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from p2p.blobs.manifest import FileKey
+from p2p.blobs.manifest import ManifestId
 from p2p.peer import PeerId
 
-FILES_WRONG_MAX = 3
-"""Files of which a peer may send a wrong chunk before it is banned: the third one is it. Design."""
+MANIFESTS_WRONG_MAX = 3
+"""Of which a peer may send a wrong chunk before it is banned: the third one is it. Design."""
 BAN_TIME = 24 * 3600.0
 """Seconds. Design."""
 MEMORY_TIME = 30 * 24 * 3600.0
@@ -28,8 +28,8 @@ PEERS_MAX = 1024
 
 @dataclass(slots=True)
 class _Record:
-    wrong_at: dict[FileKey, float] = field(default_factory=dict)
-    """When a wrong chunk of each file came last; at most two files, then it is banned."""
+    wrong_at: dict[ManifestId, float] = field(default_factory=dict)
+    """When a wrong chunk of each manifest came last; of at most two, then it is banned."""
     banned_at: float | None = None
 
 
@@ -40,14 +40,14 @@ class Reputation:
         self._records: dict[PeerId, _Record] = {}
         """The one that was heard of longest ago first."""
 
-    def note_wrong(self, peer: PeerId, file: FileKey, now: float) -> None:
-        """`peer` sent a wrong chunk of `file`, whose right hash we are sure of."""
+    def note_wrong(self, peer: PeerId, manifest: ManifestId, now: float) -> None:
+        """`peer` sent a wrong chunk of `manifest`, which we know to be true."""
         record = self._records.pop(peer, None) or _Record()
         self._records[peer] = record
         record.wrong_at = {
             each: at for each, at in record.wrong_at.items() if abs(now - at) < MEMORY_TIME
-        } | {file: now}
-        if len(record.wrong_at) >= FILES_WRONG_MAX:
+        } | {manifest: now}
+        if len(record.wrong_at) >= MANIFESTS_WRONG_MAX:
             record.wrong_at = {}
             record.banned_at = now
         if len(self._records) > PEERS_MAX:
@@ -76,7 +76,7 @@ class Reputation:
         """
         reputation = cls()
         for peer, said in values.items():
-            wrong_at = {FileKey(file): float(at) for file, at in said["wrong"].items()}
+            wrong_at = {ManifestId(manifest): float(at) for manifest, at in said["wrong"].items()}
             banned_at = None if said["banned"] is None else float(said["banned"])
             reputation._records[PeerId(peer)] = _Record(wrong_at, banned_at)
         return reputation

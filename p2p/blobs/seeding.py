@@ -6,8 +6,9 @@
 
 One task reads what the peer wants, one gives it, and one for each file that it follows tells what comes.
 
-A chunk is in memory while it is sent and its peer has a slot: who waits for the next turn has it read again.
-So as many are held as there are slots, and those of peers that stopped reading, for a bounded time.
+A chunk is in memory while it is sent and its peer has a slot, and so is the one wanted next, so that the line
+does not wait for the disk. Who waits for the next turn has them read again. So two at most are held for each
+slot, and those of peers that stopped reading, for a bounded time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import trio
@@ -58,6 +60,16 @@ _SEND_TIME_MAX = 60.0
 that stopped reading makes us hold is held no longer."""
 
 
+@dataclass(slots=True)
+class _ReadAhead:
+    """The chunk that is wanted next, read while the one before it is sent."""
+
+    request: Request
+    chunk: memoryview | None = None
+    """None: it could not be read, or not yet."""
+    over: trio.Event = field(default_factory=trio.Event)
+
+
 class Seeding:
     """A peer, and all it wants of us."""
 
@@ -79,6 +91,8 @@ class Seeding:
         self._woken = trio.Event()
         """Something is wanted."""
         self._followed: dict[FileKey, FollowedFile] = {}
+        self._ahead: _ReadAhead | None = None
+        self._nursery: trio.Nursery
 
     async def run(self) -> None:
         """Until the peer ends the stream. Afterwards, or cancelled, there may be half a frame on it.
@@ -89,15 +103,15 @@ class Seeding:
           trio.BrokenResourceError: the stream broke.
         """
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._give_all)
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._give_all)
                 while (values := await self._frames.receive()) is not None:
-                    await self._handle(decode_from_fetcher_untrusted(values), nursery)
-                nursery.cancel_scope.cancel()
+                    await self._handle(decode_from_fetcher_untrusted(values))
+                self._nursery.cancel_scope.cancel()
         finally:
             self._turns.leave(self._peer)
 
-    async def _handle(self, message: FetcherMessage, nursery: trio.Nursery) -> None:
+    async def _handle(self, message: FetcherMessage) -> None:
         match message:
             case Request():
                 await self._on_request(message)
@@ -109,7 +123,7 @@ class Seeding:
                     raise BadFrame(f"more than {MANIFESTS_MAX} manifests wanted at once")
                 self._want(message)
             case Follow(file, with_hashes):
-                self._on_follow(file, nursery, with_hashes=with_hashes)
+                self._on_follow(file, with_hashes=with_hashes)
             case Unfollow(file):
                 if (followed := self._followed.get(file)) is not None:
                     followed.end()
@@ -131,14 +145,14 @@ class Seeding:
         self._wanted.append(wanted)
         self._woken.set()
 
-    def _on_follow(self, file: FileKey, nursery: trio.Nursery, *, with_hashes: bool) -> None:
+    def _on_follow(self, file: FileKey, *, with_hashes: bool) -> None:
         followed = self._followed.get(file)
         if followed is None:
             # Those that ended count until they have told their last: nobody makes us more tasks than that.
             if len(self._followed) >= FOLLOWS_MAX:
                 raise BadFrame(f"more than {FOLLOWS_MAX} files followed")
             followed = self._followed[file] = FollowedFile(file)
-            nursery.start_soon(self._tell, followed)
+            self._nursery.start_soon(self._tell, followed)
         followed.begin(with_hashes=with_hashes)
 
     async def _tell(self, followed: FollowedFile) -> None:
@@ -156,6 +170,7 @@ class Seeding:
                 if self._is_current(wanted):
                     self._wanted.popleft()
             self._turns.leave(self._peer)
+            self._ahead = None
             self._woken = trio.Event()
             await self._woken.wait()
 
@@ -172,19 +187,44 @@ class Seeding:
         while offset < size:
             end = min(size, offset + self._turns.piece_size())
             if not self._turns.has_slot(self._peer):
-                chunk = None
+                chunk = self._ahead = None
             await self._turns.take(self._peer, end - offset)
-            if chunk is None and (chunk := await self._read(request, size)) is None:
+            if chunk is None and (chunk := await self._chunk(request, size)) is None:
                 await self._send(Refused(request.id, "gone"))
                 return
             if not self._is_current(request):
                 return
+            if self._ahead is None:  # Once: who takes back what it asked for does not have us read for ever.
+                self._read_ahead()
             await self._send_piece(Data(request.id, offset, chunk[offset:end]))
             self._on_sent(self._peer, end - offset)
             offset = end
 
-    async def _read(self, request: Request, size: int) -> memoryview | None:
+    async def _chunk(self, request: Request, size: int) -> memoryview | None:
         """The chunk, or None: our file is not what it was."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.request is request:
+            await ahead.over.wait()
+            return ahead.chunk
+        return await self._read(request, size)
+
+    def _read_ahead(self) -> None:
+        """Begin to read what is wanted after the chunk that is being sent."""
+        following = self._wanted[1] if len(self._wanted) > 1 else None
+        if not isinstance(following, Request):
+            return
+        offer = self._source.offer(following.file)
+        if offer is not None and following.chunk in offer.have:
+            self._ahead = _ReadAhead(following)
+            self._nursery.start_soon(
+                self._read_into, self._ahead, chunk_size(offer.size_bytes, following.chunk)
+            )
+
+    async def _read_into(self, ahead: _ReadAhead, size: int) -> None:
+        ahead.chunk = await self._read(ahead.request, size)
+        ahead.over.set()
+
+    async def _read(self, request: Request, size: int) -> memoryview | None:
         try:
             chunk = await self._source.read(request.file, request.chunk)
         except ChunkUnavailable as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from p2p.blobs.have_map import HaveMap
@@ -15,8 +16,10 @@ class ChunkSink(Protocol):
         """The chunks that were written, now or before a restart, less those that the disk did not give back
         as they were. Read, and never changed, by who fetches."""
 
-    async def write(self, chunk: int, data: bytes) -> None:
-        """Keep `data`, whose hash the caller has checked, and say so in `have`.
+    async def write(self, chunk: int, pieces: Sequence[bytes]) -> None:
+        """Keep what `pieces` are together, whose hash the caller has checked, and say so in `have`.
+
+        In pieces as it came: to join megabytes takes milliseconds in which no other thread runs.
 
         Calls for several chunks may overlap. Cancelled: the chunk may be kept or not, `have` says which.
 

@@ -1,9 +1,10 @@
 """Wanted chunks: those that are still to be asked for, and which of them a seeder should be asked for first.
 
 The rarest: what few have is the first to be lost with them, and whoever gets it becomes worth asking. Of
-equally rare ones any, by chance: nodes that fetch the same file from the same seeder then come by different
-chunks, and give them to each other. What everybody has nobody waits for: it is taken in order, so that the
-sha256 of the whole grows with the file and is not all to be done at its end.
+equally rare ones those of our share, every k-th chunk where k fetch the file as far as we see: all come by
+different chunks of the same seeder, and give them to each other. Within that by chance, as who has just begun
+is not seen yet. What everybody has nobody waits for: it is taken in order, so that the sha256 of the whole
+grows with the file and is not all to be done at its end.
 
 Chunks are bits of whole numbers, one number for those that no seeder has, one for those that one has, and so
 on: what is said of many chunks at once costs as much as what is said of one, and a file may be of any size.
@@ -24,8 +25,9 @@ _BY_CHANCE = 4
 class WantedChunks:
     """Of a file of `chunk_count`. Begins with none."""
 
-    def __init__(self, chunk_count: int) -> None:
+    def __init__(self, chunk_count: int, me: PeerId) -> None:
         self._chunk_count = chunk_count
+        self._me = me
         self._levels: list[int] = [0]
         """The wanted ones that 0, 1, 2 ... seeders have."""
         self._has: dict[PeerId, int] = {}
@@ -95,11 +97,20 @@ class WantedChunks:
                 if number == len(self._has) and self._taken >= _BY_CHANCE:
                     place = candidates.bit_length() - 1
                 else:
+                    candidates = (candidates & self._our_share()) or candidates
                     place = _place_of_one(candidates, rng.randrange(candidates.bit_count()))
                 self._taken += 1
                 self._levels[number] ^= 1 << place
                 return self._chunk_count - 1 - place
         return None
+
+    def _our_share(self) -> int:
+        """Of k that fetch, the i-th by its id has every k-th chunk, from the i-th on."""
+        others = (peer for peer, has in self._has.items() if has.bit_count() < self._chunk_count)
+        fetchers = sorted([self._me, *others])
+        k, times = len(fetchers), -(-self._chunk_count // len(fetchers))
+        every_kth = ((1 << k * times) - 1) // ((1 << k) - 1)
+        return every_kth << fetchers.index(self._me)
 
     def _bit(self, chunk: int) -> int:
         return 1 << self._chunk_count - 1 - chunk

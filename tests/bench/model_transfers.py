@@ -6,13 +6,19 @@ what the swarm does with it, and not for how fast it could go.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import psutil
+import trio
 
+from node.store.chunk_reader import read_chunk
+from node.store.hashing import FileHasher, ignore_progress
+from node.store.partial_disk import PartialDisk, WantedFile
+from p2p.blobs.manifest import HASH_SIZE, file_key, hash_chunk
 from tests.bench.figures import Figure
 from tests.bench.model_swarm import (
     PULL_TIMEOUT,
@@ -48,9 +54,11 @@ def measure_speed(folder: Path) -> Iterator[Figure]:
     with model_swarm(folder, seeders=[()], fetchers=[()]) as swarm:
         ways = {"bare stream": _take_bare, "pull": _take_model}
         rounds: dict[str, list[_Round]] = {way: [] for way in ways}
+        kept_only = []
         for number in range(ROUNDS + 1):
             for way in ways if number % 2 else reversed(ways):
                 rounds[way].append(_measure(swarm, ways[way]))
+            kept_only.append(_keep_only(swarm, folder / "kept.gguf"))
     measured = {way: each[1:] for way, each in rounds.items()}
     for way, each in measured.items():
         yield Figure(f"{way}, median of {ROUNDS}", median(one.speed for one in each), "MB/s")
@@ -59,6 +67,11 @@ def measure_speed(folder: Path) -> Iterator[Figure]:
     bare, pulled = measured.values()
     ratio = median(one.speed / other.speed for one, other in zip(pulled, bare, strict=True))
     yield Figure("pull / bare stream", ratio, "x", 0.75, is_least=True)
+    keeping = median(kept_only[1:])
+    yield Figure("its bytes read, checked and kept without a stream: processor time", keeping, "s/GB")
+    streaming = median(each.giver + each.taker for each in bare)
+    at_most = streaming / (streaming + keeping)
+    yield Figure("pull / bare stream, if it had no other costs on cores that both share", at_most, "x")
 
 
 def measure_three(folder: Path) -> Iterator[Figure]:
@@ -125,6 +138,23 @@ def _take_bare(swarm: ModelSwarm) -> float:
 
 def _take_model(swarm: ModelSwarm) -> float:
     return pull(swarm.fetchers[0]).seconds
+
+
+def _keep_only(swarm: ModelSwarm, path: Path) -> float:
+    """What both ends of a pull do besides moving bytes: read each chunk and compare its BLAKE3 before it is
+    given, compare it again where it came, write it, feed the SHA-256, fsync. Seconds for a GB."""
+    hashes = trio.run(FileHasher(path.with_name("hashes")).hash, swarm.file.path)
+    wanted = WantedFile(file_key(hashes.sha256), swarm.file.size_bytes, hashes.sha256, hashes.chunks)
+    began_at = time.process_time()
+    disk = PartialDisk(path, wanted, ignore_progress)
+    for chunk in range(wanted.chunk_count):
+        data = read_chunk(hashes, chunk)
+        assert hash_chunk(data) == hashes.chunks[HASH_SIZE * chunk : HASH_SIZE * (chunk + 1)]
+        disk.write(chunk, [data])
+    disk.finish(wanted.sha256, ignore_progress)
+    seconds = time.process_time() - began_at
+    path.unlink()
+    return seconds / wanted.size_bytes * 1e9
 
 
 def _spent(node: NodeProcess) -> float:

@@ -253,6 +253,6 @@ def test_nothing_is_kept_of_a_peer_that_has_left_the_swarm(stage: Stage) -> None
             del swarm.view.rows["a"]
             swarm.view.show("b")
             assert (await stage.read(swarm.front, stage.request())).answer.served_by == "b"
-            assert list(swarm.front._sources._remotes) == ["b"]
+            assert list(swarm.front._sources.backends._remotes) == ["b"]
 
     stage.run(main)

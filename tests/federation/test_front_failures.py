@@ -224,7 +224,7 @@ def test_what_a_peer_says_cannot_forge_a_line_of_the_log(
             with pytest.raises(ModelUnavailable):
                 await stage.read(swarm.front, stage.request())
 
-    with caplog.at_level(logging.INFO, "federation.sources"):
+    with caplog.at_level(logging.INFO, "federation.outcomes"):
         stage.run(main)
     (said,) = caplog.messages
     assert said.isprintable()

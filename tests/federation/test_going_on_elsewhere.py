@@ -250,7 +250,7 @@ def test_by_text_another_server_goes_on_if_the_client_allows_it(allowed: bool, s
     async def main() -> None:
         asked: list[InferenceRequest] = []
         async with stage.swarm("a", "b") as swarm:
-            swarm.front._sources._remote = lambda peer: Plain(peer, asked)
+            swarm.front._sources.backends.remote = lambda peer: Plain(peer, asked)
             routing = Routing(resumes_by_text=allowed)
             request = stage.request(prompt="Count: ", max_tokens=9, routing=routing)
             async with swarm.front.infer(request) as answer:

@@ -40,14 +40,13 @@ def test_a_file_and_its_manifest_come_over_real_sockets_in_spite_of_a_corrupt_se
         manifest = honest.add(DATA)
         corrupt.add(DATA)
         corrupt.corrupt.add(manifest.files[0].key)
-        reputation = Reputation()
         async with trio.open_nursery() as nursery, Libp2pNetwork.open(CAROL, PSK, listen=LOOPBACK) as carol:
             for who, files in ((ALICE, honest), (BOB, corrupt)):
                 network: Libp2pNetwork = await nursery.start(give, who, files)
                 await carol.dial(network.listen_addresses[0])
             fetcher = Fetcher(
                 carol,
-                reputation,
+                Reputation(),
                 Random(1),
                 wall_clock=lambda: UNIX_TIME,
                 is_inference_busy=lambda: False,
@@ -57,10 +56,11 @@ def test_a_file_and_its_manifest_come_over_real_sockets_in_spite_of_a_corrupt_se
             assert await fetcher.fetch_manifest(manifest.id, peers) == manifest
             (file,) = manifest.files
             kept = KeptFile(file.size_bytes)
-            progress = await fetcher.fetch_file(FetchedFile.of_manifest(file), kept, always(peers))
+            fetched = FetchedFile.of_manifest(file)
+            progress = await fetcher.fetch_file(fetched, kept, always(peers))
             assert kept.data == DATA
             assert progress.wasted_bytes <= 3 * CHUNK_SIZE
-            assert list(reputation.to_map()) == [BOB.peer_id]
+            assert fetched.dropped == {BOB.peer_id}
             nursery.cancel_scope.cancel()
 
     async def within_time() -> None:

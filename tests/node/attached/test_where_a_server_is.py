@@ -34,6 +34,7 @@ def test_a_url_is_the_root_of_a_servers_paths(text: str, root: str, port: int) -
         ("http://x/?a=b", "query"),
         ("http://x y", "printable"),
         ("http://a..b", "no name or address"),
+        ("http://999.1.1.1", "no name or address"),
         ("http://" + "a" * 64, "no name or address"),
         ("http://[fe80::1%25eth0]:1", "no name or address"),
         ("http://" + "x" * 300, "at most 200"),

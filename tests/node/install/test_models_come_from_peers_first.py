@@ -13,6 +13,7 @@ from ledger.records import ModelName
 from node.install import swarm_watch
 from node.jobs.job import Job
 from tests.node.install.town import CHUNK, TINY, Home, Town, gguf, in_town, sha256_of
+from tests.node.sources.web import Asked, Reply, always, file_of
 
 MODEL = gguf(10)
 SHA256 = sha256_of(MODEL)
@@ -40,6 +41,11 @@ async def ended(home: Home, job: Job) -> Job:
 
 def assert_done(*jobs: Job) -> None:
     assert [(job.state, job.reason) for job in jobs] == [("done", "")] * len(jobs)
+
+
+def downloads(town: Town) -> list[Asked]:
+    """What was asked of the model's file but what it is."""
+    return [each for each in town.web.asked if each.method == "GET" and each.target.endswith(".gguf")]
 
 
 def assert_sent_once(town: Town) -> None:
@@ -123,24 +129,26 @@ def test_of_two_origins_the_smaller_id_goes_on_and_the_other_keeps_its_chunks(
             anna.hidden, ben.hidden = set(), set()
             town.tell_all()
             await ben.until(lambda: [each.is_origin for each in ben.coming.beside([])] == [False])
-            await ben.until(lambda: ben.chunks() == (3 if offered is by_gallery else 0))
+            await ben.until(lambda: ben.chunks() == 3)
             town.web.goes_on.set()
             first, second = await ended(anna, jobs[0]), await ended(ben, jobs[1])
             assert_done(first, second)
             assert "anna" not in first.sources
             assert "ben" not in first.sources
             assert ben.seeder.uploaded[anna.peer] == 0
-            if offered is by_gallery:
-                assert anna.seeder.uploaded[ben.peer] == len(MODEL) - 3 * CHUNK
+            assert anna.seeder.uploaded[ben.peer] == len(MODEL) - 3 * CHUNK
             assert (ben.models / "tiny.gguf").read_bytes() == MODEL
-            assert len([each for each in town.web.asked if each.target.endswith(".gguf")]) == 2
+            assert len(downloads(town)) == 2
 
     in_town(tmp_path, test)
 
 
-def test_where_the_origin_dies_a_follower_goes_on_from_what_is_missing(tmp_path: Path) -> None:
+@either_way
+def test_where_the_origin_dies_a_follower_goes_on_from_what_is_missing(
+    tmp_path: Path, offered: Offered
+) -> None:
     async def test(town: Town) -> None:
-        reference = by_gallery(town)
+        reference = offered(town)
         town.web.stops_after = 6 * CHUNK
         async with town.living("ben", "cleo") as (ben, cleo), AsyncExitStack() as life:
             anna = await life.enter_async_context(town.home("anna"))
@@ -148,15 +156,81 @@ def test_where_the_origin_dies_a_follower_goes_on_from_what_is_missing(tmp_path:
             await anna.until(lambda: anna.chunks() >= 3)
             jobs = ben.order(reference), cleo.order(reference)
             await ben.until(lambda: ben.chunks() >= 3 and cleo.chunks() >= 3)
-            asked = len(town.web.asked)
+            asked = len(downloads(town))
             await life.aclose()
             town.web.goes_on.set()
             assert_done(await ended(ben, jobs[0]), await ended(cleo, jobs[1]))
             assert (await cleo.knows()).sha256 == SHA256
-            later = [each.partition("=")[2].partition("-")[0] for each in town.web.ranges()[asked:]]
-            starts = sorted(int(start) for start in later if start)
+            later = [each.headers["range"] for each in downloads(town)[asked:]]
+            starts = sorted(int(each.partition("=")[2].partition("-")[0]) for each in later)
             assert starts[-1] >= 3 * CHUNK
             assert starts.count(0) <= 2  # To see that it is the same file.
+
+    in_town(tmp_path, test)
+
+
+def test_what_a_dead_origin_gave_of_another_version_is_not_gone_on_with(tmp_path: Path) -> None:
+    other = gguf(10, seed=2)
+    assert len(other) == len(MODEL)
+
+    async def test(town: Town) -> None:
+        reference = by_address(town)
+        town.web.stops_after = 6 * CHUNK
+        async with town.home("ben") as ben, AsyncExitStack() as life:
+            anna = await life.enter_async_context(town.home("anna"))
+            anna.order(reference)
+            await anna.until(lambda: anna.chunks() >= 3)
+            job = ben.order(reference)
+            await ben.until(lambda: ben.chunks() >= 3)
+            town.web.pages["/tiny.gguf"] = file_of(other, etag='"v2"')
+            await life.aclose()
+            town.web.goes_on.set()
+            assert_done(await ended(ben, job))
+            assert (ben.models / "tiny.gguf").read_bytes() == other
+
+    in_town(tmp_path, test)
+
+
+def test_a_file_that_changes_while_it_is_looked_up_is_known_by_what_came(tmp_path: Path) -> None:
+    other = gguf(10, seed=2)
+
+    async def test(town: Town) -> None:
+        reference = by_address(town)
+        town.web.stops_after = 6 * CHUNK
+        before, after = file_of(other, etag='"v2"'), file_of(MODEL)
+        town.web.pages["/tiny.gguf"] = lambda asked: (after if asked.method == "HEAD" else before)(asked)
+        async with town.home("ben") as ben, AsyncExitStack() as life:
+            anna = await life.enter_async_context(town.home("anna"))
+            anna.order(reference)
+            await anna.until(lambda: anna.chunks() >= 3)
+            job = ben.order(reference)
+            await ben.until(lambda: ben.chunks() >= 3)
+            town.web.pages["/tiny.gguf"] = after
+            await life.aclose()
+            town.web.goes_on.set()
+            assert_done(await ended(ben, job))
+            assert (ben.models / "tiny.gguf").read_bytes() == MODEL
+
+    in_town(tmp_path, test)
+
+
+@pytest.mark.parametrize("version", ["", '"v2"'])
+def test_who_cannot_tell_which_version_the_origin_has_follows_it_nevertheless(
+    tmp_path: Path, version: str
+) -> None:
+    async def test(town: Town) -> None:
+        reference = by_address(town)
+        town.web.stops_after = 6 * CHUNK
+        async with town.living("anna", "ben") as (anna, ben):
+            first = anna.order(reference)
+            await anna.until(lambda: anna.chunks() >= 3)
+            town.web.pages["/tiny.gguf"] = always(Reply(200 if version else 405, b"", {"etag": version}))
+            second = ben.order(reference)
+            await ben.until(lambda: ben.chunks() >= 3)
+            town.web.goes_on.set()
+            assert_done(await ended(anna, first), await ended(ben, second))
+            assert (ben.models / "tiny.gguf").read_bytes() == MODEL
+            assert_sent_once(town)
 
     in_town(tmp_path, test)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.records import ModelRecord
+from ledger.records import ModelName, ModelRecord
 from node.jobs.job import Job
 from node.store import disk
 from node.store.model_files import SETTINGS
@@ -105,6 +105,23 @@ def test_wrong_chunks_of_one_are_taken_from_another(tmp_path: Path) -> None:
             stock.files[listed(MODEL).key] = bytes(len(MODEL))
             assert (await ben.pull("tiny")).state == "done"
             assert (ben.models / "tiny.gguf").read_bytes() == MODEL
+            assert list(ben.reputation.to_map()) == [anna.peer]
+
+    in_town(tmp_path, test)
+
+
+def test_who_lies_in_a_manifest_brings_nobody_into_disrepute(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        stock = Stock()
+        async with town.living("cleo") as (cleo,), town.home("anna", seeds=stock) as anna:
+            cleo.keep(MODEL, "other")
+            await cleo.knows(ModelName("other"))
+            # By the sha256 of what Cleo has, and with hashes that none of its chunks have.
+            anna.lies[TINY] = record(stock, ("model.gguf", OTHER), lie=sha256_of(MODEL))
+            async with town.home("ben") as ben:
+                assert_nothing_is_served(ben, await ben.pull("tiny"), "peers gave something else than tiny")
+                assert sum(cleo.seeder.uploaded.values()) > 0, "it was not asked, so this shows nothing"
+                assert ben.reputation.to_map() == {}
 
     in_town(tmp_path, test)
 

@@ -349,7 +349,7 @@ class Home:
 
     def chunks(self, file: str = "tiny.gguf") -> int:
         """How many chunks have come of a file that is on its way."""
-        partials = self.store._growing.values()
+        partials = set(self.store._growing.values())
         return sum(partial.have.count for partial in partials if partial.path.name == file)
 
     def end(self) -> None:

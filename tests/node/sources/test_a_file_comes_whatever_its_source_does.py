@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -469,10 +469,10 @@ def test_what_somebody_else_brings_meanwhile_does_not_come_again() -> None:
 
 def test_a_full_disk_ends_the_download_and_keeps_what_came() -> None:
     class FullDisk(MemorySink):
-        async def write(self, chunk: int, data: bytes) -> None:
+        async def write(self, chunk: int, pieces: Sequence[bytes]) -> None:
             if chunk == 1:
                 raise SinkFull("no room")
-            await super().write(chunk, data)
+            await super().write(chunk, pieces)
 
     async def test(web: Web) -> None:
         web.pages[PATH] = file_of(MODEL)

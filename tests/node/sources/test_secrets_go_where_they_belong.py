@@ -100,6 +100,8 @@ def test_a_password_in_a_url_goes_along_within_its_origin_and_nowhere_else() -> 
         ("ftp://x/m.gguf", "leads to what is no URL"),
         ("http://a..b/", "leads to what is no URL"),
         ("//", "leads to what is no URL|more than 8"),
+        ("http://xn--a.lan/m", "leads to what is no URL"),
+        ("http://999.1.1.1/m", "leads to what is no URL"),
     ],
 )
 def test_a_redirect_that_leads_nowhere_is_refused(location: str, words: str) -> None:
@@ -109,6 +111,12 @@ def test_a_redirect_that_leads_nowhere_is_refused(location: str, words: str) -> 
             await read(web.url("/a"), TOKEN)
 
     with_two_webs(test)
+
+
+@pytest.mark.parametrize("host", ["xn--a.lan", "xn--0.lan"])
+def test_a_host_that_stands_for_nothing_is_refused(host: str) -> None:
+    with pytest.raises(SourceRefused, match=f"{host}/m is no address that can be asked"):
+        trio.run(read, WebUrl.parse(f"http://{host}/m"))
 
 
 def test_nothing_leads_from_https_to_http() -> None:
@@ -185,13 +193,42 @@ def test_proxies_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -
     with_two_webs(test)
 
 
+def test_who_is_out_of_reach_is_named_and_not_who_leads_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(web: Web, _other: Web) -> None:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        gone = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        await listeners[0].aclose()
+        web.pages["/a"] = leading_to(f"http://me:hunter2@{gone}/b?sig=s3cret")
+        with pytest.raises(SourceUnavailable, match=rf"nobody answers at {gone} .*network\?$") as caught:
+            await read(web.url("/a"))
+        assert "hunter2" not in str(caught.value)
+        monkeypatch.setenv("HTTP_PROXY", f"http://{gone}")
+        with pytest.raises(
+            SourceUnavailable, match=r"does the proxy run that HTTPS_PROXY or HTTP_PROXY names"
+        ):
+            await read(web.url("/a"))
+
+    with_two_webs(test)
+
+
+@pytest.mark.parametrize("hosts", ["[::1]", "é.org"])
+def test_hosts_without_a_proxy_that_cannot_be_are_named_by_their_variable(
+    hosts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", hosts)
+    with pytest.raises(WrongUse, match="NO_PROXY"):
+        SourceClient()
+
+
 def test_a_proxy_that_does_not_let_us_through_is_named_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def test(_web: Web, proxy: Web) -> None:
         monkeypatch.setenv("HTTPS_PROXY", proxy.root.replace("://", "://me:hunter2@"))
         proxy.pages["models.invalid:443"] = always(Reply(403))
-        with pytest.raises(SourceUnavailable, match=r"the proxy on the way to models\.invalid") as caught:
+        with pytest.raises(
+            SourceUnavailable, match=r"the proxy on the way to models\.invalid .*403.*NO_PROXY"
+        ) as caught:
             await read(WebUrl.parse("https://models.invalid/m"))
         assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
 

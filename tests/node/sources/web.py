@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -175,8 +175,9 @@ class MemorySink:
         self.have = HaveMap(chunk_count(size_bytes))
         self.written: list[int] = []
 
-    async def write(self, chunk: int, data: bytes) -> None:
+    async def write(self, chunk: int, pieces: Sequence[bytes]) -> None:
         await trio.lowlevel.checkpoint()
+        data = b"".join(pieces)
         assert len(data) == chunk_size(len(self.content), chunk)
         self.put(chunk, data)
         self.written.append(chunk)

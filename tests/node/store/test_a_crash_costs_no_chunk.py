@@ -37,7 +37,7 @@ order = sorted(set(range(file.count)) - disk.there)
 Random(seed).shuffle(order)
 print("writing", flush=True)
 for chunk in order:
-    disk.write(chunk, file.chunk(chunk))
+    disk.write(chunk, [file.chunk(chunk)])
     print(chunk, flush=True)
 print("closing", flush=True)
 disk.close()
@@ -58,7 +58,7 @@ def check(disk: PartialDisk, file: SomeFile, path: Path) -> None:
 
 def complete(disk: PartialDisk, file: SomeFile, path: Path) -> None:
     for chunk in set(range(file.count)) - disk.there:
-        disk.write(chunk, file.chunk(chunk))
+        disk.write(chunk, [file.chunk(chunk)])
     hashes = disk.finish(file.sha256, ignore_progress)
     assert (hashes.sha256, hashes.chunks) == (file.sha256, file.hashes)
     assert path.read_bytes() == file.content
@@ -116,7 +116,7 @@ def test_after_a_power_cut_nothing_that_counts_is_wrong(seed: int, is_known: boo
             disk = PartialDisk(path, wanted(SMALL, is_known=is_known), ignore_progress)
             check(disk, SMALL, path)
             for chunk in rng.sample(range(SMALL.count), rng.randrange(SMALL.count)):
-                disk.write(chunk, SMALL.chunk(chunk))
+                disk.write(chunk, [SMALL.chunk(chunk)])
             if rng.random() < 0.3:
                 disk.close()
             else:

@@ -32,7 +32,7 @@ def names(folder: Path) -> list[str]:
 def came_in_part(path: Path, file: SomeFile) -> None:
     async def main() -> None:
         async with open_partial(path, file.wanted) as partial:
-            await partial.write(0, file.chunk(0))
+            await partial.write(0, [file.chunk(0)])
 
     trio.run(main)
 
@@ -75,7 +75,7 @@ def test_a_lock_that_somebody_tried_keeps_nothing(tmp_path: Path, some_file: Som
 def test_what_somebody_writes_stays_however_old_it_is(tmp_path: Path, some_file: SomeFile) -> None:
     async def main() -> None:
         async with open_partial(tmp_path / "tiny.gguf", some_file.wanted) as partial:
-            await partial.write(0, some_file.chunk(0))
+            await partial.write(0, [some_file.chunk(0)])
             age(tmp_path)
             drop_leftovers(tmp_path, LONG_AGO)
             assert 0 in partial.have

@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 async def write(partial: ChunkSink, file: SomeFile, *chunks: int) -> None:
     for chunk in chunks or range(file.count):
-        await partial.write(chunk, file.chunk(chunk))
+        await partial.write(chunk, [file.chunk(chunk)])
 
 
 def have(*chunks: int) -> HaveMap:
@@ -57,7 +57,7 @@ def test_many_chunks_may_be_written_at_once(path: Path, some_file: SomeFile) -> 
         async with open_partial(path, some_file.wanted) as partial:
             async with trio.open_nursery() as nursery:
                 for chunk in range(10):
-                    nursery.start_soon(partial.write, chunk, some_file.chunk(chunk))
+                    nursery.start_soon(partial.write, chunk, [some_file.chunk(chunk)])
             assert partial.have.is_full
             hashes = await partial.finish()
             assert partial.offer.is_growing is False

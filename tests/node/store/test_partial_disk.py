@@ -38,7 +38,8 @@ def opened(path: Path, wanted: WantedFile, read: list[int] | None = None) -> Par
 
 def write(disk: PartialDisk, file: SomeFile, *chunks: int) -> None:
     for chunk in chunks or range(file.count):
-        disk.write(chunk, file.chunk(chunk))
+        data = file.chunk(chunk)
+        disk.write(chunk, [data[:1], data[1:70_000], data[70_000:]])
 
 
 def crash(disk: PartialDisk) -> None:
@@ -92,7 +93,8 @@ def test_chunks_in_any_order_make_the_file(path: Path, some_file: SomeFile) -> N
 
 def test_what_comes_without_hashes_gets_them(path: Path, some_file: SomeFile) -> None:
     disk = opened(path, some_file.unhashed)
-    assert disk.write(3, some_file.chunk(3)) == some_file.hashes[96:128]
+    data = some_file.chunk(3)
+    assert disk.write(3, [data[:5], data[5:]]) == some_file.hashes[96:128]
     write(disk, some_file)
     hashes = disk.finish("", ignore_progress)
     assert (hashes.sha256, hashes.chunks) == (some_file.sha256, some_file.hashes)

@@ -200,13 +200,13 @@ def test_a_file_that_comes_in_is_offered_all_the_way(tmp_path: Path, some_file: 
         assert store.offer(key) is None
         async with open_partial(tmp_path / "tiny.gguf", some_file.unhashed) as partial:
             with store.growing(key, partial):
-                await partial.write(2, some_file.chunk(2))
+                await partial.write(2, [some_file.chunk(2)])
                 offer = store.offer(key)
                 assert offer is not None
                 assert (2 in offer.have, offer.is_growing, offer.sha256) == (True, True, some_file.sha256)
                 assert await store.read(key, 2) == some_file.chunk(2)
                 for chunk in range(some_file.count):
-                    await partial.write(chunk, some_file.chunk(chunk))
+                    await partial.write(chunk, [some_file.chunk(chunk)])
                 store.hasher.cache.put(await partial.finish())
                 assert await store.read(key, 2) == some_file.chunk(2)
                 await store.identify(model(tmp_path / "tiny.gguf"))
@@ -225,7 +225,7 @@ async def arrive(store: Store, path: Path, some_file: SomeFile) -> None:
     async with open_partial(path, some_file.wanted) as partial:
         with store.growing(file_key(some_file.sha256), partial):
             for chunk in range(some_file.count):
-                await partial.write(chunk, some_file.chunk(chunk))
+                await partial.write(chunk, [some_file.chunk(chunk)])
             store.hasher.cache.put(await partial.finish())
 
 
@@ -269,7 +269,7 @@ def test_a_finished_file_is_not_hashed_again(tmp_path: Path, some_file: SomeFile
     async def test(store: Store) -> None:
         async with open_partial(tmp_path / "tiny.gguf", some_file.wanted) as partial:
             for chunk in range(some_file.count):
-                await partial.write(chunk, some_file.chunk(chunk))
+                await partial.write(chunk, [some_file.chunk(chunk)])
             store.hasher.cache.put(await partial.finish())
         identity = await store.identify(model(tmp_path / "tiny.gguf"), progress.append)
         assert identity.sha256 == some_file.sha256

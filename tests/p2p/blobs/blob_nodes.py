@@ -40,6 +40,8 @@ class BlobNode:
     running: trio.CancelScope
     is_busy: bool = False
     reports: list[FetchProgress] = field(default_factory=list)
+    dropped: set[PeerId] = field(default_factory=set)
+    """Who sent it wrong chunks."""
 
     @property
     def peer(self) -> PeerId:
@@ -60,7 +62,7 @@ class BlobNode:
     async def fetch(self, file: ManifestFile, *peers: PeerId) -> FetchProgress:
         """Fetch `file` from these, and give it to others meanwhile."""
         kept = self.files.files.get(file.key) or self.expect(file)
-        fetched = FetchedFile.of_manifest(file)
+        fetched = FetchedFile.of_manifest(file, self.dropped)
         return await self.fetcher.fetch_file(fetched, kept, always(peers), self.reports.append)
 
 

@@ -25,12 +25,14 @@ from p2p.blobs.fetch_events import (
     BytesArrived,
     Cancel,
     ChunkArrived,
+    ChunkRefused,
     ChunkStored,
     ChunkWrong,
     DropSeeder,
     Event,
     HashesKnown,
     LateBytesArrived,
+    Refusal,
     SeederGained,
     SeederLost,
     SeederOffered,
@@ -71,6 +73,8 @@ class Node:
     fetch: Fetch | None = None
     lies: bool = False
     """All that it sends is wrong."""
+    brags: bool = False
+    """It says that it has all, and refuses what it lacks."""
     is_dead: bool = False
     is_frozen: bool = False
     sent_bytes: int = 0
@@ -110,25 +114,41 @@ class FetchWorld:
         has_all: bool = False,
         has: tuple[int, ...] = (),
         lies: bool = False,
+        brags: bool = False,
     ) -> Node:
         """A peer, known to all others from now on. Who has not all fetches the rest."""
         count = chunk_count(self.size_bytes)
         have = HaveMap.full(count) if has_all else HaveMap(count)
         for chunk in has:
             have.add(chunk)
-        node = Node(PeerId(name), rate, have, lies=lies)
+        node = Node(PeerId(name), rate, have, lies=lies, brags=brags)
         others = list(self.nodes.values())
         self.nodes[node.name] = node
         if not has_all and not has:
-            node.fetch = Fetch(self.size_bytes, have, Random(self.rng.random()))
-            self._tell(node, HashesKnown(range(count)))
+            self._begin(node)
+        self._meet(node, others)
+        return node
+
+    def restart(self, node: Node) -> None:
+        """Its process ends and begins again, with what it had stored."""
+        self.kill(node)
+        node.open.clear()
+        node.is_dead = False
+        self._begin(node)
+        self._meet(node, [other for other in self.nodes.values() if other is not node])
+
+    def _begin(self, node: Node) -> None:
+        node.fetch = Fetch(self.size_bytes, node.has, node.name, Random(self.rng.random()))
+        self._tell(node, HashesKnown(range(node.has.chunk_count)))
+
+    def _meet(self, node: Node, others: list[Node]) -> None:
         for other in others:
             self.after(LATENCY, partial(self._offer, other, node))
             self.after(LATENCY, partial(self._offer, node, other))
-        return node
 
     def _offer(self, seeder: Node, asker: Node) -> None:
-        self._tell(asker, SeederOffered(seeder.name, seeder.has.copy()))
+        has = HaveMap.full(seeder.has.chunk_count) if seeder.brags else seeder.has.copy()
+        self._tell(asker, SeederOffered(seeder.name, has))
 
     def after(self, delay: float, action: Callable[[], None]) -> None:
         self._count += 1
@@ -178,7 +198,7 @@ class FetchWorld:
 
     def _check_ask(self, node: Node, peer: PeerId, chunk: int) -> None:
         node.asked.append((peer, chunk))
-        assert chunk in self.nodes[peer].has, "asked for what it lacks"
+        assert chunk in self.nodes[peer].has or self.nodes[peer].brags, "asked for what it lacks"
         assert chunk not in node.has, "asked for what is there"
         assert (peer, chunk) not in node.open, "asked for what is under way"
         assert node.fetch is not None
@@ -186,8 +206,16 @@ class FetchWorld:
         assert sum(one == chunk for _, one in node.open) < 2, "asked for three times"
 
     def _on_ask(self, seeder: Node, asker: Node, request: Request) -> None:
+        if request.chunk not in seeder.has:
+            self.after(LATENCY, partial(self._on_refusal, seeder, asker, request))
+            return
         seeder.queues.setdefault(asker.name, deque()).append(request)
         self._give_turns(seeder)
+
+    def _on_refusal(self, seeder: Node, asker: Node, request: Request) -> None:
+        if asker.open.get((seeder.name, request.chunk)) is request:
+            del asker.open[seeder.name, request.chunk]
+            self._tell(asker, ChunkRefused(seeder.name, request.chunk, Refusal.NO_CHUNK))
 
     def _on_cancel(self, seeder: Node, asker: Node, request: Request) -> None:
         queue = seeder.queues.get(asker.name, deque())

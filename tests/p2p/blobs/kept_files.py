@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from random import Random
 from typing import TypeVar, TypeVarTuple
@@ -71,7 +71,7 @@ class KeptFile:
             self.hashes[:] = file.hashes
             self.sha256 = file.sha256
 
-    async def write(self, chunk: int, data: bytes) -> None:
+    async def write(self, chunk: int, pieces: Sequence[bytes]) -> None:
         """As `ChunkSink`."""
         self.writing += 1
         self.writing_most = max(self.writing_most, self.writing)
@@ -81,7 +81,7 @@ class KeptFile:
             self.writing -= 1
         if self.failure is not None:
             raise self.failure
-        self.keep(chunk, data)
+        self.keep(chunk, b"".join(pieces))
 
     def keep(self, chunk: int, data: bytes) -> None:
         """`chunk` is there, wherever it came from."""

@@ -8,6 +8,7 @@ import pytest
 
 from p2p.blobs.fetch import Fetch
 from p2p.blobs.fetch_events import (
+    UNDER_WAY_MAX,
     Ask,
     BytesArrived,
     Cancel,
@@ -32,7 +33,7 @@ from p2p.blobs.have_map import HaveMap
 from p2p.blobs.manifest import CHUNK_SIZE
 from p2p.peer import PeerId
 
-ALICE, BOB, CAROL = (PeerId(name) for name in ("alice", "bob", "carol"))
+ALICE, BOB, CAROL, ME = (PeerId(name) for name in ("alice", "bob", "carol", "me"))
 COUNT = 40
 SIZE = CHUNK_SIZE * (COUNT - 1) + 1000
 CONFIG = FetchConfig()
@@ -46,7 +47,7 @@ class Course:
         for chunk in stored:
             have.add(chunk)
         self.count = count
-        self.fetch = Fetch(CHUNK_SIZE * count, have, Random(1))
+        self.fetch = Fetch(CHUNK_SIZE * count, have, ME, Random(1))
         self.now = 100.0
         self.under_way: dict[PeerId, list[int]] = {}
         self.tell(HashesKnown(range(count)))
@@ -103,13 +104,13 @@ def test_however_many_seeders_there_are_what_is_under_way_is_bounded() -> None:
     course = Course(count=400)
     for number in range(50):
         course.offer(PeerId(f"peer {number}"))
-    assert sum(map(len, course.under_way.values())) == CONFIG.under_way_max
+    assert sum(map(len, course.under_way.values())) == UNDER_WAY_MAX
 
 
 def test_chunks_that_wait_for_the_disk_count_as_under_way() -> None:
     course = Course(count=400)
     course.offer(ALICE)
-    for _ in range(CONFIG.under_way_max):
+    for _ in range(UNDER_WAY_MAX):
         assert len(course.under_way[ALICE]) > 0
         course.tell(ChunkArrived(ALICE, course.under_way[ALICE].pop(0)))
     assert course.under_way[ALICE] == []
@@ -122,7 +123,7 @@ def test_what_is_stored_is_not_asked_for() -> None:
 
 
 def test_a_chunk_is_asked_for_once_its_hash_is_known() -> None:
-    fetch = Fetch(SIZE, HaveMap(COUNT), Random(1))
+    fetch = Fetch(SIZE, HaveMap(COUNT), ME, Random(1))
     assert fetch.handle(SeederOffered(ALICE, HaveMap.full(COUNT)), 0.0) == []
     assert "hashes" in fetch.why_waiting(0.0)
     assert fetch.handle(HashesKnown([7]), 0.0) == [Ask(ALICE, 7)]
@@ -134,6 +135,25 @@ def test_a_seeder_is_asked_for_what_it_gained() -> None:
     assert course.under_way == {ALICE: [1]}
     course.tell(SeederGained(ALICE, [1, 2]))
     assert course.under_way == {ALICE: [1, 2]}
+
+
+def test_what_another_one_comes_by_is_not_asked_of_who_alone_had_it() -> None:
+    course = Course(count=4)
+    course.offer(ALICE)
+    begun, queued = course.under_way[ALICE]
+    course.tell(BytesArrived(ALICE, begun, 1000))
+    course.tell(SeederOffered(BOB, HaveMap(4)))
+    assert course.tell(SeederGained(BOB, [begun, queued]))[0] == Cancel(ALICE, queued)
+    assert course.under_way[BOB] == [queued]
+    assert begun in course.under_way[ALICE], "what has begun comes from who began it"
+    assert len(course.under_way[ALICE]) == 2, "it gives what only it has meanwhile"
+    assert course.fetch.wasted_bytes == 0
+
+
+def test_what_a_seeder_owes_it_gains_in_vain() -> None:
+    course = Course(count=4)
+    course.offer(ALICE)
+    assert course.tell(SeederGained(ALICE, course.under_way[ALICE])) == []
 
 
 def test_what_a_lost_seeder_owed_is_asked_of_another() -> None:
@@ -179,6 +199,19 @@ def test_a_busy_seeder_is_asked_later_and_later() -> None:
         assert course.tell(TimerFired()) == [Ask(ALICE, 0)]
     assert CONFIG.rest_min / 2 <= pauses[0] <= CONFIG.rest_min
     assert CONFIG.rest_max / 2 <= pauses[-1] <= CONFIG.rest_max
+
+
+def test_who_gives_a_little_of_each_chunk_and_refuses_the_rest_is_asked_later_and_later() -> None:
+    course = Course(count=1)
+    course.offer(ALICE)
+    begun_at = course.now
+    for _ in range(12):
+        course.under_way.clear()
+        course.tell(BytesArrived(ALICE, 0, 100))
+        course.tell(ChunkRefused(ALICE, 0, Refusal.BUSY))
+        course.now = course.fetch.wake_at
+        course.tell(TimerFired())
+    assert course.now - begun_at >= 6 * CONFIG.rest_max / 2
 
 
 def test_a_chunk_that_a_seeder_does_not_have_is_not_asked_of_it_again() -> None:
@@ -247,6 +280,27 @@ def test_an_idle_seeder_takes_what_a_slow_one_has_not_begun() -> None:
     assert course.fetch.wasted_bytes == 0
 
 
+def test_where_no_more_may_be_under_way_an_idle_seeder_takes_over_all_the_same() -> None:
+    course = Course(count=400)
+    course.offer(ALICE)
+    course.offer(BOB)
+    while course.now < 101:
+        course.give(ALICE, rate=CHUNK_SIZE * 200)
+        course.give(BOB, rate=CHUNK_SIZE * 200)
+    assert [len(course.under_way[peer]) for peer in (ALICE, BOB)] == [CONFIG.window_max] * 2
+    assert course.offer(CAROL) == []
+    # Both have become slow, and each gives enough not to be silent.
+    begun = [course.under_way[peer][0] for peer in (ALICE, BOB)]
+    for _ in range(20):
+        course.now += 1.0
+        for peer, chunk in zip((ALICE, BOB), begun, strict=True):
+            course.tell(BytesArrived(peer, chunk, 64 * 1024))
+    effects = course.tell(TimerFired())
+    assert [type(effect) for effect in effects] == [Cancel, Ask]
+    assert course.under_way[CAROL]
+    assert sum(map(len, course.under_way.values())) == UNDER_WAY_MAX
+
+
 def test_what_is_nearly_there_is_not_asked_for_twice() -> None:
     course = slow_and_idle(CHUNK_SIZE // 4)
     assert course.tell(SeederGained(BOB, course.under_way[ALICE])) == []
@@ -288,7 +342,7 @@ def test_what_the_disk_lost_is_asked_for_again() -> None:
 def test_not_everybody_runs_to_the_same_seeder_for_a_rare_chunk(seeders: int) -> None:
     asked = set()
     for seed in range(40):
-        fetch = Fetch(CHUNK_SIZE, HaveMap(1), Random(seed))
+        fetch = Fetch(CHUNK_SIZE, HaveMap(1), ME, Random(seed))
         for number in range(seeders):
             fetch.handle(SeederOffered(PeerId(f"peer {number}"), HaveMap.full(1)), 0.0)
         (effect,) = fetch.handle(HashesKnown([0]), 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -108,6 +109,21 @@ def test_the_example_of_a_row_is_one() -> None:
 def test_a_bomb_is_refused_in_one_way(data: bytes) -> None:
     with pytest.raises(BadManifest):
         decode_manifest_untrusted(data)
+
+
+@pytest.mark.parametrize("what", [b"\x80", b"\x90", b"\x91\x80", b"\x94\xa1a\x01\xc4\x00\xc4\x00"])
+def test_a_bomb_takes_no_more_room_than_its_own_bytes(what: bytes) -> None:
+    """Empty maps take seventy times theirs once they are unpacked."""
+    count = ENCODED_SIZE_MAX // len(what) - 20
+    bomb = b"\x82\xa8manifest\x01\xa5files\xdd" + count.to_bytes(4, "big") + what * count
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadManifest):
+            decode_manifest_untrusted(bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(bomb)
 
 
 def test_the_largest_manifest_fits_its_bounds() -> None:

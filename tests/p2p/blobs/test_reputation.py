@@ -1,26 +1,26 @@
-"""A peer whose chunks were wrong in three files is banned for a day."""
+"""A peer whose chunks were wrong in three manifests is banned for a day."""
 
 from __future__ import annotations
 
 import json
 
-from p2p.blobs.manifest import FileKey
+from p2p.blobs.manifest import ManifestId
 from p2p.blobs.reputation import BAN_TIME, MEMORY_TIME, PEERS_MAX, Reputation
 from p2p.peer import PeerId
 
 ALICE, BOB = PeerId("alice"), PeerId("bob")
 NOW = 1_800_000_000.0
-ONE, TWO, THREE = (FileKey(digit * 64) for digit in "123")
+ONE, TWO, THREE = (ManifestId(digit * 64) for digit in "123")
 
 
 def banned(now: float = NOW) -> Reputation:
     reputation = Reputation()
-    for file in (ONE, TWO, THREE):
-        reputation.note_wrong(ALICE, file, now)
+    for manifest in (ONE, TWO, THREE):
+        reputation.note_wrong(ALICE, manifest, now)
     return reputation
 
 
-def test_the_third_file_bans_for_a_day_and_nobody_else() -> None:
+def test_the_third_manifest_bans_for_a_day_and_nobody_else() -> None:
     reputation = Reputation()
     reputation.note_wrong(ALICE, ONE, NOW)
     reputation.note_wrong(ALICE, TWO, NOW + 10)
@@ -32,7 +32,7 @@ def test_the_third_file_bans_for_a_day_and_nobody_else() -> None:
     assert not reputation.is_banned(ALICE, NOW + BAN_TIME + 20)
 
 
-def test_chunks_of_one_file_count_once() -> None:
+def test_chunks_of_one_manifest_count_once() -> None:
     reputation = Reputation()
     for second in range(10):
         reputation.note_wrong(ALICE, ONE, NOW + second)

@@ -230,6 +230,35 @@ def test_what_is_cancelled_is_not_sent() -> None:
     run(main)
 
 
+def test_the_next_chunk_is_read_while_one_is_sent_and_no_other_in_its_place() -> None:
+    async def main() -> None:
+        async with seeding() as stage:
+            fetcher = await stage.fetcher()
+            await fetcher.say(Request(1, FILE, 0), Request(2, FILE, 1))
+            await trio.sleep(1)
+            assert stage.source.reads == 2, "nothing of the first one was taken"
+            await fetcher.say(Cancel(2), Request(3, FILE, LAST))
+            assert DATA.startswith(await fetcher.chunk(1, CHUNK_SIZE // 2))
+            await trio.sleep(1)
+            assert stage.source.reads == 2
+
+    run(main)
+
+
+def test_a_chunk_that_could_not_be_read_ahead_is_refused_in_its_turn() -> None:
+    async def main() -> None:
+        async with seeding() as stage:
+            fetcher = await stage.fetcher()
+            await fetcher.say(Request(1, FILE, 0))
+            await trio.sleep(1)
+            stage.source.data = None
+            await fetcher.say(Request(2, FILE, 1))
+            assert await fetcher.chunk(1, CHUNK_SIZE) == DATA[:CHUNK_SIZE]
+            assert await fetcher.hear() == Refused(2, "gone")
+
+    run(main)
+
+
 def test_a_chunk_that_is_cancelled_in_its_middle_stops_there() -> None:
     async def main() -> None:
         async with seeding() as stage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from p2p.blobs.have_map import HaveMap
 from p2p.blobs.wanted_chunks import WantedChunks
 from p2p.peer import PeerId
 
-ALICE, BOB = PeerId("alice"), PeerId("bob")
+ALICE, BOB, ME = PeerId("alice"), PeerId("bob"), PeerId("me")
 COUNT = 13
 PEERS = [PeerId(name) for name in "abc"]
 chunks = st.integers(0, COUNT - 1)
@@ -37,7 +38,7 @@ def have(*there: int) -> HaveMap:
 
 
 def test_of_what_a_seeder_has_the_rarest_comes_first() -> None:
-    wanted = WantedChunks(COUNT)
+    wanted = WantedChunks(COUNT, ME)
     wanted.add(range(COUNT))
     wanted.seeder_has(ALICE, have(1, 2, 3))
     wanted.seeder_has(BOB, have(2, 3, 4))
@@ -48,11 +49,11 @@ def test_of_what_a_seeder_has_the_rarest_comes_first() -> None:
     assert len(wanted) == COUNT - 3
 
 
-def test_of_equally_rare_ones_each_is_as_likely() -> None:
-    rng, counts = Random(2), dict.fromkeys([0, 5, 12], 0)
+def test_of_equally_rare_ones_each_of_our_share_is_as_likely() -> None:
+    rng, counts = Random(2), dict.fromkeys([1, 5, 11], 0)
     for _ in range(3000):
-        wanted = WantedChunks(COUNT)
-        wanted.seeder_has(ALICE, have(*counts))
+        wanted = WantedChunks(COUNT, ME)
+        wanted.seeder_has(ALICE, have(*counts, 2, 4, 6))
         wanted.add(range(COUNT))
         taken = wanted.take(ALICE, rng)
         assert taken is not None
@@ -60,8 +61,25 @@ def test_of_equally_rare_ones_each_is_as_likely() -> None:
     assert min(counts.values()) > 900
 
 
+@pytest.mark.parametrize("fetchers", [2, 3, 4])
+def test_those_who_see_each_other_fetch_take_different_chunks_of_one_seeder(fetchers: int) -> None:
+    taken: list[int | None] = []
+    names = [PeerId(f"fetcher {number}") for number in range(fetchers)]
+    for me in names:
+        wanted = WantedChunks(COUNT, me)
+        wanted.add(range(COUNT))
+        wanted.seeder_has(ALICE, have(*range(COUNT)))
+        for other in names:
+            if other != me:
+                wanted.seeder_has(other, have())
+        taken += [wanted.take(ALICE, Random(1)) for _ in range(COUNT // fetchers)]
+        # And then those of the others, should they not get them.
+        assert None not in [wanted.take(ALICE, Random(1)) for _ in range(COUNT - COUNT // fetchers)]
+    assert len(set(taken)) == len(taken)
+
+
 def test_what_every_seeder_has_comes_in_order_but_for_the_first_few() -> None:
-    wanted = WantedChunks(COUNT)
+    wanted = WantedChunks(COUNT, ME)
     wanted.add(range(COUNT))
     wanted.seeder_has(ALICE, have(*range(COUNT)))
     wanted.seeder_has(BOB, have(*range(COUNT)))
@@ -73,7 +91,7 @@ def test_what_every_seeder_has_comes_in_order_but_for_the_first_few() -> None:
 
 
 def test_it_does_not_matter_what_was_known_first() -> None:
-    early, late = WantedChunks(COUNT), WantedChunks(COUNT)
+    early, late = WantedChunks(COUNT, ME), WantedChunks(COUNT, ME)
     early.seeder_has(ALICE, have(3))
     early.add([3, 4])
     late.add([3, 4])
@@ -86,7 +104,7 @@ def test_it_does_not_matter_what_was_known_first() -> None:
 @given(steps)
 def test_it_is_what_sets_would_say(course: list[tuple[object, ...]]) -> None:
     rng = Random(3)
-    wanted, plain, has = WantedChunks(COUNT), set[int](), dict[PeerId, set[int]]()
+    wanted, plain, has = WantedChunks(COUNT, ME), set[int](), dict[PeerId, set[int]]()
     for step in course:
         match step:
             case "add", list(added):
