@@ -35,6 +35,12 @@ def by_address(town: Town) -> str:
 either_way = pytest.mark.parametrize("offered", [by_gallery, by_address])
 
 
+@pytest.fixture(autouse=True)
+def _started_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No node waits for others to come back."""
+    monkeypatch.setattr(swarm_watch, "_MEETING_TIME", 0.0)
+
+
 async def ended(home: Home, job: Job) -> Job:
     return await home.jobs.wait_ended(job.id)
 
@@ -253,12 +259,7 @@ def test_a_follower_that_finds_no_source_waits_and_gets_it_from_peers(tmp_path: 
     in_town(tmp_path, test)
 
 
-def test_where_the_only_holder_goes_away_the_rest_is_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # It started long ago, and waits for nobody to come back.
-    monkeypatch.setattr(swarm_watch, "_MEETING_TIME", 0.0)
-
+def test_where_the_only_holder_goes_away_the_rest_is_downloaded(tmp_path: Path) -> None:
     async def test(town: Town) -> None:
         reference = by_gallery(town)
         async with town.living("ben") as (ben,), AsyncExitStack() as life:
