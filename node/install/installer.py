@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from functools import partial
 import trio
 
 from ledger.records import ModelName
+from node.install.errors import NotSame
 from node.install.order import Order
 from node.install.search import Copies, Matches, of_manifest, of_name, of_source, of_weights, origin_of
 from node.install.tally import Tally
@@ -43,6 +45,8 @@ from node.store.model_files import SETTINGS, weights_sha256_of
 from p2p.blobs.errors import NobodyHasIt
 from p2p.blobs.manifest import FileKey, ManifestId, source_key
 from p2p.peer import PeerId
+
+logger = logging.getLogger(__name__)
 
 OpenResolver = Callable[[], AbstractAsyncContextManager[Resolver]]
 """Sources outside of the swarm, with connections of their own."""
@@ -85,7 +89,9 @@ class _Install:
         self._was_there = False
         """Somebody of the swarm had it, or was getting it."""
         self._useless: set[ManifestId] = set()
-        """What peers say to have, and do not give."""
+        """What peers say to have, and did not give."""
+        self._lie: NotSame | None = None
+        """What they gave instead, the last time."""
         self._liars: set[PeerId] = set()
         """Who downloaded it and gave something else than they said in the end."""
 
@@ -99,11 +105,10 @@ class _Install:
         manifest, name = self._order.manifest, self._order.name
         matches = of_manifest(ManifestId(manifest)) if manifest else of_name(name)
         await self._swarm.has_met(matches)
-        copies = self._whole(matches)
-        taken = await self._take(copies) if copies is not None else None
-        if taken is None:
-            raise NobodyHasIt(f"no node that is here has all of {name}")
-        return taken
+        while (copies := self._whole(matches)) is not None:
+            if (taken := await self._take(copies)) is not None:
+                return taken
+        raise self._lie or NobodyHasIt(f"no node that is here has all of {name}")
 
     async def _run_reference(self, reference: Reference) -> ModelName:
         async with self._of.open_resolver() as resolver:
@@ -121,7 +126,6 @@ class _Install:
         if (mine := self._ways.mine() or self._placed_here(reference)) is not None:
             return mine
         if (copies := self._find(reference)) is not None:
-            self._was_there = True
             return await self._take(copies)
         leader = self._leader()
         if leader is not None:
@@ -140,9 +144,7 @@ class _Install:
         if sha256:
             await self._swarm.has_met(of_weights(sha256))
             if (copies := self._whole(of_weights(sha256))) is not None:
-                manifest = await self._ways.manifest(copies)
-                if {file.name for file in manifest.files} - {SETTINGS} == {file.name for file in found.files}:
-                    return await self._take(copies, found)
+                return await self._take(copies, found)
         for warning in found.warnings:
             self._report.warn(warning)
 
@@ -153,7 +155,20 @@ class _Install:
         return await self._swarm.until(is_outranked, partial(self._ways.download, resolver.client, found))
 
     async def _take(self, copies: Copies, found: SourceFiles | None = None) -> ModelName | None:
-        taken = await self._ways.take(copies, await self._ways.manifest(copies), found)
+        """Get it from who has `copies`, if they are all files of `found`. None: nothing comes of that, so
+        they count as useless; of other copies, or the source, something may."""
+        taken = None
+        try:
+            manifest = await self._ways.manifest(copies)
+            files = {file.name for file in manifest.files} - {SETTINGS}
+            if found is None or files == {file.name for file in found.files}:
+                taken = await self._ways.take(copies, manifest, found)
+            self._was_there = True
+        except NobodyHasIt:
+            self._was_there = True
+        except NotSame as error:
+            logger.warning("%s", error)
+            self._lie = error
         if taken is None:
             self._useless.add(copies.manifest)
         return taken
@@ -176,17 +191,22 @@ class _Install:
 
         Raises:
           SourceError: it does not say, and nobody of the swarm ever had it.
+          NotSame: the same, and peers said they had it.
         """
         self._tally.say("looking it up")
         try:
             return await resolver.resolve(reference, self._order.wishes())
         except SourceError as error:
             if not self._was_there:
+                if self._lie is not None:
+                    raise NotSame(f"{self._lie}; and from its source: {error}") from error
                 raise
             # It can be had all the same: from who has it, or will.
             self._tally.say(f"waiting for a node that has it ({error})", is_waiting=True)
             with trio.move_on_after(_SOURCE_PAUSE):
                 await self._swarm.wait_until(is_elsewhere)
+            # Who was too busy to give it may have time by now.
+            self._useless.clear()
             return None
 
     def _source_of(self, reference: Reference) -> FileKey:

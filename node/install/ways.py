@@ -29,7 +29,7 @@ from node.install.swarm_watch import PeersAsTheyChange, SwarmWatch
 from node.install.tally import Tally
 from node.install.turns import Turns
 from node.install.weighing import LackOfMemory, Weighing
-from node.models.errors import BadModelFile, BadModelYaml
+from node.models.errors import BadModelFile, BadModelYaml, ModelTooLarge
 from node.models.model_name import parse_model_name
 from node.models.model_yaml import parse_model_yaml
 from node.models.yaml_writer import write_yaml
@@ -124,13 +124,13 @@ class Ways:
                 taken = await self._swarm.until(
                     is_gone, partial(self._take_all, name, copies, manifest, found)
                 )
-            except (WrongContent, BadModelYaml) as error:
+            except ModelTooLarge:
+                await self._of.store.manifests.drop(manifest.id)
+                raise
+            except (WrongContent, BadModelYaml, BadModelFile) as error:
                 # Nobody is to go on with that.
                 await self._of.store.manifests.drop(manifest.id)
                 raise NotSame(f"peers gave something else than {name}: {error}") from error
-            except BadModelFile:
-                await self._of.store.manifests.drop(manifest.id)
-                raise
         if taken is not None:
             await self._of.store.manifests.drop(manifest.id)
         return taken

@@ -47,6 +47,9 @@ logger = logging.getLogger(__name__)
 Content = TypeVar("Content")
 
 _ETAG_SIZE_MAX = 1024
+_COMPARED_MAX = 3000
+"""Names that what was not found is compared with: more than LocalAI's gallery has, and of the longest ones
+that takes a few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,9 @@ class Galleries:
                 for left_out in index.left_out:
                     if left_out.name.casefold() == reference.name.casefold():
                         raise NotInGallery(left_out.problem)
-        raise NotInGallery(_not_found(reference, names, listed.warnings))
+        raise NotInGallery(
+            await trio.to_thread.run_sync(_not_found, reference, names[:_COMPARED_MAX], listed.warnings)
+        )
 
     async def base_of(self, found: FoundEntry) -> BaseConfig:
         """What the entry is laid over.
@@ -169,6 +174,13 @@ class Galleries:
         if isinstance(place, Path):
             content = await trio.to_thread.run_sync(_read_file, place, size_max)
             return await trio.to_thread.run_sync(parse, content), ()
+
+        def parsed_copy() -> Content | None:
+            try:
+                return parse(_read_file(copy, size_max))
+            except BadGallery:
+                return None
+
         copy = self.cache / f"{hashlib.sha256(place.canonical.encode()).hexdigest()[:32]}.yaml"
         etag_file = copy.with_suffix(".etag")
         etag = await trio.to_thread.run_sync(_read_etag, etag_file) if copy.is_file() else ""
@@ -176,13 +188,17 @@ class Galleries:
         try:
             document = await self.client.read(Location(place), size_max=size_max, headers=headers)
             if document.is_unchanged:
-                return await trio.to_thread.run_sync(lambda: parse(_read_file(copy, size_max))), ()
+                kept = await trio.to_thread.run_sync(parsed_copy)
+                if kept is not None:
+                    return kept, ()
+                # Another version of this program kept it, or the disk has spoilt it.
+                document = await self.client.read(Location(place), size_max=size_max)
             parsed = await trio.to_thread.run_sync(parse, document.body)
         except (SourceRefused, SourceUnavailable, BadGallery) as error:
-            if not copy.is_file():
+            kept = await trio.to_thread.run_sync(parsed_copy)
+            if kept is None:
                 raise
-            parsed = await trio.to_thread.run_sync(lambda: parse(_read_file(copy, size_max)))
-            return parsed, (f"{error}; what {place} had before is used",)
+            return kept, (f"{error}; what {place} had before is used",)
         await trio.to_thread.run_sync(self._keep, copy, document.body, document.headers.get("etag", ""))
         return parsed, ()
 

@@ -24,6 +24,7 @@ from node.sources.reference import (
     FileReference,
     HuggingFaceReference,
     UrlReference,
+    expanded,
     parse_reference,
 )
 from node.sources.source_files import Location, SourceFile, SourceFiles
@@ -40,13 +41,13 @@ def files_to_install(
     name: ModelName | None = None,
     overrides: Mapping[str, Any] | None = None,
     files: Sequence[GalleryFile] = (),
-    is_local: bool,
+    folder: Path | None,
 ) -> SourceFiles:
     """What `entry` over `base` needs, called `name` if that is given, with a person's `overrides` and
     `files`.
 
-    `is_local`: the gallery is a file of this machine, so it may name others. In a thread, as
-    `checked_settings`.
+    `folder`: where the gallery is on this machine, so that it may name other files there; None: elsewhere. In
+    a thread, as `checked_settings`.
 
     Raises:
       UnsuitableModel: it is none that this program runs; says why.
@@ -72,7 +73,7 @@ def files_to_install(
     return SourceFiles(
         name,
         tuple(
-            _source_file(entry.id, canonical, known[filename], settings, is_local=is_local)
+            _source_file(entry.id, canonical, known[filename], settings, folder)
             for canonical, filename in chosen
         ),
         checked,
@@ -137,7 +138,7 @@ def _only_model(entry: str, known: Iterable[str], projector: str) -> str:
 
 
 def _source_file(
-    entry: str, name: str, file: GalleryFile, settings: SourceSettings, *, is_local: bool
+    entry: str, name: str, file: GalleryFile, settings: SourceSettings, folder: Path | None
 ) -> SourceFile:
     try:
         reference = parse_reference(file.uri)
@@ -148,7 +149,8 @@ def _source_file(
             locations = file_locations(settings, reference, path)
         case UrlReference(url):
             locations = (Location(url),)
-        case FileReference(path) if is_local:
+        case FileReference(path) if folder is not None:
+            path = folder / expanded(path)
             return SourceFile(name, str(path), path=path, sha256=file.sha256)
         case FileReference():
             raise BadGallery(f"{entry} names a file of this machine, which a gallery from elsewhere may not")

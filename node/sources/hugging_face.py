@@ -47,7 +47,11 @@ class RepositoryFile:
 def file_locations(
     settings: SourceSettings, reference: HuggingFaceReference, path: str
 ) -> tuple[Location, ...]:
-    """Where the file at `path` of the repository is: at each mirror."""
+    """Where the file at `path` of the repository is: at each mirror.
+
+    Raises:
+      UnsuitableModel: its path is too long for a URL.
+    """
     return _locations(settings, f"/{reference.repository}/resolve/{quote(reference.revision)}/{quote(path)}")
 
 
@@ -121,10 +125,13 @@ def choose(files: Iterable[RepositoryFile], reference: HuggingFaceReference) -> 
 
 def _locations(settings: SourceSettings, path: str) -> tuple[Location, ...]:
     # What stands behind a '?' in an endpoint has no place here.
-    return tuple(
-        Location(root.join(root.shown.rstrip("/") + path), settings.hf_token)
-        for root in settings.hf_endpoints
-    )
+    try:
+        return tuple(
+            Location(root.join(root.shown.rstrip("/") + path), settings.hf_token)
+            for root in settings.hf_endpoints
+        )
+    except ValueError as error:
+        raise UnsuitableModel(f"the address of {path[:100]!r} cannot be written: {error}") from None
 
 
 def _oid(item: Mapping[str, object]) -> str:

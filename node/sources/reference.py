@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from node.host_name import is_host
 from node.models.definition import DEMO, YAML_SUFFIXES
 from node.models.errors import BadModelName
 from node.models.model_name import parse_model_name
@@ -51,7 +50,7 @@ _PATH = re.compile(r"[./~\\]|[A-Za-z]:[/\\]")
 
 _HF_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 """Of an organisation or a repository: Hugging Face allows 96 characters."""
-_REVISION = re.compile(r"[\w.-]{1,255}", re.ASCII)
+_REVISION = re.compile(r"(?!\.{1,2}$)[\w.-]{1,255}", re.ASCII)
 """A branch, tag or commit. One with a slash in it has to be given by its commit."""
 _QUANTISATION = re.compile(r"[A-Za-z0-9][\w.-]{0,31}", re.ASCII)
 _OLLAMA_PART = re.compile(r"[A-Za-z0-9_][\w.-]{0,79}", re.ASCII)
@@ -130,6 +129,11 @@ class OllamaReference:
     """With its port; empty: the usual registry."""
 
     @property
+    def short_name(self) -> str:
+        """What people call it."""
+        return self.name if self.tag == TAG_DEFAULT else f"{self.name}:{self.tag}"
+
+    @property
     def canonical(self) -> str:
         path = (
             self.name
@@ -204,12 +208,12 @@ def _with_scheme(scheme: str, text: str, rest: str) -> Reference:
 
 
 def _gallery(text: str) -> GalleryReference:
-    if "/" in text or "\\" in text:
-        raise BadReference(
-            f"{text!r} could be several things: write ./{text} for a file, hf://{text} for Hugging Face"
-            f" or ollama://{text} for Ollama"
-        )
     gallery, at, name = text.rpartition("@")
+    if "/" in (gallery if at else text) or "\\" in text:
+        raise BadReference(
+            f"{text!r} could be several things: write ./{text} for a file, hf://{text} for Hugging Face,"
+            f" ollama://{text} for Ollama or GALLERY@{text} for a gallery's"
+        )
     if at and not gallery:
         raise BadReference(f"{text!r} has no gallery before its '@'; write GALLERY@NAME, or the name alone")
     if name.startswith("sha256:"):
@@ -326,11 +330,11 @@ def _ollama(text: str, rest: str) -> OllamaReference:
     for part in (namespace, name, tag or TAG_DEFAULT):
         if not _OLLAMA_PART.fullmatch(part):
             raise BadReference(f"{text!r}: {part!r} can be no part of a name in Ollama's library")
-    if host and not _is_registry(host):
-        raise BadReference(f"{text!r}: {host!r} is no registry's host")
-    return OllamaReference(name, namespace, tag or TAG_DEFAULT, "" if host in _OLLAMA_HOSTS else host.lower())
-
-
-def _is_registry(host: str) -> bool:
-    name, colon, port = host.partition(":")
-    return is_host(name) and (not colon or (port.isascii() and port.isdigit() and 0 < int(port) < 65536))
+    if host in _OLLAMA_HOSTS:
+        host = ""
+    if host:
+        try:
+            host = WebUrl.parse(f"https://{host}").host
+        except ValueError:
+            raise BadReference(f"{text!r}: {host!r} is no registry's host") from None
+    return OllamaReference(name, namespace, tag or TAG_DEFAULT, host)

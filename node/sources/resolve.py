@@ -17,11 +17,17 @@ import trio
 from ledger.records import ModelName
 from node.models.definition import YAML_SUFFIXES
 from node.models.errors import BadModelName
-from node.models.model_name import name_of_file
+from node.models.model_name import name_of_file, parse_model_name
 from node.models.split_files import parse_part_name
 from node.sources import hugging_face, ollama
 from node.sources.answers import version_of
-from node.sources.errors import BadReference, SourceError, SourceRefused, SourceUnavailable
+from node.sources.errors import (
+    BadReference,
+    SourceError,
+    SourceRefused,
+    SourceUnavailable,
+    UnsuitableModel,
+)
 from node.sources.galleries import FoundEntry, Galleries
 from node.sources.gallery_index import BASE_SIZE_MAX, GalleryEntry, GalleryFile, parse_base
 from node.sources.gallery_install import files_to_install
@@ -75,8 +81,10 @@ class Resolver:
         found = await self._find(reference, wishes or Wishes())
         unknown = [file.canonical for file in found.files if not file.sha256 and file.path is None]
         warnings = [f"nobody says the sha256 of {file}: what comes is taken as it is" for file in unknown]
-        files = [file if file.sha256 else await self._with_version(file) for file in found.files]
-        return replace(found, files=tuple(files), warnings=(*found.warnings, *warnings))
+        # Nothing says that two mirrors have the same as long as there is no hash.
+        files = [file if file.sha256 else replace(file, locations=file.locations[:1]) for file in found.files]
+        versioned = await self._asked_about(files, self._with_version)
+        return replace(found, files=tuple(versioned), warnings=(*found.warnings, *warnings))
 
     async def _find(self, reference: Reference, wishes: Wishes) -> SourceFiles:
         match reference:
@@ -85,22 +93,26 @@ class Resolver:
             case UrlReference() if _is_settings(reference):
                 return await self._settings_of(reference, wishes)
             case _:
-                return await trio.to_thread.run_sync(_wished, await self._unwished(reference), wishes)
+                found = await self._unlisted(reference, wishes.name)
+                return await trio.to_thread.run_sync(_wished, found, wishes)
 
-    async def _unwished(
-        self, reference: DemoReference | FileReference | UrlReference | HuggingFaceReference | OllamaReference
+    async def _unlisted(
+        self,
+        reference: DemoReference | FileReference | UrlReference | HuggingFaceReference | OllamaReference,
+        name: ModelName | None,
     ) -> SourceFiles:
+        """What no gallery describes, called `name` where its own is of no use."""
         match reference:
             case DemoReference():
                 return await trio.to_thread.run_sync(demo_files)
             case FileReference(path):
                 return await trio.to_thread.run_sync(local_files, path)
             case UrlReference():
-                return _web_file(reference)
+                return _web_file(reference, name)
             case HuggingFaceReference():
-                return await self._hugging_face(reference)
+                return await self._hugging_face(reference, name)
             case OllamaReference():
-                return await self._ollama(reference)
+                return await self._ollama(reference, name)
 
     async def _entry(self, found: FoundEntry, wishes: Wishes) -> SourceFiles:
         base = await self.galleries.base_of(found)
@@ -113,10 +125,10 @@ class Resolver:
                 name=wishes.name,
                 overrides=wishes.overrides,
                 files=wishes.files,
-                is_local=isinstance(found.source.index, Path),
+                folder=found.source.index.parent if isinstance(found.source.index, Path) else None,
             )
         )
-        hashed = [await self._hashed(file) for file in files.files]
+        hashed = await self._asked_about(files.files, self._hashed)
         return replace(files, files=tuple(hashed), warnings=(*found.warnings, *files.warnings))
 
     async def _settings_of(self, reference: UrlReference, wishes: Wishes) -> SourceFiles:
@@ -127,32 +139,37 @@ class Resolver:
         entry = GalleryEntry(reference.url.host, name, base=base)
         return await self._entry(FoundEntry(entry, GallerySource(reference.url.host, reference.url)), wishes)
 
+    async def _asked_about(
+        self, files: Sequence[SourceFile], ask: Callable[[SourceFile], Awaitable[SourceFile]]
+    ) -> Sequence[SourceFile]:
+        """`files` with what `ask` finds out of each. Where it does not, the download meets the same and says
+        so, unless peers have it all the same."""
+        told: list[SourceFile] = []
+        for file in files:
+            try:
+                told.append(await ask(file))
+            except SourceUnavailable:
+                # Who is out of reach is not asked for each part.
+                break
+            except SourceError:
+                told.append(file)
+        return [*told, *files[len(told) :]]
+
     async def _hashed(self, file: SourceFile) -> SourceFile:
         """`file` with its size and sha256, if it has none and Hugging Face says them."""
         theirs = {endpoint.origin for endpoint in self.settings.hf_endpoints}
         if file.sha256 or not file.locations or file.locations[0].url.origin not in theirs:
             return file
-        try:
-            found = await self._described(file.name, file.locations)
-        except SourceError:
-            # The download meets the same and says so.
-            return file
+        found = await self._described(file.name, file.locations)
         return replace(file, size_bytes=found.size_bytes, sha256=found.sha256)
 
     async def _with_version(self, file: SourceFile) -> SourceFile:
-        """`file`, of which nobody says the sha256, from one place, with what that calls its version."""
-        # Nothing says that two mirrors have the same as long as there is no hash.
-        file = replace(file, locations=file.locations[:1])
-        if not file.locations:
+        """`file` with what its source calls its version, if nobody says its sha256."""
+        if file.sha256 or not file.locations:
             return file
-        try:
-            headers = await self.client.headers(file.locations[0])
-        except SourceError:
-            # Peers may have it all the same. If not, the download meets the same and says so.
-            return file
-        return replace(file, version=version_of(headers))
+        return replace(file, version=version_of(await self.client.headers(file.locations[0])))
 
-    async def _hugging_face(self, reference: HuggingFaceReference) -> SourceFiles:
+    async def _hugging_face(self, reference: HuggingFaceReference, name: ModelName | None) -> SourceFiles:
         if reference.path:
             part = parse_part_name(reference.path)
             paths = part.siblings if part else [reference.path]
@@ -162,7 +179,7 @@ class Resolver:
             files = list(hugging_face.choose(await _first_of(places, self._tree), reference))
         names = weights_names(len(files))
         return SourceFiles(
-            _name_of(files[0].path),
+            name or _own_name(lambda: name_of_file(Path(files[0].path))),
             tuple(
                 SourceFile(
                     name,
@@ -190,7 +207,7 @@ class Resolver:
         files: list[hugging_face.RepositoryFile] = []
         for _ in range(hugging_face.TREE_PAGES_MAX):
             document = await self.client.read(location, size_max=hugging_face.TREE_SIZE_MAX)
-            files += hugging_face.read_tree(_json(document.body, location))
+            files += hugging_face.read_tree(await _json(document.body, location))
             following = hugging_face.next_page(document.headers.get("link", ""))
             if not following:
                 return files
@@ -205,21 +222,29 @@ class Resolver:
     async def _manifest(self, location: Location) -> object:
         headers = {"accept": ollama.MANIFEST_TYPE}
         document = await self.client.read(location, size_max=ollama.MANIFEST_SIZE_MAX, headers=headers)
-        return _json(document.body, location)
+        return await _json(document.body, location)
 
     async def _params(self, location: Location, layer: ollama.Layer) -> object:
         body = (await self.client.read(location, size_max=ollama.PARAMS_SIZE_MAX)).body
         if hashlib.sha256(body).hexdigest() != layer.sha256:
             raise SourceRefused(f"{location.url} is not what the model's manifest says")
-        return _json(body, location)
+        return await _json(body, location)
 
-    async def _ollama(self, reference: OllamaReference) -> SourceFiles:
+    async def _ollama(self, reference: OllamaReference, name: ModelName | None) -> SourceFiles:
         document = await _first_of(ollama.manifest_locations(self.settings, reference), self._manifest)
         manifest = ollama.read_manifest(document, reference=reference)
-        settings: Mapping[str, Any] = {}
+        name = name or _own_name(lambda: parse_model_name(reference.short_name))
+        settings, warnings = {"name": str(name)}, list(manifest.warnings)
         if (params := manifest.params) is not None:
             places = ollama.blob_locations(self.settings, reference, params)
-            settings = ollama.settings_of(await _first_of(places, lambda each: self._params(each, params)))
+            said = ollama.settings_of(await _first_of(places, lambda each: self._params(each, params)))
+            try:
+                settings = await trio.to_thread.run_sync(
+                    partial(checked_settings, {**settings, **said}, source=reference.canonical)
+                )
+            except UnsuitableModel as error:
+                # It answers without, if not quite as its maker wants.
+                warnings.append(f"its parameters are left out: {error}")
         layers = [(weights_names(1)[0], manifest.model)]
         if manifest.projector is not None:
             layers.append((PROJECTOR, manifest.projector))
@@ -233,14 +258,7 @@ class Resolver:
             )
             for name, layer in layers
         )
-        tag = "" if reference.tag == "latest" else f":{reference.tag}"
-        name = ModelName(f"{reference.name}{tag}")
-        return SourceFiles(
-            name,
-            files,
-            checked_settings({"name": str(name), **settings}, source=reference.canonical),
-            warnings=manifest.warnings,
-        )
+        return SourceFiles(name, files, settings, warnings=tuple(warnings))
 
 
 async def _first_of(locations: Sequence[Location], ask: Callable[[Location], Awaitable[Answer]]) -> Answer:
@@ -258,6 +276,9 @@ def _is_settings(reference: UrlReference) -> bool:
 
 def _wished(found: SourceFiles, wishes: Wishes) -> SourceFiles:
     """`found` with a person's name and overrides. In a thread, as `checked_settings`."""
+    if wishes.files:
+        unused = [f"{file.filename!r} has no use here and is left out" for file in wishes.files]
+        found = replace(found, warnings=(*found.warnings, *unused))
     if wishes.name is None and not wishes.overrides:
         return found
     name = wishes.name or found.name
@@ -265,7 +286,7 @@ def _wished(found: SourceFiles, wishes: Wishes) -> SourceFiles:
     return replace(found, name=name, settings=checked_settings(merged, source=name))
 
 
-def _web_file(reference: UrlReference) -> SourceFiles:
+def _web_file(reference: UrlReference, name: ModelName | None) -> SourceFiles:
     parts = urlsplit(reference.url.text)
     part = parse_part_name(parts.path)
     # What is encoded in the path stays so.
@@ -273,7 +294,7 @@ def _web_file(reference: UrlReference) -> SourceFiles:
         WebUrl.parse(parts._replace(path=path).geturl()) for path in (part.siblings if part else [parts.path])
     ]
     return SourceFiles(
-        _name_of(unquote(parts.path)),
+        name or _own_name(lambda: name_of_file(Path(unquote(parts.path)))),
         tuple(
             SourceFile(name, url.canonical, (Location(url),))
             for name, url in zip(weights_names(len(urls)), urls, strict=True)
@@ -281,20 +302,20 @@ def _web_file(reference: UrlReference) -> SourceFiles:
     )
 
 
-def _name_of(path: str) -> ModelName:
-    """The name of the model in the file at `path`.
+def _own_name(make: Callable[[], ModelName]) -> ModelName:
+    """What `make` calls a model.
 
     Raises:
-      BadReference: it gives it none that it can have.
+      BadReference: that cannot be a name.
     """
     try:
-        return name_of_file(Path(path))
+        return make()
     except BadModelName as error:
         raise BadReference(f"{error}; give it a name with --name") from error
 
 
-def _json(body: bytes, location: Location) -> Any:  # noqa: ANN401 (whatever it is)
+async def _json(body: bytes, location: Location) -> Any:  # noqa: ANN401 (whatever it is)
     try:
-        return json.loads(body)
+        return await trio.to_thread.run_sync(json.loads, body)
     except (ValueError, RecursionError) as error:
         raise SourceRefused(f"{location.url} does not answer in JSON; is there a proxy before it?") from error

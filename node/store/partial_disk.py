@@ -42,6 +42,9 @@ from p2p.blobs.manifest import (
 
 _SYNC_CHUNKS = 16
 """Written before the disk has to have them: 64 MiB, which a power cut may cost and a last fsync waits for."""
+_WRONG_MAX = 8
+"""Chunks that may be otherwise on the disk than they were written, while a file comes. Each comes once more;
+where so many were changed, by the disk or by a program that writes there too, the next ones will be."""
 _FEED_CHUNKS = 4
 """That one write may add to the sha256 besides its own: it catches up, and no write waits long."""
 
@@ -94,6 +97,8 @@ class PartialDisk:
         """Of the first chunks."""
         self._digesting = threading.Lock()
         self._unsynced: set[int] = set()
+        self._wrong_count = 0
+        """Chunks that were otherwise on the disk than they were written."""
         self._problem = ""
         self._data: PositionedFile | None = None
         self._map: PartialMap | None = None
@@ -148,6 +153,10 @@ class PartialDisk:
         except OSError as error:
             raise ChunkUnavailable(f"{data_file.path} cannot be read: {error.strerror}") from error
         if hash_chunk(data) != self._hash_of(chunk):
+            # Who else reads it at this moment may have found the same.
+            self._wrong_count += chunk in self.there
+            if self._wrong_count > _WRONG_MAX:
+                self._problem = self._is_unreliable()
             self.there.discard(chunk)
             with contextlib.suppress(OSError):
                 partial_map.drop(chunk)
@@ -159,6 +168,7 @@ class PartialDisk:
 
         Raises:
           WrongContent: it is another file; what came is deleted, since going on would not help.
+          SinkFailed: it is, because the disk changed what was written there; that is deleted, too.
           FileInTheWay: something else has the name by now.
           SinkFull, SinkFailed: the disk does not take it.
         """
@@ -170,7 +180,10 @@ class PartialDisk:
                 report(self._prefix * CHUNK_SIZE)
             found = self._digest.hexdigest()
             if sha256 and found != sha256:
+                changed = self._is_changed()
                 self.discard()
+                if changed:
+                    raise SinkFailed(self._is_unreliable())
                 raise WrongContent(f"{self.path.name} should have the sha256 {sha256} and has {found}")
             self._sync()
             data_file.close()
@@ -309,6 +322,21 @@ class PartialDisk:
                 self._prefix += 1
         finally:
             self._digesting.release()
+
+    def _is_changed(self) -> bool:
+        """Whether a chunk on the disk is not what was written there."""
+        data_file, _ = self._files()
+        return any(
+            hash_chunk(data_file.read(chunk * CHUNK_SIZE, self.wanted.chunk_size(chunk)))
+            != self._hash_of(chunk)
+            for chunk in range(self.wanted.chunk_count)
+        )
+
+    def _is_unreliable(self) -> str:
+        return (
+            f"the disk of {self.path.parent} does not give back what was written there: check it and the"
+            " memory, see that no other program writes there, or use a home on another disk; then try again"
+        )
 
     def _sync(self) -> None:
         """Return when the disk has all that was written.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
-from ledger.records import ModelName
-from node.install import swarm_watch
+from ledger.records import ModelName, ModelRecord
+from node.install import installer, swarm_watch
 from node.jobs.job import Job
+from node.sources.reference import parse_reference
+from p2p.blobs.manifest import source_key
 from tests.node.install.town import CHUNK, TINY, Home, Town, gguf, in_town, sha256_of
 from tests.node.sources.web import Asked, Reply, always, file_of
 
@@ -19,6 +23,11 @@ MODEL = gguf(10)
 SHA256 = sha256_of(MODEL)
 
 Offered = Callable[[Town], str]
+
+
+def source_of(reference: str) -> str:
+    """What who wants that is known by."""
+    return source_key(hashlib.sha256(parse_reference(reference).canonical.encode()).hexdigest())
 
 
 def by_gallery(town: Town) -> str:
@@ -289,6 +298,73 @@ def test_where_the_only_holder_goes_away_the_rest_is_downloaded(tmp_path: Path) 
             assert (await ben.knows()).sha256 == SHA256
 
     in_town(tmp_path, test)
+
+
+def gives_no_manifest(anna: Home, **changed: object) -> ModelRecord:
+    """What anna says of a model of which she does not give the manifest: that she has it, whole."""
+    told = ModelRecord(TINY, "cold", sha256=SHA256, manifest="0" * 64, size_bytes=len(MODEL))
+    anna.lies[TINY] = replace(told, **changed)  # type: ignore[arg-type]
+    return anna.lies[TINY]
+
+
+def test_where_a_peer_gives_no_manifest_another_ones_copy_is_taken(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        async with town.living("anna", "ben", "cleo") as (anna, ben, cleo):
+            cleo.keep(MODEL)
+            # Of two manifests that one peer each has, the smaller is tried first.
+            assert gives_no_manifest(anna).manifest < (await cleo.knows()).manifest
+            job = await ben.pull("tiny")
+            assert_done(job)
+            assert job.sources.keys() == {"cleo"}
+            assert town.web.asked == []
+
+    in_town(tmp_path, test)
+
+
+@either_way
+def test_where_nobody_gives_the_manifest_the_source_is_asked(tmp_path: Path, offered: Offered) -> None:
+    async def test(town: Town) -> None:
+        reference = offered(town)
+        async with town.living("anna", "ben") as (anna, ben):
+            gives_no_manifest(anna, source=source_of(reference))
+            assert_done(await ben.pull(reference))
+            assert (ben.models / "tiny.gguf").read_bytes() == MODEL
+
+    in_town(tmp_path, test)
+
+
+def test_what_the_swarm_wants_here_comes_from_who_gives_it(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        async with town.living("anna", "ben", "cleo") as (anna, ben, cleo):
+            gives_no_manifest(anna)
+            cleo.keep(MODEL)
+            await cleo.knows()
+            assert_done(await ben.pull(name="tiny", is_placed=True))
+
+    in_town(tmp_path, test)
+
+
+def test_who_was_too_busy_to_give_it_is_asked_again_where_the_source_does_not_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installer, "_SOURCE_PAUSE", 0.01)
+
+    async def test(town: Town) -> None:
+        async with town.living("anna", "ben") as (anna, ben):
+            anna.keep(MODEL)
+            await anna.knows()
+            give = anna.store.manifest
+            anna.store.manifest = nothing  # type: ignore[method-assign, assignment]
+            job = ben.order("tiny")
+            await ben.until(lambda: "waiting for a node" in ben.jobs.get(job.id).step)  # type: ignore[union-attr]
+            anna.store.manifest = give  # type: ignore[method-assign]
+            assert_done(await ended(ben, job))
+
+    in_town(tmp_path, test)
+
+
+async def nothing(_: object) -> None:
+    await trio.lowlevel.checkpoint()
 
 
 def test_what_was_here_already_is_done_at_once(tmp_path: Path) -> None:

@@ -78,6 +78,19 @@ def test_a_lying_peer_gets_nothing_served(tmp_path: Path, lie: Lie, reason: str)
     in_town(tmp_path, test)
 
 
+@pytest.mark.parametrize("lie", [lie for lie, _ in LIES.values()], ids=LIES.keys())
+def test_a_lying_peer_keeps_nobody_from_the_source(tmp_path: Path, lie: Lie) -> None:
+    async def test(town: Town) -> None:
+        stock = Stock()
+        town.web.list_in_gallery("tiny", {"tiny.gguf": MODEL})
+        async with town.home("anna", seeds=stock) as anna, town.home("ben") as ben:
+            anna.lies[TINY] = lie(stock)
+            assert (await ben.pull("tiny")).state == "done"
+            assert (ben.models / "tiny.gguf").read_bytes() == MODEL
+
+    in_town(tmp_path, test)
+
+
 def test_of_a_peers_settings_no_path_is_taken(tmp_path: Path) -> None:
     settings = b"mmproj: /etc/passwd\nparameters: {model: ../../../secret.gguf, temperature: 0.3}\n"
 

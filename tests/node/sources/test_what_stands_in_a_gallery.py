@@ -94,7 +94,7 @@ def entry(**fields: object) -> GalleryEntry:
 
 
 def install(entry: GalleryEntry, base: BaseConfig | None = None, **more: object) -> SourceFiles:
-    arguments = {"is_local": False, **more}
+    arguments = {"folder": None, **more}
     return files_to_install(entry, base or entry.base, SourceSettings(), **arguments)  # type: ignore[arg-type]
 
 
@@ -233,8 +233,9 @@ def test_what_cannot_be_installed_is_said(
 
 
 def test_a_gallery_on_this_machine_may_name_files_of_it() -> None:
-    found = install(entry(files=[{"filename": "m.gguf", "uri": "/data/m.gguf"}]), is_local=True)
-    assert (found.files[0].path, found.files[0].locations) == (Path("/data/m.gguf"), ())
+    for uri in ("/data/g/m.gguf", "file:///data/g/m.gguf", "m.gguf", "./m.gguf"):
+        found = install(entry(files=[{"filename": "m.gguf", "uri": uri}]), folder=LOCAL.parent)
+        assert (found.files[0].path, found.files[0].locations) == (LOCAL.parent / "m.gguf", ())
 
 
 @pytest.mark.parametrize(
@@ -300,6 +301,9 @@ CHAIN = b"a0: &a0 [1]\n" + b"".join(b"a%d: &a%d [*a%d]\n" % (n, n, n - 1) for n 
         (b"- " * 100_000, "within each other"),
         (b"a: " + b"1:" * 100_000 + b"1", "a number of more than 64 digits"),
         (b"a: " + b"9" * 100_000, "a number of more than 64 digits"),
+        # These become gigabytes, and those take hours: Python's hash of each is 0.
+        (b"a: &a " + b"x" * 30_000 + b"\nb: [" + b"*a," * 6000 + b"]", "becomes more than"),
+        (b"".join(b"%d: 1\n" % ((2**61 - 1) * n) for n in range(5, 40_000)), "a key that is a number"),
         (b"a: 2026-13-45", "month"),
         (b"a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         (b"a: [", "while parsing"),

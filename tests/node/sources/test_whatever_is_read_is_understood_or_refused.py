@@ -19,6 +19,8 @@ from node.sources.reference import HuggingFaceReference, OllamaReference, parse_
 from node.sources.source_settings import SourceSettings
 from node.sources.web_url import WebUrl
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 SETTINGS = SourceSettings()
 URL = WebUrl.parse("https://me:hunter2@x.org/a?b")
 
@@ -106,6 +108,7 @@ HEADERS = st.dictionaries(
 )
 
 
+@unhurried
 @given(BEGINNINGS, ENDS)
 def test_what_somebody_writes(beginning: str, end: str) -> None:
     with suppress(BadReference):
@@ -121,6 +124,7 @@ def test_what_somebody_writes(beginning: str, end: str) -> None:
             ollama.manifest_locations(SETTINGS, reference)
 
 
+@unhurried
 @given(st.integers(100, 999), HEADERS, ENDS)
 def test_what_a_server_answers(status: int, headers: dict[str, str], location: str) -> None:
     with suppress(SourceRefused):
@@ -132,7 +136,7 @@ def test_what_a_server_answers(status: int, headers: dict[str, str], location: s
     hugging_face.next_page(headers.get("link", ""))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@unhurried
 @given(DOCUMENTS)
 def test_what_an_api_says(document: Any) -> None:
     with suppress(SourceRefused, UnsuitableModel):
@@ -142,7 +146,7 @@ def test_what_an_api_says(document: Any) -> None:
         hugging_face.choose(hugging_face.read_tree(document), HuggingFaceReference("org/repo"))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@unhurried
 @given(DOCUMENTS, ENTRIES)
 def test_what_stands_in_a_gallery(document: Any, entry: Any) -> None:
     with suppress(BadGallery):
@@ -151,6 +155,6 @@ def test_what_stands_in_a_gallery(document: Any, entry: Any) -> None:
         with suppress(BadGallery):
             for found in parse_index(yaml.safe_dump(index).encode(), gallery="home").entries:
                 with suppress(UnsuitableModel, BadGallery):
-                    files_to_install(found, found.base, SETTINGS, is_local=False)
+                    files_to_install(found, found.base, SETTINGS, folder=None)
                 with suppress(BadGallery):
                     base_location(found, index=URL)

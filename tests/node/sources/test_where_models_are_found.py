@@ -30,6 +30,7 @@ from node.sources.errors import (
     UnsuitableModel,
 )
 from node.sources.galleries import Galleries
+from node.sources.gallery_index import GalleryFile
 from node.sources.gallery_source import GallerySource
 from node.sources.reference import parse_reference
 from node.sources.resolve import Resolver, Wishes
@@ -341,6 +342,47 @@ def test_a_model_of_ollama_comes_with_its_parameters(tmp_path: Path) -> None:
     in_world(test, tmp_path)
 
 
+def test_parameters_that_cannot_be_are_left_out_and_the_model_comes(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ollama(world, {"num_ctx": 2048.5, "temperature": 0.3}, model=1)
+        found = await world.find("ollama://me/tiny:q8")
+        assert found.settings == {"name": "tiny:q8"}
+        (warning,) = found.warnings
+        assert "its parameters are left out: ollama://me/tiny:q8: context_size must be a whole" in warning
+
+    in_world(test, tmp_path)
+
+
+def test_what_its_source_calls_as_no_model_can_be_called_needs_another_name(tmp_path: Path) -> None:
+    long = f"hf://org/repo/{'m' * 200}.gguf"
+
+    async def test(world: World) -> None:
+        world.web.pages[f"/org/repo/resolve/main/{'m' * 200}.gguf"] = linked(SHA256, 7)
+        for text in ("https://x.org/?file=7", long):
+            with pytest.raises(BadReference, match="give it a name with --name"):
+                await world.find(text)
+            assert (await world.find(text, Wishes(name=ModelName("mine")))).name == "mine"
+
+    in_world(test, tmp_path)
+
+
+def test_a_path_that_no_url_can_hold_is_said(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        with pytest.raises(UnsuitableModel, match="cannot be written: a URL is at most 4096"):
+            await world.find(f"hf://org/repo/{'é' * 1000}.gguf")
+
+    in_world(test, tmp_path)
+
+
+def test_files_that_have_no_use_are_warned_about(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        extra = [GalleryFile("draft.gguf", "https://x.org/draft.gguf")]
+        found = await world.find("demo", Wishes(files=extra))
+        assert found.warnings == ("'draft.gguf' has no use here and is left out",)
+
+    in_world(test, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
@@ -439,6 +481,33 @@ def test_where_no_index_is_given_the_last_one_is_used_with_a_warning(reply: Repl
     in_world(test, tmp_path)
 
 
+def test_a_copy_that_the_disk_has_spoilt_costs_only_time(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        def index(asked: Asked) -> Reply:
+            if asked.headers.get("if-none-match") == '"1"':
+                return Reply(304)
+            return Reply(200, gallery("tiny"), {"etag": '"1"'})
+
+        def spoil() -> None:
+            (copy,) = (tmp_path / "galleries").glob("*.yaml")
+            copy.write_bytes(b"- {name")
+
+        world.galleries = (f"home={world.web.root}/index.yaml",)
+        world.web.pages["/index.yaml"] = index
+        await world.find("tiny")
+        spoil()
+        assert (await world.find("tiny")).warnings == ()
+        sent = world.web.sent_bytes
+        await world.find("tiny")
+        assert world.web.sent_bytes == sent, "it was not kept again"
+        spoil()
+        world.web.pages["/index.yaml"] = always(Reply(404))
+        with pytest.raises(NotAtSource):
+            await world.find("tiny")
+
+    in_world(test, tmp_path)
+
+
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         (tmp_path / "galleries").write_text("a file where the folder should be")
@@ -463,6 +532,20 @@ def test_the_first_gallery_that_has_a_model_gives_it(tmp_path: Path) -> None:
             await world.find("one@large")
         with pytest.raises(NotInGallery, match="no gallery is called 'three'; there is one, two"):
             await world.find("three@tiny")
+
+    in_world(test, tmp_path)
+
+
+def test_a_name_that_was_not_found_is_not_compared_with_all_of_a_huge_gallery(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        others = "".join(f"- {{name: x{n}}}\n" for n in range(3000))
+        world.galleries = (f"{tmp_path}/home.yaml",)
+        (tmp_path / "home.yaml").write_text(f"- {{name: small}}\n{others}")
+        with pytest.raises(NotInGallery, match="did you mean small"):
+            await world.find("smal")
+        (tmp_path / "home.yaml").write_text(f"{others}- {{name: small}}\n")
+        with pytest.raises(NotInGallery, match=r"'smal'$"):
+            await world.find("smal")
 
     in_world(test, tmp_path)
 
@@ -530,6 +613,18 @@ def test_a_gallery_may_leave_hashes_to_hugging_face(tmp_path: Path) -> None:
         assert (found.files[0].sha256, found.files[0].size_bytes, found.warnings) == (SHA256, 4711, ())
         del world.web.pages["/org/repo/resolve/main/m.gguf"]
         assert len((await world.find("tiny")).warnings) == 1
+        names = [f"m-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
+        parts = [{"filename": name, "uri": f"huggingface://org/repo/{name}"} for name in names]
+        (tmp_path / "home.yaml").write_bytes(yaml.safe_dump([{"name": "big", "files": parts}]).encode())
+        world.web.pages[f"/org/repo/resolve/main/{names[1]}"] = linked(SHA256, 4711)
+        found = await world.find("big")
+        assert [file.sha256 for file in found.files] == ["", SHA256, ""], "one that is not there"
+        for name in names:
+            world.web.pages[f"/org/repo/resolve/main/{name}"] = always(Reply(500))
+        world.web.asked.clear()
+        assert len((await world.find("big")).warnings) == 3
+        # For its hash, and what is there for its version.
+        assert len(world.web.asked) == 2, "who is out of reach was asked for each part"
 
     in_world(test, tmp_path)
 

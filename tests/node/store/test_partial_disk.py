@@ -18,7 +18,7 @@ from node.store import disk as disk_module
 from node.store import partial_disk
 from node.store.errors import FileInTheWay, PartialInUse, WrongContent
 from node.store.hashing import ignore_progress
-from node.store.partial_disk import PartialDisk, WantedFile
+from node.store.partial_disk import _WRONG_MAX, PartialDisk, WantedFile
 from node.store.partial_files import take_back
 from node.store.partial_lock import PartialLock
 from node.store.positioned_file import PositionedFile
@@ -465,6 +465,34 @@ def test_a_chunk_that_rots_is_not_given_out_and_does_not_count(path: Path, some_
     write(disk, some_file)
     disk.finish(some_file.sha256, ignore_progress)
     assert path.read_bytes() == some_file.content
+
+
+def test_a_disk_that_gives_back_something_else_each_time_ends_it(path: Path, some_file: SomeFile) -> None:
+    disk = opened(path, some_file.wanted)
+    write(disk, some_file, 1)
+    for _ in range(_WRONG_MAX + 1):
+        write(disk, some_file, 0)
+        damage(part(path), 0)
+        for _ in range(2):
+            with pytest.raises(ChunkUnavailable):
+                disk.read(0)
+    with pytest.raises(SinkFailed, match="does not give back what was written"):
+        write(disk, some_file, 0)
+    disk.close()
+    again = opened(path, some_file.wanted)
+    assert again.there == {1}
+    write(again, some_file, 0)
+    again.close()
+
+
+def test_the_disk_and_nobody_else_is_blamed_for_what_it_changed(path: Path, some_file: SomeFile) -> None:
+    disk = opened(path, some_file.wanted)
+    write(disk, some_file, *range(1, some_file.count))
+    damage(part(path), 3 * CHUNK)
+    write(disk, some_file, 0)
+    with pytest.raises(SinkFailed, match="does not give back what was written"):
+        disk.finish(some_file.sha256, ignore_progress)
+    assert names(path) == []
 
 
 def test_what_is_closed_takes_and_gives_nothing(path: Path, some_file: SomeFile) -> None:
