@@ -35,7 +35,7 @@ class ModelManager(Protocol):
     """Gets models, and removes them. Jobs are maps as `node/jobs/job.py` makes them."""
 
     def jobs_revision(self) -> int:
-        """A number that rises whenever a job changed."""
+        """A number that rises whenever a job changed that gets a model."""
 
     async def jobs_changed(self, revision: int) -> None:
         """Wait until it is above `revision`."""

@@ -22,6 +22,8 @@ _EVENT_INTERVAL = 0.2
 """Seconds between two events of one stream: what a person can follow."""
 _WARNINGS_SIZE_MAX = 4096
 """Bytes: clients and proxies take 8 KiB of headers."""
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks at a job, whatever is told of: that a model is loaded or hashed tells nobody."""
 _SILENCE_MAX = 10.0
 """Seconds without an event until a comment is sent, as in streamed answers."""
 
@@ -143,17 +145,19 @@ class _JobEvents(Response):
 
     async def _tell(self, send: Send, waiting: trio.CancelScope) -> None:
         said: dict[str, Any] = {}
+        silent_since = trio.current_time()
         # None: it ended, and so many did since that it is not kept any more.
         while (job := self._manager.job(self._job_id)) is not None:
             number = self._manager.jobs_revision()
             if (state := job_state(job)) != said:
-                said = state
+                said, silent_since = state, trio.current_time()
                 await send({"type": "http.response.body", "body": sse.event(state), "more_body": True})
+            elif trio.current_time() >= silent_since + _SILENCE_MAX:
+                silent_since = trio.current_time()
+                await send({"type": "http.response.body", "body": sse.comment("waiting"), "more_body": True})
             if state["processed"]:
                 break
             await trio.sleep(_EVENT_INTERVAL)
-            with trio.move_on_after(_SILENCE_MAX) as patience:
+            with trio.move_on_after(_LOOK_INTERVAL):
                 await self._manager.jobs_changed(number)
-            if patience.cancelled_caught:
-                await send({"type": "http.response.body", "body": sse.comment("waiting"), "more_body": True})
         waiting.cancel()

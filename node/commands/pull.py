@@ -88,15 +88,15 @@ def cancel(*, home: Home, job: str) -> None:
 def _follow(home: Home, job_id: str) -> Mapping[str, Any]:
     """Show how far a job is until it has ended."""
     is_live = sys.stderr.isatty()
-    told = ""
-    told_at = -1.0
+    warned: set[str] = set()
+    told = "", 0.0
     while True:
         job: Mapping[str, Any] | None = ask(home, "job", job=job_id)
         if job is None:
             raise NodeError(f"the node does not know job {job_id} any more")
         for warning in job["warnings"]:
-            if warning not in told:
-                told += warning
+            if warning not in warned:
+                warned.add(warning)
                 click.echo(f"{_ANEW if is_live else ''}warning: {printable(warning)}", err=True)
         if job["state"] in ("failed", "cancelled"):
             # Why is what the command ends with; said here too, it would be there twice.
@@ -106,8 +106,8 @@ def _follow(home: Home, job_id: str) -> Mapping[str, Any]:
             # What is wider than the terminal wraps, and cannot be written over.
             line = progress_line(job, max(shutil.get_terminal_size().columns - 1, 1))
             click.echo(f"{_ANEW}{printable(line)}", err=True, nl=False)
-        elif job["fraction"] - told_at >= _TOLD_STEP or job["state"] != "running":
-            told_at = job["fraction"]
+        elif job["state"] != told[0] or job["fraction"] - told[1] >= _TOLD_STEP:
+            told = job["state"], job["fraction"]
             click.echo(printable(progress_line(job)), err=True)
         if job["state"] == "done":
             if is_live:

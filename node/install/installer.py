@@ -7,7 +7,8 @@
                               4. nobody does: download it, and let others take it from here
 
 Of two that download the same, the smaller peer id goes on, and the other one follows it. Where the one that
-downloads is gone, those that followed it all begin to, and the same rule leaves one of them in a moment.
+downloads is gone, or gives nothing, those that followed it all begin to, and the same rule leaves one of them
+in a moment.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ class _Install:
         """What peers say to have, and did not give."""
         self._lie: NotSame | None = None
         """What they gave instead, the last time."""
-        self._liars: set[PeerId] = set()
-        """Who downloaded it and gave something else than they said in the end."""
+        self._useless_leaders: set[PeerId] = set()
+        """Who downloads it and gives nothing, or gave something else than they said in the end."""
 
     async def run(self) -> ModelName:
         if self._order.reference:
@@ -187,11 +188,16 @@ class _Install:
         if found is None:
             return None
         try:
-            return await self._ways.follow(leader, found)
+            taken = await self._ways.follow(leader, found)
         except WrongContent:
             # Or what was here before was another version of it. It is gone now.
-            self._liars.add(leader)
+            self._useless_leaders.add(leader)
             return None
+        if taken is None and self._leader() == leader:
+            name = self._swarm.names().get(leader, leader)
+            self._report.warn(f"{name} says to download it and gives nothing: getting it elsewhere")
+            self._useless_leaders.add(leader)
+        return taken
 
     async def _resolve(
         self, reference: Reference, resolver: Resolver, is_elsewhere: Callable[[], bool]
@@ -253,8 +259,8 @@ class _Install:
         return None
 
     def _leader(self) -> PeerId | None:
-        """Who else downloads it."""
-        return origin_of(self._swarm.nodes(), self._swarm.me, self._ways.source, self._liars)
+        """Who else downloads it, and may be followed."""
+        return origin_of(self._swarm.nodes(), self._swarm.me, self._ways.source, self._useless_leaders)
 
     def _whole(self, matches: Matches) -> Copies | None:
         """Whole copies at others, but those that came to nothing."""

@@ -23,7 +23,6 @@ from node.jobs.errors import JobGoesOn, TooManyJobs
 from node.jobs.job import Job, JobId
 from node.jobs.runner import Jobs, Report
 from node.models.errors import BadModelName, UnknownModel
-from node.sources.errors import SourceError
 from node.sources.galleries import Galleries
 from node.sources.gallery_index import GalleryFile
 from node.sources.reference import parse_reference
@@ -149,12 +148,12 @@ async def offered_models(open_galleries: OpenGalleries, installed: Container[str
     """What the galleries offer, as `ModelManager.available_models`; `installed`: what is here.
 
     Raises:
-      HttpError: no gallery can be read.
+      HttpError: no gallery can be read, or the environment names no proxy or certificates that can be.
     """
     try:
         async with open_galleries() as galleries:
             listed = await galleries.listing()
-    except SourceError as error:
+    except NodeError as error:
         raise HttpError(502, str(error), type="server_error", code="no_gallery") from error
     models = [
         {

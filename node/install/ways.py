@@ -53,6 +53,9 @@ _STALL_TIME = 10.0
 """Seconds without a byte, after which what nobody has whole any more is looked for elsewhere."""
 _PATIENCE = 60.0
 """The same where somebody says to have all of it: a peer that is only busy sends a byte sooner."""
+_LEADER_PATIENCE = 600.0
+"""The same of who downloads it, while nobody has all of it: over the slowest line, 7 KB/s, a chunk takes that
+long to get there. Its disk may hang, and only it would know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ class Ways:
         return shared
 
     async def follow(self, leader: PeerId, found: SourceFiles) -> ModelName | None:
-        """Take it from who downloads it, as it comes. None: it is gone, or cannot give it any more.
+        """Take it from who downloads it, as it comes. None: it is gone, or does not give it any more.
 
         Raises:
           WrongContent: what came is not what it said in the end; it is gone.
@@ -213,7 +216,7 @@ class Ways:
             if leader not in getting(self._swarm.nodes(), self._swarm.me, self.source):
                 return True
             # It has all of it, and was started anew: it does not know what it called it while it came.
-            return self.whole() is not None and is_stalled(_STALL_TIME)
+            return is_stalled(_LEADER_PATIENCE if self.whole() is None else _STALL_TIME)
 
         with self._of.coming.shown(self._record(found.name)):
             return await self._swarm.until(is_over, partial(self._follow_all, leader, found))

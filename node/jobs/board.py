@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from node.jobs.errors import TooManyJobs
 from node.jobs.job import Job, JobId, JobKind, JobState, Progress
 from node.jobs.pace import Pace
 
@@ -41,6 +42,8 @@ class Board:
     """All jobs, the oldest first."""
 
     _jobs: dict[JobId, Job] = field(default_factory=dict)
+    _ended: list[JobId] = field(default_factory=list)
+    """Which of them have ended, the first one first."""
     _paces: dict[JobId, Pace] = field(default_factory=dict)
     """Of those that were begun."""
     _waiting: dict[JobId, float] = field(default_factory=dict)
@@ -52,22 +55,26 @@ class Board:
     def get(self, job_id: JobId) -> Job | None:
         return self._jobs.get(job_id)
 
-    @property
-    def is_full(self) -> bool:
-        return sum(not job.has_ended for job in self._jobs.values()) >= UNENDED_MAX
-
     def restore(self, jobs: Iterable[Job]) -> None:
         """Take in what an earlier run left; what was running then waits again."""
         for job in jobs:
             again = job if job.has_ended else replace(job, state="queued", speed=0.0, eta=None)
             self._jobs[job.id] = again
-        self._prune()
+            if job.has_ended:
+                self._note_ended(job.id)
 
     def add(self, job_id: JobId, kind: JobKind, model: str, order: dict[str, Any]) -> Job:
-        """A new job, or the one that is about the same and has not ended."""
-        for job in self._jobs.values():
-            if job.kind == kind and job.order == order and not job.has_ended:
+        """A new job, or the one that is about the same and has not ended.
+
+        Raises:
+          TooManyJobs: there is none such, and far too many wait already.
+        """
+        unended = [job for job in self._jobs.values() if not job.has_ended]
+        for job in unended:
+            if job.kind == kind and job.order == order:
                 return job
+        if len(unended) >= UNENDED_MAX:
+            raise TooManyJobs(f"{UNENDED_MAX} jobs wait already: cancel some, or ask again later")
         job = self._jobs[job_id] = Job(job_id, kind, model, order)
         return job
 
@@ -123,12 +130,12 @@ class Board:
         self._jobs[job_id] = replace(job, state=state, reason=reason, speed=0.0, eta=None)
         self._paces.pop(job_id, None)
         self._waiting.pop(job_id, None)
-        self._prune()
+        self._note_ended(job_id)
 
     def _running(self, now: float) -> int:
         return len(self._paces) - sum(since + WAIT_MAX <= now for since in self._waiting.values())
 
-    def _prune(self) -> None:
-        ended = [job.id for job in self._jobs.values() if job.has_ended]
-        for job_id in ended[: max(len(ended) - ENDED_KEPT_MAX, 0)]:
-            del self._jobs[job_id]
+    def _note_ended(self, job_id: JobId) -> None:
+        self._ended.append(job_id)
+        if len(self._ended) > ENDED_KEPT_MAX:
+            del self._jobs[self._ended.pop(0)]

@@ -11,8 +11,7 @@ from typing import Any
 import trio
 
 from node.errors import NodeError
-from node.jobs.board import UNENDED_MAX, Board
-from node.jobs.errors import TooManyJobs
+from node.jobs.board import Board
 from node.jobs.job import Job, JobId, JobKind, JobState, Progress
 from node.jobs.job_file import read_jobs, write_jobs
 from p2p.errors import P2PError
@@ -78,10 +77,8 @@ class Jobs:
         """A job for `order`, which waits for its turn; the one that is under way if there is such.
 
         Raises:
-          TooManyJobs: far too many wait already.
+          TooManyJobs: there is none such, and far too many wait already.
         """
-        if self._board.is_full:
-            raise TooManyJobs(f"{UNENDED_MAX} jobs wait already: cancel some, or ask again later")
         job = self._board.add(JobId(secrets.token_hex(8)), kind, model, order)
         self.revision.rise()
         return job

@@ -110,6 +110,30 @@ def test_a_job_is_followed_until_it_has_ended(
     assert states[-1]["message"] == "completed"
 
 
+def test_who_follows_what_is_loaded_sees_it_move_though_nobody_tells(
+    bench: Bench, run_mocked: Callable[[Callable[[], Awaitable[Any]]], Any]
+) -> None:
+    known = bench.manager.known
+
+    async def main() -> tuple[list[Any], float]:
+        began_at = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(changes)
+            async with bench.open("GET", "/models/jobs/7f3a/events") as exchange:
+                events = (await exchange.reply()).events()
+        return [each["progress"] for each in events if isinstance(each, dict)], trio.current_time() - began_at
+
+    async def changes() -> None:
+        await trio.sleep(2)
+        known["7f3a"] = {**JOB, "kind": "load", "fraction": 0.79}
+        await trio.sleep(2)
+        del known["7f3a"]
+
+    told, took = run_mocked(main)
+    assert told == [50.0, 79.0]
+    assert took < 6
+
+
 def test_who_follows_a_job_and_hangs_up_leaves_nothing_behind(
     bench: Bench, run_mocked: Callable[[Callable[[], Awaitable[Any]]], Any]
 ) -> None:

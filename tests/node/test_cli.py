@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
@@ -532,6 +533,29 @@ def test_jobs_show_the_warnings_of_what_is_under_way(run: Run, monkeypatch: pyte
     assert run("models", "jobs").out == (
         "a1  running    big  fetching\nwarning: too large?\nb2  cancelled  old  cancelled\n"
     )
+
+
+def test_in_a_log_a_job_takes_a_line_for_each_state_and_each_tenth_and_every_warning_is_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(JobId("a1"), "install", "tiny", size_bytes=100)
+    looks = [
+        *[job] * 3,
+        replace(job, state="running", step="fetching", warnings=("it is large",)),
+        replace(job, state="running", step="fetching", done_bytes=9, warnings=("it is large", "large")),
+        replace(job, state="running", step="fetching", done_bytes=10),
+        replace(job, state="done", done_bytes=100),
+    ]
+    seen = iter(looks)
+    monkeypatch.setattr("node.commands.pull.ask", lambda *_, **__: next(seen).as_map())
+    monkeypatch.setattr("node.commands.pull._LOOK_INTERVAL", 0.0)
+    lines = run("models", "pull", "tiny").err.splitlines()
+    assert [line for line in lines if line.startswith("warning")] == [
+        "warning: it is large",
+        "warning: large",
+    ]
+    told = [line for line in lines if not line.startswith("warning")]
+    assert ["%" in line and line.split("%")[0].split()[-1] for line in told] == ["0", "0", "10", "100"]
 
 
 @pytest.mark.parametrize(

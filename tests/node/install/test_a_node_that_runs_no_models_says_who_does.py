@@ -35,7 +35,9 @@ def test_who_can_be_asked_is_named(nodes: Iterable[NodeView], told: str) -> None
     assert why_no_models(nodes) == f"this node runs no models of its own; {told}"
 
 
-def test_it_offers_what_the_galleries_do_as_every_node(tmp_path: Path) -> None:
+def test_it_offers_what_the_galleries_do_as_every_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def test(town: Town) -> None:
         town.web.list_in_gallery("tiny", {"tiny.gguf": gguf(2)}, license="mit")
         async with town.home("ben") as ben:
@@ -48,6 +50,9 @@ def test_it_offers_what_the_galleries_do_as_every_node(tmp_path: Path) -> None:
             with pytest.raises(HttpError) as caught:
                 await front.available_models()
             assert (caught.value.status, caught.value.code) == (502, "no_gallery")
+            monkeypatch.setenv("HTTPS_PROXY", "gopher://x")
+            with pytest.raises(HttpError, match="HTTPS_PROXY"):
+                await front.available_models()
 
     in_town(tmp_path, test)
 

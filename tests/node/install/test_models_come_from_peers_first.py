@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from ledger.records import ModelName, ModelRecord
-from node.install import installer
+from node.install import installer, ways
 from node.jobs.job import Job
 from node.sources.reference import parse_reference
 from p2p.blobs.manifest import source_key
@@ -174,6 +174,29 @@ def test_where_the_origin_dies_a_follower_goes_on_from_what_is_missing(
             starts = sorted(int(each.partition("=")[2].partition("-")[0]) for each in later)
             assert starts[-1] >= 3 * CHUNK
             assert starts.count(0) <= 2  # To see that it is the same file.
+
+    in_town(tmp_path, test)
+
+
+@either_way
+def test_where_the_origin_gives_nothing_any_more_a_follower_goes_on_from_what_is_missing(
+    tmp_path: Path, offered: Offered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(town: Town) -> None:
+        reference = offered(town)
+        town.web.stops_after = 6 * CHUNK
+        async with town.living("anna", "ben") as (anna, ben):
+            anna.order(reference)
+            await ben.until(lambda: town.web.stuck)
+            job = ben.order(reference)
+            await ben.until(lambda: ben.chunks() == 6)
+            monkeypatch.setattr(ways, "_LEADER_PATIENCE", 0.0)
+            done = await ended(ben, job)
+            assert_done(done)
+            assert "anna says to download it and gives nothing: getting it elsewhere" in done.warnings
+            assert [each.is_origin for each in anna.coming.beside([])] == [True]
+            assert downloads(town)[-1].headers["range"].startswith(f"bytes={6 * CHUNK}-")
+            assert (ben.models / "tiny.gguf").read_bytes() == MODEL
 
     in_town(tmp_path, test)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
 
 from api.errors import HttpError
 from api.model_manager import ModelOrder
 from ledger.records import ModelName, PlacementRecord
 from node.errors import NodeError
+from node.install import swarm_watch
 from node.install.order import Order
+from node.install.swarm_watch import SwarmWatch
 from node.jobs.board import UNENDED_MAX
 from node.jobs.job import Job
 from node.models.errors import BadModelName
@@ -71,7 +73,20 @@ def test_a_job_that_ran_when_the_node_ended_goes_on_at_the_next_start(tmp_path: 
     in_town(tmp_path, test)
 
 
-def test_a_node_that_has_just_started_downloads_nothing_before_it_has_met_who_had_it(tmp_path: Path) -> None:
+def test_a_node_that_has_just_started_downloads_nothing_before_it_has_met_who_had_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = trio.Event()
+    wait_until = SwarmWatch.wait_until
+
+    async def say_and_wait_until(watch: SwarmWatch, condition: Callable[[], bool]) -> None:
+        waits.set()
+        await wait_until(watch, condition)
+
+    # However long it takes anna to come back on a busy machine.
+    monkeypatch.setattr(swarm_watch, "_MEETING_TIME", math.inf)
+    monkeypatch.setattr(SwarmWatch, "wait_until", say_and_wait_until)
+
     async def test(town: Town) -> None:
         town.web.list_in_gallery("tiny", {"tiny.gguf": MODEL})
         async with town.home("anna") as anna:
@@ -81,8 +96,7 @@ def test_a_node_that_has_just_started_downloads_nothing_before_it_has_met_who_ha
         async with town.home("ben") as ben:
             job = ben.order("home@tiny")
             town.rows[anna.peer] = ended
-            await ben.until(lambda: town.web.asked)
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            await waits.wait()
             async with town.home("anna") as anna:
                 await anna.knows()
                 assert (await ben.jobs.wait_ended(job.id)).state == "done"

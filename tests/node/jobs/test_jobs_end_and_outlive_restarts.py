@@ -16,6 +16,7 @@ from node.errors import NodeError
 from node.jobs import board as board_module
 from node.jobs import runner
 from node.jobs.board import BEGUN_MAX, ENDED_KEPT_MAX, RUNNING_MAX, UNENDED_MAX, WAIT_MAX, Board
+from node.jobs.errors import TooManyJobs
 from node.jobs.job import Job, JobId, Progress
 from node.jobs.job_file import read_jobs, write_jobs
 from node.jobs.pace import Pace
@@ -56,9 +57,23 @@ def test_the_latest_that_ended_are_kept() -> None:
     assert len(board.jobs()) == ENDED_KEPT_MAX
 
 
-def test_a_board_with_too_many_waiting_is_full() -> None:
-    assert not board_of(UNENDED_MAX - 1).is_full
-    assert board_of(UNENDED_MAX).is_full
+def test_what_took_longer_than_all_the_others_is_kept_when_it_ends() -> None:
+    board = board_of(ENDED_KEPT_MAX + 1)
+    for number in [*range(1, ENDED_KEPT_MAX + 1), 0]:
+        board.end(JobId(f"job-{number}"), "done")
+    assert [job.id for job in board.jobs()][:2] == ["job-0", "job-2"]
+    again = Board()
+    again.restore(board.jobs())
+    assert again.jobs() == board.jobs()
+
+
+def test_where_too_many_wait_another_order_is_refused_and_one_of_theirs_is_shown() -> None:
+    board = board_of(UNENDED_MAX)
+    with pytest.raises(TooManyJobs, match="cancel some"):
+        board.add(JobId("other"), "install", "other", {"reference": "other"})
+    assert board.add(JobId("other"), "install", "model-7", {"reference": 7}).id == "job-7"
+    board.end(JobId("job-7"), "cancelled")
+    assert board.add(JobId("other"), "install", "other", {"reference": "other"}).id == "other"
 
 
 WAITS = Progress("waiting for a peer", is_waiting=True)

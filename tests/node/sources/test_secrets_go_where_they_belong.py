@@ -169,6 +169,39 @@ def test_who_does_not_prove_who_he_is_gets_no_token(
     with_two_webs(test)
 
 
+def test_certificates_are_read_once_for_all_clients_and_anew_where_others_are_named(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_files: list[str] = []
+    create = ssl.create_default_context
+
+    def note(*, cafile: str) -> ssl.SSLContext:
+        read_files.append(cafile)
+        return create(cafile=cafile)
+
+    monkeypatch.setattr(ssl, "create_default_context", note)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    for _ in range(2):
+        SourceClient()
+    other = certificate.with_name("other.pem")
+    other.write_bytes(certificate.read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(other))
+    SourceClient()
+    assert read_files == [str(certificate), str(other)]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_certificates_that_cannot_be_read_are_named_by_their_variable(
+    tmp_path: Path, content: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "web.pem"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with pytest.raises(WrongUse, match="SSL_CERT_FILE"):
+        SourceClient()
+
+
 def test_a_small_answer_has_a_bound() -> None:
     async def test(web: Web, _other: Web) -> None:
         web.pages["/a"] = always(Reply(200, b"x" * 1001))
