@@ -9,15 +9,30 @@ _BAR_WIDTH = 24
 _SOURCES_SHOWN = 3
 
 
-def progress_line(job: Mapping[str, Any]) -> str:
-    """`job`, a map as `node/jobs/job.py` makes it."""
+def progress_line(job: Mapping[str, Any], width: int | None = None) -> str:
+    """`job`, a map as `node/jobs/job.py` makes it; in at most `width` characters, where given: without
+    the bar first, then without what it is doing, then cut."""
+    lines = (
+        _line(job, has_bar=bar, has_step=step) for bar, step in ((True, True), (False, True), (False, False))
+    )
+    line = next(lines)
+    while width is not None and len(line) > width:
+        shorter = next(lines, None)
+        if shorter is None:
+            return f"{line[: width - 1]}…"
+        line = shorter
+    return line
+
+
+def _line(job: Mapping[str, Any], *, has_bar: bool, has_step: bool) -> str:
     if job["state"] in ("failed", "cancelled"):
         return f"{job['model']}  {job['reason'] or 'cancelled'}"
     parts = [job["model"]]
     if job["size_bytes"]:
         filled = round(_BAR_WIDTH * job["fraction"])
+        bar = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] " if has_bar else ""
         parts += [
-            f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {job['fraction']:4.0%}",
+            f"{bar}{job['fraction']:4.0%}",
             f"{in_units(job['done_bytes'])} of {in_units(job['size_bytes'])}",
         ]
     if job["state"] == "running":
@@ -25,7 +40,8 @@ def progress_line(job: Mapping[str, Any]) -> str:
             parts.append(f"{in_units(job['speed'])}/s")
         if job["eta"] is not None:
             parts.append(f"{_duration(job['eta'])} left")
-        parts.append(job["step"])
+        if has_step or not job["size_bytes"]:
+            parts.append(job["step"])
     if job["sources"]:
         parts.append(f"from {_sources(job['sources'])}")
     return "  ".join(filter(None, parts))

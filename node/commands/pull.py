@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -53,6 +54,9 @@ def pull(*, home: Home, reference: str, name: str, detach: bool) -> None:
         raise
     if job["state"] != "done":
         raise NodeError(job["reason"] or f"job {job['id']} was cancelled")
+    if not job["size_bytes"]:
+        click.echo(printable(f"{job['model']} is here already"))
+        return
     click.echo(printable(f"{job['model']} is served from now on{_came_from(job)}"))
 
 
@@ -94,12 +98,18 @@ def _follow(home: Home, job_id: str) -> Mapping[str, Any]:
             if warning not in warned:
                 warned.add(warning)
                 click.echo(f"{_ANEW if is_live else ''}warning: {printable(warning)}", err=True)
+        if job["state"] in ("failed", "cancelled"):
+            # Why is what the command ends with; said here too, it would be there twice.
+            click.echo(_ANEW if is_live else "", err=True, nl=False)
+            return job
         if is_live:
-            click.echo(f"{_ANEW}{printable(progress_line(job))}", err=True, nl=False)
+            # What is wider than the terminal wraps, and cannot be written over.
+            line = progress_line(job, max(shutil.get_terminal_size().columns - 1, 1))
+            click.echo(f"{_ANEW}{printable(line)}", err=True, nl=False)
         elif job["state"] != told[0] or job["fraction"] - told[1] >= _TOLD_STEP:
             told = job["state"], job["fraction"]
             click.echo(printable(progress_line(job)), err=True)
-        if job["state"] in ("done", "failed", "cancelled"):
+        if job["state"] == "done":
             if is_live:
                 click.echo(err=True)
             return job

@@ -78,7 +78,9 @@ def _read_token(path: Path) -> str:
     try:
         with path.open(encoding="utf-8") as file:
             return file.read(_TOKEN_READ_MAX)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise WrongUse(f"cannot read a token from {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise WrongUse(f"cannot read a token from {path}: {error}") from error
 
 

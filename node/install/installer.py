@@ -24,14 +24,23 @@ from functools import partial
 import trio
 
 from ledger.records import ModelName
-from node.install.errors import NotSame
+from node.install.errors import NotFound, NotSame
 from node.install.order import Order
-from node.install.search import Copies, Matches, of_manifest, of_name, of_source, of_weights, origin_of
+from node.install.search import (
+    Copies,
+    Matches,
+    names_like,
+    of_manifest,
+    of_name,
+    of_source,
+    of_weights,
+    origin_of,
+)
 from node.install.tally import Tally
 from node.install.ways import Means, Ways
 from node.jobs.runner import Report
 from node.models.demo_model import DEMO_MODEL_SHA256
-from node.sources.errors import SourceError
+from node.sources.errors import NotInGallery, SourceError, SourceUnavailable
 from node.sources.reference import (
     DemoReference,
     FileReference,
@@ -197,6 +206,7 @@ class _Install:
 
         Raises:
           SourceError: it does not say, and nobody of the swarm ever had it.
+          NotFound: the same, of a name.
           NotSame: the same, and peers said they had it.
         """
         self._tally.say("looking it up")
@@ -206,6 +216,10 @@ class _Install:
             if not self._was_there:
                 if self._lie is not None:
                     raise NotSame(f"{self._lie}; and from its source: {error}") from error
+                if isinstance(reference, GalleryReference) and isinstance(
+                    error, NotInGallery | SourceUnavailable
+                ):
+                    raise self._not_found(reference, error) from error
                 raise
             # It can be had all the same: from who has it, or will.
             self._tally.say(f"waiting for a node that has it ({error})", is_waiting=True)
@@ -214,6 +228,15 @@ class _Install:
             # Who was too busy to give it may have time by now.
             self._useless.clear()
             return None
+
+    def _not_found(self, reference: GalleryReference, error: SourceError) -> NotFound:
+        """`error`, which a gallery is the cause of, with what the swarm has to do with it."""
+        text = str(error)
+        if isinstance(error, SourceUnavailable):
+            text = f"no node that is here has {reference.name}, and it cannot be looked up: {error}"
+        if close := names_like(self._swarm.nodes(), self._swarm.me, reference.name):
+            text += f"; nodes that are here have {', '.join(close)}"
+        return NotFound(text)
 
     def _source_of(self, reference: Reference) -> FileKey:
         """What this order is known by to others that want the same."""

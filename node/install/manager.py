@@ -59,7 +59,7 @@ class Manager:
           TooManyJobs: too many jobs wait.
         """
         order.wishes()
-        shown = parse_reference(order.reference).canonical if order.reference else ""
+        shown = "" if order.is_placed else parse_reference(order.reference).canonical
         return self._jobs.add("install", order.name or shown, order.as_map())
 
     def order_model(self, order: ModelOrder) -> Mapping[str, Any]:

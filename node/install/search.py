@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ledger.records import ModelName, ModelRecord
 from ledger.view import NodeView
 from p2p.blobs.manifest import FileKey, ManifestId
 from p2p.peer import PeerId
+
+_COMPARED_MAX = 1000
+"""Names that one which nobody knows is compared with: some hundredths of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,12 @@ def origin_of(
         if record.state == "fetching" and record.is_origin and record.source == source and peer not in besides
     )
     return min(origins, default=None)
+
+
+def names_like(nodes: Iterable[NodeView], me: PeerId, name: str) -> Sequence[str]:
+    """What models that others have are called, if that is nearly `name`: the nearest first."""
+    names = sorted({record.name for _, record in _records(nodes, me)})
+    return difflib.get_close_matches(name, names[:_COMPARED_MAX], 3, 0.6)
 
 
 def _records(nodes: Iterable[NodeView], me: PeerId | None) -> Iterator[tuple[PeerId, ModelRecord]]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 _WINDOW = 5.0
 """Seconds that are looked back on: long enough to be read, short enough to show that it stopped."""
+_SPAN_MIN = 1.0
+"""Seconds before anything is said: a model begins with a few hundred bytes of settings and a look for who has
+the rest, by which it would last for days."""
 _MARKS_MAX = 64
 """In those: one in eight hundredths of a second."""
 
@@ -31,4 +34,4 @@ class Pace:
         if not self._marks:
             return 0.0
         since, before = self._marks[0]
-        return (done_bytes - before) / (now - since) if now > since else 0.0
+        return (done_bytes - before) / (now - since) if now - since >= _SPAN_MIN else 0.0

@@ -104,7 +104,7 @@ def define_model(path: Path, *, memory_bytes: int) -> ModelDefinition:
         try:
             size_bytes = inspect_model_files(parts, memory_bytes=memory_bytes)
         except BadModelFile as error:
-            problem = str(error)
+            problem = f"{error}, which {yaml_path} names" if is_yaml and settings.file else str(error)
     name = settings.name or name_of_file(yaml_path or path)
     mmproj_path = yaml_path.parent / settings.mmproj if yaml_path and settings.mmproj else None
     if mmproj_path is not None and not mmproj_path.is_file():

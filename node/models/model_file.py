@@ -66,7 +66,11 @@ def _inspect(path: Path) -> int:
     """Its size in bytes."""
     try:
         if not path.is_file():
-            raise ModelFileMissing(f"{path} is a folder" if path.is_dir() else f"there is no file {path}")
+            if path.is_dir():
+                raise ModelFileMissing(
+                    f"{path} is a folder: name a file in it, or start with --models-from {path}"
+                )
+            raise ModelFileMissing(f"there is no file {path}")
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
             header = file.read(_HEADER.size)

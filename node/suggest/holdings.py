@@ -27,11 +27,16 @@ class Holdings:
                     self._by_sha256[record.sha256].append((machine, record))
 
     def of(self, entry: GalleryEntry) -> Sequence[tuple[Machine, ModelRecord]]:
-        """Who has the model of `entry`, and what it says of it."""
+        """Who has the model of `entry`, each once, and what it says of it."""
         sha256 = sha256_of(entry)
         named = [
             (machine, record)
             for machine, record in self._by_name.get(entry.name.casefold(), ())
             if not (sha256 and record.sha256)
         ]
-        return [*self._by_sha256.get(sha256, ()), *named] if sha256 else named
+        held = [*self._by_sha256.get(sha256, ()), *named] if sha256 else named
+        # One may have it under several names.
+        once: dict[str, tuple[Machine, ModelRecord]] = {}
+        for machine, record in held:
+            once.setdefault(machine.name, (machine, record))
+        return list(once.values())

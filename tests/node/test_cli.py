@@ -569,3 +569,38 @@ def test_who_cancels_a_job_is_told_what_becomes_of_it(
     out = run("models", "cancel", "a1").out
     assert out.startswith(f"job a1 is cancelled{told}")
     assert (out == "job a1 is cancelled\n") == (not told)
+
+
+def pulled(run: Run, monkeypatch: pytest.MonkeyPatch, job: Job) -> Told:
+    monkeypatch.setattr("node.commands.pull.ask", lambda *_, **__: job.as_map())
+    return run("models", "pull", "tiny")
+
+
+def test_why_a_pull_failed_is_said_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = pulled(run, monkeypatch, Job(JobId("a1"), "install", "tiny", state="failed", reason="no room"))
+    assert (told.exit_code, told.out, told.err) == (1, "", "localai-node: no room\n")
+
+
+def test_who_pulls_what_is_here_is_told_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pulled(run, monkeypatch, Job(JobId("a1"), "install", "tiny", state="done")).out == (
+        "tiny is here already\n"
+    )
+    came = Job(JobId("a1"), "install", "tiny", state="done", size_bytes=9, sources={"one": 9})
+    assert pulled(run, monkeypatch, came).out == "tiny is served from now on (from one)\n"
+
+
+def test_a_token_file_that_is_not_there_is_told_without_numbers(run: Run, home: Home) -> None:
+    told = run("join", "--token-file", home.path / "none", "--home", home.path)
+    assert told.err == (
+        f"localai-node: cannot read a token from {home.path / 'none'}: No such file or directory\n"
+    )
+
+
+def test_a_progress_line_fits_the_terminal_it_is_written_over_in(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    came = Job(JobId("a1"), "install", "tiny", state="done", size_bytes=9, done_bytes=9, sources={"one": 9})
+    line = pulled(run, monkeypatch, came).err
+    assert line == "\r\x1b[Ktiny  100%  9 B of 9 B  from one 9 B\n"

@@ -493,3 +493,16 @@ def test_a_model_of_this_machine_comes_whole_with_every_character_of_its_setting
             assert definition.settings.stop == ("a\x85b",)
 
     in_town(tmp_path, test)
+
+
+def test_who_mistypes_a_name_is_told_what_nodes_have(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        town.web.list_in_gallery("other", {"other.gguf": MODEL})
+        async with town.living("anna", "ben") as (anna, ben):
+            anna.keep(MODEL)
+            await anna.knows()
+            assert (await ben.pull("tinny")).reason == (
+                "no gallery has a model that is called 'tinny'; nodes that are here have tiny"
+            )
+
+    in_town(tmp_path, test)

@@ -371,3 +371,12 @@ def test_wherever_it_is_cancelled_nothing_is_left_but_what_came(tmp_path: Path, 
             assert (await ben.knows()).sha256 == sha256_of(MODEL)
 
     in_town(tmp_path, test)
+
+
+def test_an_order_for_nothing_says_what_to_write(tmp_path: Path) -> None:
+    async def test(town: Town) -> None:
+        async with town.home("ben") as ben:
+            with pytest.raises(BadReference, match="no model was named"):
+                ben.order("")
+
+    in_town(tmp_path, test)

@@ -150,6 +150,18 @@ def test_what_begins_anew_has_no_negative_speed() -> None:
     assert pace.speed(30, 2) == 30
 
 
+def test_no_time_left_is_told_from_the_first_few_bytes() -> None:
+    board = board_of(1)
+    board.begin(JobId("job-0"))
+    told = []
+    for now, done in ((0.0, 0), (0.2, 213), (0.9, 213), (1.0, 50_000_000)):
+        board.note(JobId("job-0"), Progress("fetching", 100_000_000, done), now)
+        job = board.get(JobId("job-0"))
+        assert job is not None
+        told.append(job.eta)
+    assert told == [None, None, None, pytest.approx(1)]
+
+
 async def nothing_to_tidy(_: Sequence[Job]) -> None:
     await trio.lowlevel.checkpoint()
 

@@ -88,6 +88,12 @@ def test_files_with_a_problem_are_listed_with_it(folder: Path) -> None:
     assert "there is no file" in problems[ModelName("missing")]
 
 
+def test_a_yaml_that_names_a_file_which_is_not_there_is_named_too(folder: Path) -> None:
+    (folder / "odd.yaml").write_text("parameters: {model: lost.gguf}")
+    problem = read(folder, folder / "odd.yaml").definitions[ModelName("odd")].problem
+    assert problem == f"there is no file {folder / 'lost.gguf'}, which {folder / 'odd.yaml'} names"
+
+
 def test_of_two_with_one_name_the_given_one_is_served(folder: Path, tmp_path: Path) -> None:
     model(folder / "twin.gguf")
     elsewhere = model(tmp_path / "elsewhere" / "twin.gguf")

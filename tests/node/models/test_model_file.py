@@ -57,7 +57,7 @@ def test_what_is_no_model_says_why(
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ModelFileMissing, match="there is no file"):
         inspect_model_files([tmp_path / "none.gguf"], memory_bytes=GIB)
-    with pytest.raises(ModelFileMissing, match="is a folder"):
+    with pytest.raises(ModelFileMissing, match="is a folder: name a file in it, or start with --models-from"):
         inspect_model_files([tmp_path], memory_bytes=GIB)
 
 

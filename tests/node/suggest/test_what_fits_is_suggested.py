@@ -347,3 +347,10 @@ def test_names_from_elsewhere_do_not_reach_the_terminal_as_they_are() -> None:
     there = [machine("attic\x1b[2J")]
     text = render_advice(advice_map(advise([entry("m", "1GB")], there, "chat"), "chat", is_all=True))
     assert not re.search(r"[^\n\x20-\x7e]", text)
+
+
+def test_a_machine_that_has_a_model_under_two_names_is_named_once() -> None:
+    twice = machine("attic", records=tuple(record(name, GIB, sha256=SHA256) for name in ("a", "b")))
+    listed = entry("m", sha256=SHA256)
+    (row,) = models_map([listed], [twice, machine("cellar", records=twice.records)], "")["models"]
+    assert row["holders"] == ["attic", "cellar"]
