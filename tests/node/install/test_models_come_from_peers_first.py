@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from ledger.records import ModelName, ModelRecord
-from node.install import installer, ways
+from node.install import installer, swarm_watch, ways
 from node.jobs.job import Job
 from node.sources.reference import parse_reference
 from p2p.blobs.manifest import source_key
@@ -42,6 +42,12 @@ def by_address(town: Town) -> str:
 
 
 either_way = pytest.mark.parametrize("offered", [by_gallery, by_address])
+
+
+@pytest.fixture(autouse=True)
+def _started_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No node waits for others to come back."""
+    monkeypatch.setattr(swarm_watch, "_MEETING_TIME", 0.0)
 
 
 async def ended(home: Home, job: Job) -> Job:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TypeVar, cast
+from typing import Generic, TypeVar, cast
 
+import outcome
 import trio
 import yaml
 
@@ -128,6 +129,28 @@ class SlowWeb(Web):
         ]
         listed = [{"name": name, "files": files, **fields}]
         self.pages["/index.yaml"] = lambda asked: Reply(200, yaml.safe_dump(listed).encode())
+
+
+class Look(trio.abc.Instrument, Generic[T]):
+    """Looks at a condition after each step of any task, also of one that a thread has just ended for: between
+    two of them nothing happens. So whatever it is about, no event need tell of it, and none is missed."""
+
+    def __init__(self, condition: Callable[[], T | None]) -> None:
+        self.over = trio.Event()
+        self._condition = condition
+        self.found = outcome.capture(condition)
+
+    @property
+    def is_over(self) -> bool:
+        """It is so, or cannot be looked at."""
+        return isinstance(self.found, outcome.Error) or bool(self.found.value)
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        del task
+        if not self.over.is_set():
+            self.found = outcome.capture(self._condition)
+            if self.is_over:
+                self.over.set()
 
 
 @dataclass
@@ -310,13 +333,15 @@ class Home:
         return next((each for each in self.worker.model_records() if each.name == name and each.sha256), None)
 
     async def until(self, condition: Callable[[], T | None]) -> T:
-        """What `condition` returns, as soon as that is anything: looked at again and again."""
-        value = condition()
-        while not value:
-            # On a disk, or in three places at once: no event says so.
-            await trio.sleep(0.005)
-            value = condition()
-        return value
+        """What `condition` returns, as soon as that is anything."""
+        look = Look(condition)
+        if not look.is_over:
+            trio.lowlevel.add_instrument(look)
+            try:
+                await look.over.wait()
+            finally:
+                trio.lowlevel.remove_instrument(look)
+        return cast("T", look.found.unwrap())
 
     def left(self) -> list[str]:
         """Everything in its models folder, by path."""
