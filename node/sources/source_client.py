@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import httpx
+import trio
 
 from node.errors import WrongUse
 from node.host_name import is_host
@@ -30,6 +31,9 @@ CONNECT_TIMEOUT = 15.0
 """Seconds, for one machine at the other end of the world behind a slow line."""
 SILENCE_MAX = 30.0
 """Seconds without a byte. Stores that fetch a file from a slower one of theirs first take up to ten."""
+ANSWER_TIME_MAX = 300.0
+"""Seconds for a document, or the head of a file: the largest has 16 MiB, and 60 KB/s carry that. Who sends a byte
+now and then is never silent, and would keep an order for ever."""
 
 _PROXIES = frozenset({"http", "https", "all"})
 """Schemes that httpx looks for proxies for."""
@@ -111,19 +115,20 @@ class SourceClient(HttpClient):
         Raises:
           SourceRefused, SourceUnavailable: as `open`.
         """
-        async with self.open(location, headers) as response:
-            if response.status_code == httpx.codes.NOT_MODIFIED:
-                return Document(b"", dict(response.headers), is_unchanged=True)
-            if not response.is_success:
-                raise SourceRefused(f"{location.url} is not given ({response.status_code})")
-            require_plain(location.url, response.headers)
-            body = bytearray()
-            async with pieces_of(response) as pieces:
-                async for piece in pieces:
-                    body += piece
-                    if len(body) > size_max:
-                        raise SourceRefused(f"{location.url} is larger than {size_max} bytes")
-            return Document(bytes(body), dict(response.headers))
+        with _in_time(location.url):
+            async with self.open(location, headers) as response:
+                if response.status_code == httpx.codes.NOT_MODIFIED:
+                    return Document(b"", dict(response.headers), is_unchanged=True)
+                if not response.is_success:
+                    raise SourceRefused(f"{location.url} is not given ({response.status_code})")
+                require_plain(location.url, response.headers)
+                body = bytearray()
+                async with pieces_of(response) as pieces:
+                    async for piece in pieces:
+                        body += piece
+                        if len(body) > size_max:
+                            raise SourceRefused(f"{location.url} is larger than {size_max} bytes")
+                return Document(bytes(body), dict(response.headers))
 
     async def _follow(
         self,
@@ -139,7 +144,8 @@ class SourceClient(HttpClient):
             _require_askable(url)
             own = {"authorization": f"Bearer {location.token}"} if _is_for(location, url) else {}
             request = self._http.build_request(method, url.text, headers={**headers, **own})
-            response = await self._send(request, url)
+            with _in_time(url):
+                response = await self._send(request, url)
             if is_final(response):
                 return response
             await response.aclose()
@@ -184,6 +190,16 @@ class SourceClient(HttpClient):
             raise SourceUnavailable(
                 f"the connection to {_host_of(error)} broke ({reason_of(error)})"
             ) from error
+
+
+@contextmanager
+def _in_time(url: WebUrl) -> Iterator[None]:
+    with trio.move_on_after(ANSWER_TIME_MAX) as patience:
+        yield
+    if patience.cancelled_caught:
+        raise SourceUnavailable(
+            f"{url} has not come after {ANSWER_TIME_MAX:g} seconds: it is sent too slowly"
+        )
 
 
 def _require_askable(url: WebUrl) -> None:

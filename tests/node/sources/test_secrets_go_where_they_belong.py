@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from node.errors import WrongUse
+from node.sources import source_client
 from node.sources.answers import next_url
 from node.sources.errors import SourceRefused, SourceUnavailable
 from node.sources.source_client import Document, SourceClient
@@ -31,8 +32,8 @@ TOKEN = "hf_t0ken"
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+        monkeypatch.delenv(name)
+        monkeypatch.delenv(name.lower())
 
 
 def with_two_webs(test: Callable[[Web, Web], Awaitable[None]]) -> None:
@@ -208,6 +209,24 @@ def test_a_small_answer_has_a_bound() -> None:
         with pytest.raises(SourceRefused, match="larger than 1000 bytes"):
             await read(web.url("/a"))
         assert len((await read(web.url("/a"), size_max=1001)).body) == 1001
+
+    with_two_webs(test)
+
+
+@pytest.mark.parametrize("sent", ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"])
+def test_who_sends_a_byte_now_and_then_holds_nobody_up(sent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def trickle(stream: trio.abc.Stream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(sent.encode())
+            await stream.receive_some()
+
+    async def test(web: Web, _other: Web) -> None:
+        # Silence alone would take five seconds.
+        monkeypatch.setattr(source_client, "ANSWER_TIME_MAX", 0.1)
+        monkeypatch.setattr(web, "answer", trickle)
+        with pytest.raises(SourceUnavailable, match=r"/a has not come after 0\.1 seconds"):
+            await read(web.url("/a"))
 
     with_two_webs(test)
 
