@@ -56,7 +56,8 @@ PLACE_TIME = 30.0
 """Seconds in which a peer has to give a chunk, or one that waits gets its place: that may have what is
 missing. As long as silence is borne with, and as a peer that has nothing is left alone."""
 RETRY_DELAY, RETRY_DELAY_MAX = 1.0, 30.0
-"""Seconds until a peer that has nothing, or cannot be reached, is asked again, doubled each time."""
+"""Seconds until a peer that has nothing, cannot be reached, or is banned, is looked at again, doubled each
+time."""
 _TELL_INTERVAL = 0.25
 """Seconds between two reports of progress: as often as a person sees it move."""
 
@@ -277,16 +278,16 @@ class FileFetch:
             del self._keepers[peer]
 
     async def _try(self, peer: PeerId) -> None:
-        """Follow `peer` again and again, until it is banned."""
+        """Follow `peer` again and again, except while it is banned."""
         delay = RETRY_DELAY
-        while self._may_use(peer):
-            async with self._places:
-                if await self._follow(peer):
-                    delay = RETRY_DELAY
+        while True:
+            if self._may_use(peer):
+                async with self._places:
+                    if await self._follow(peer):
+                        delay = RETRY_DELAY
             # Uneven, so that those who lost a peer together do not come back together.
             await trio.sleep(delay * self._rng.uniform(0.5, 1.0))
             delay = min(2 * delay, RETRY_DELAY_MAX)
-        self._seeders.discard(peer)
 
     async def _follow(self, peer: PeerId) -> bool:
         """Follow the file until `peer`, or its channel, has no more of it, or its place is better given to

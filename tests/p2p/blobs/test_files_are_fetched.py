@@ -12,9 +12,10 @@ from p2p.blobs.errors import NobodyHasIt, SinkFailed, SinkFull
 from p2p.blobs.fetch_events import UNDER_WAY_MAX
 from p2p.blobs.fetch_pace import BUSY_RATE
 from p2p.blobs.fetched_file import FetchedFile
-from p2p.blobs.file_fetch import PLACE_TIME, SEEDERS_MAX
+from p2p.blobs.file_fetch import PLACE_TIME, RETRY_DELAY_MAX, SEEDERS_MAX
 from p2p.blobs.have_map import HaveMap
 from p2p.blobs.manifest import CHUNK_SIZE, ManifestId, source_key
+from p2p.blobs.reputation import BAN_TIME
 from p2p.frame_stream import FrameStream
 from p2p.memory_network import MemoryHub
 from p2p.network import PeerStream
@@ -182,6 +183,20 @@ def test_a_banned_peer_is_not_even_asked() -> None:
             assert anna.seeder.uploaded.total() == 0
             with pytest.raises(NobodyHasIt):
                 await ben.fetcher.fetch_manifest(manifest.id, [anna.peer])
+
+    run(main)
+
+
+def test_a_fetch_goes_on_once_a_ban_has_ended() -> None:
+    async def main() -> None:
+        hub = MemoryHub(seed=1)
+        async with blob_node(hub, ANNA) as anna, blob_node(hub, BEN, anna) as ben:
+            anna.files.add(DATA)
+            for key in ("1", "2", "3"):
+                ben.reputation.note_wrong(anna.peer, ManifestId(key * 64), UNIX_TIME + 300 - BAN_TIME)
+            with trio.fail_after(300 + RETRY_DELAY_MAX + 1):
+                await ben.fetch(FILE, anna.peer)
+            assert trio.current_time() > 300
 
     run(main)
 
