@@ -230,8 +230,11 @@ class _Install:
         return None
 
     def _leader(self) -> PeerId | None:
-        """Who else downloads it."""
-        return origin_of(self._swarm.nodes(), self._swarm.me, self._ways.source, self._liars)
+        """Who else downloads it, and is believed."""
+        return origin_of(self._swarm.nodes(), self._swarm.me, self._ways.source, self._is_believed)
+
+    def _is_believed(self, peer: PeerId) -> bool:
+        return peer not in self._liars and self._of.means.fetcher.may_use(peer)
 
     def _whole(self, matches: Matches) -> Copies | None:
         """Whole copies at others, but those that came to nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ledger.records import ModelName, ModelRecord
@@ -83,14 +83,14 @@ def getting(nodes: Iterable[NodeView], me: PeerId, source: FileKey) -> frozenset
 
 
 def origin_of(
-    nodes: Iterable[NodeView], me: PeerId, source: FileKey, besides: Collection[PeerId] = ()
+    nodes: Iterable[NodeView], me: PeerId, source: FileKey, may_be: Callable[[PeerId], bool]
 ) -> PeerId | None:
-    """Who else downloads it; of several the smallest peer id, which is the one that goes on. Not one of
-    `besides`."""
+    """Who else downloads it, of those who `may_be`; of several the smallest peer id, which is the one that
+    goes on."""
     origins = (
         peer
         for peer, record in _records(nodes, me)
-        if record.state == "fetching" and record.is_origin and record.source == source and peer not in besides
+        if record.state == "fetching" and record.is_origin and record.source == source and may_be(peer)
     )
     return min(origins, default=None)
 
