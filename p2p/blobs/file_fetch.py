@@ -9,6 +9,7 @@ lock and no queue.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Collection, Mapping
@@ -51,7 +52,8 @@ logger = logging.getLogger(__name__)
 
 SEEDERS_MAX = 16
 """Peers followed at once: each tells of every chunk it gains, and a few fill any line. Others wait for a
-place, in an order by chance, so that not everybody runs to the same ones."""
+place, in an order by chance, so that not everybody runs to the same ones. Only the origin needs none: without
+the hashes that it tells nobody else is of use."""
 PLACE_TIME = 30.0
 """Seconds in which a peer has to give a chunk, or one that waits gets its place: that may have what is
 missing. As long as silence is borne with, and as a peer that has nothing is left alone."""
@@ -282,7 +284,7 @@ class FileFetch:
         delay = RETRY_DELAY
         while True:
             if self._may_use(peer):
-                async with self._places:
+                async with contextlib.nullcontext() if peer == self._file.origin else self._places:
                     if await self._follow(peer):
                         delay = RETRY_DELAY
             # Uneven, so that those who lost a peer together do not come back together.
@@ -309,5 +311,6 @@ class FileFetch:
             received = self._received[peer]
             with trio.move_on_after(PLACE_TIME):
                 await channel.ended.wait()
-            if self._places.statistics().tasks_waiting and self._received[peer] < received + CHUNK_SIZE:
+            is_useless = self._received[peer] < received + CHUNK_SIZE and peer != self._file.origin
+            if is_useless and self._places.statistics().tasks_waiting:
                 return
