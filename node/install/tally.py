@@ -39,16 +39,21 @@ class Tally:
         self._sources[file] = {**self._sources.get(file, {}), **sources}
         self._tell()
 
-    def _tell(self) -> None:
+    @property
+    def sources(self) -> Mapping[str, int]:
+        """Bytes that came, by whom they came from."""
         sources: Counter[str] = Counter()
         for each in self._sources.values():
             sources.update(each)
+        return dict(sources)
+
+    def _tell(self) -> None:
         self.on_progress(
             Progress(
                 self.step,
                 sum(self._sizes.values()),
                 self.done_bytes,
-                dict(sources),
+                self.sources,
                 self.model,
                 self.is_waiting,
             )

@@ -288,7 +288,11 @@ class Ways:
 
     async def _finish_and_serve(self, arrival: Arrival, found: SourceFiles) -> ModelName:
         self._tally.say("checking it")
-        await arrival.finish(partial(_settings_of, found))
+        try:
+            await arrival.finish(partial(_settings_of, found))
+        except WrongContent as error:
+            senders = ", ".join(self._tally.sources) or found.files[0].canonical
+            raise WrongContent(f"{error}; it came from {senders} and is deleted") from error
         await self._serve(arrival, found.name)
         return found.name
 

@@ -1,6 +1,6 @@
 """One file from its sources into a target, chunk by chunk.
 
-    downloaded = await download(client, file, open_target)
+    await download(client, file, open_target)
 
 What is missing is asked for as ranges of bytes, from one source after the other: one that says no is left
 out, one that breaks off is asked again after a while, and as long as something comes there is no end to that.
@@ -44,16 +44,6 @@ class DownloadProgress:
     """Who sends, without secrets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """A file of which all chunks are there. Whether they are the right ones is for the target to say."""
-
-    target: ChunkSink
-    size_bytes: int
-    sources: tuple[str, ...]
-    """Who sent something, without secrets: whom to name if the hash is wrong."""
-
-
 async def download(
     client: SourceClient,
     file: SourceFile,
@@ -62,8 +52,8 @@ async def download(
     on_progress: Callable[[DownloadProgress], None] | None = None,
     limits: DownloadLimits | None = None,
     rng: Random | None = None,
-) -> Downloaded:
-    """Bring all of `file` into the target.
+) -> None:
+    """Bring all of `file` into the target. Whether it is the right one is for that to say.
 
     `on_progress` is called for each piece that comes, a thousand times a second where it comes fast.
 
@@ -73,7 +63,7 @@ async def download(
       BlobError: the target could not keep it.
     """
     running = _Download(client, file, open_target, on_progress=on_progress, limits=limits, rng=rng)
-    return await running.run()
+    await running.run()
 
 
 class _Download:
@@ -98,7 +88,6 @@ class _Download:
         self._locations = list(file.locations)
         self._turn = 0
         """Which of them is asked next."""
-        self._senders: dict[str, None] = {}
         self._target: ChunkSink | None = None
         self._assembly = Assembly(0)
         self._version = ""
@@ -107,7 +96,7 @@ class _Download:
         """Attempts in a row that brought next to nothing."""
         self._bytes_best = 0
 
-    async def run(self) -> Downloaded:
+    async def run(self) -> None:
         if self._file.sha256 and self._file.size_bytes:
             # What an earlier run left may be all of it, and then nobody needs to be asked.
             await self._begin(self._file.size_bytes, f"sha256:{self._file.sha256}")
@@ -123,7 +112,6 @@ class _Download:
                 self._leave_out(location, error)
             except SourceUnavailable as error:
                 await self._wait(error)
-        return Downloaded(self._target, self._assembly.size_bytes, tuple(self._senders))
 
     async def _ask(self, location: Location) -> None:
         """Ask for what is missing first, and take what comes."""
@@ -219,7 +207,6 @@ class _Download:
                     )
                 for chunk, data in assembly.take(piece):
                     if chunk not in target.have:
-                        self._senders[str(location.url)] = None
                         await target.write(chunk, [data])
                 self._report(location)
                 if is_range and assembly.position // CHUNK_SIZE in target.have:

@@ -81,8 +81,9 @@ class Galleries:
     _parsed: dict[str, tuple[bytes, GalleryIndex]] = field(default_factory=dict)
     """By gallery: the sha256 of the index that was understood last, and what it said."""
 
-    async def listing(self) -> GalleryList:
-        """What every gallery has. One that cannot be read is a warning, unless it is the only one.
+    async def listing(self, name: str = "") -> GalleryList:
+        """What every gallery has, or the one of that name. One that cannot be read is a warning, unless it is
+        the only one.
 
         Raises:
           SourceError: none could be read; what the last one said.
@@ -91,6 +92,8 @@ class Galleries:
         warnings: list[str] = []
         problem: SourceError | None = None
         for source in self.sources:
+            if name.casefold() not in ("", source.name.casefold()):
+                continue
             try:
                 index, said = await self._index(source)
             except SourceError as error:
@@ -120,17 +123,17 @@ class Galleries:
         if wanted and wanted not in (source.name.casefold() for source in self.sources):
             known = ", ".join(source.name for source in self.sources) or "none"
             raise NotInGallery(f"no gallery is called {reference.gallery!r}; there is {known}")
-        listed = await self.listing()
+        listed = await self.listing(wanted)
         names = []
         for source, index in listed.indexes:
-            if wanted in ("", source.name.casefold()):
-                for entry in index.entries:
-                    if entry.name.casefold() == reference.name.casefold():
-                        return FoundEntry(entry, source, listed.warnings)
-                    names.append(entry.name)
-                for left_out in index.left_out:
-                    if left_out.name.casefold() == reference.name.casefold():
-                        raise NotInGallery(left_out.problem)
+            for entry in index.entries:
+                if entry.name.casefold() == reference.name.casefold():
+                    return FoundEntry(entry, source, listed.warnings)
+                names.append(entry.name)
+        for _, index in listed.indexes:
+            for left_out in index.left_out:
+                if left_out.name.casefold() == reference.name.casefold():
+                    raise NotInGallery(left_out.problem)
         raise NotInGallery(
             await trio.to_thread.run_sync(_not_found, reference, names[:_COMPARED_MAX], listed.warnings)
         )

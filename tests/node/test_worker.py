@@ -716,7 +716,7 @@ def test_a_load_that_is_cancelled_ends_and_the_next_request_loads_again() -> Non
     async def test(worker: Worker) -> None:
         assert worker.cancel_job(JobId("load-tiny"))
         assert state_of(worker) == ("cold", "")
-        await trio.sleep(STOP_TIME)
+        await trio.sleep(STOP_TIME + 1)
         assert worker.monitor()["used_bytes"] == 0
         assert not worker.cancel_job(JobId("load-tiny"))
         assert await ask(worker, completion()) == "ab"

@@ -169,7 +169,9 @@ def test_what_a_source_calls_by_a_wrong_hash_is_refused(tmp_path: Path) -> None:
     async def test(town: Town) -> None:
         town.web.list_in_gallery("tiny", {"tiny.gguf": OTHER}, sha256=sha256_of(MODEL))
         async with town.home("ben") as ben:
-            assert_nothing_is_served(ben, await ben.pull("home@tiny"), "should have the sha256")
+            job = await ben.pull("home@tiny")
+            assert_nothing_is_served(ben, job, "should have the sha256")
+            assert f"it came from {town.web.root}/tiny/tiny.gguf and is deleted" in job.reason
 
     in_town(tmp_path, test)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.sources.download import Downloaded, download
+from node.sources.download import download
 from node.sources.errors import SourceUnavailable
 from node.sources.source_client import SourceClient
 from node.sources.source_files import Location, SourceFile
@@ -42,13 +42,12 @@ class Install:
         self.partial = await self.stack.enter_async_context(open_partial(self.path, wanted))
         return self.partial
 
-    async def run(self) -> Downloaded:
+    async def run(self) -> None:
         """Leaves the file at its place."""
         async with self.stack, SourceClient(silence_max=5.0) as client:
-            got = await download(client, self.file, self.open_target, limits=QUICK)
+            await download(client, self.file, self.open_target, limits=QUICK)
             assert self.partial is not None
             await self.partial.finish()
-            return got
 
 
 def on_disk(test: Callable[[Web], Awaitable[None]]) -> None:

@@ -556,6 +556,9 @@ def test_one_gallery_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
         world.galleries = (f"{tmp_path}/none.yaml", f"{tmp_path}/one.yaml")
         found = await world.find("tiny")
         assert "none.yaml cannot be read" in found.warnings[0]
+        assert (await world.find("one@tiny")).warnings == (), "another gallery was looked into"
+        with pytest.raises(BadGallery, match=r"none\.yaml cannot be read"):
+            await world.find("none@tiny")
         with pytest.raises(NotInGallery, match=r"none\.yaml cannot be read"):
             await world.find("other")
         world.galleries = world.galleries[:1]
