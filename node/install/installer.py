@@ -260,7 +260,10 @@ class _Install:
 
     def _leader(self) -> PeerId | None:
         """Who else downloads it, and may be followed."""
-        return origin_of(self._swarm.nodes(), self._swarm.me, self._ways.source, self._useless_leaders)
+        return origin_of(self._swarm.nodes(), self._swarm.me, self._ways.source, self._may_follow)
+
+    def _may_follow(self, peer: PeerId) -> bool:
+        return peer not in self._useless_leaders and self._of.means.fetcher.may_use(peer)
 
     def _whole(self, matches: Matches) -> Copies | None:
         """Whole copies at others, but those that came to nothing."""

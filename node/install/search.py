@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ledger.records import ModelName, ModelRecord
@@ -87,14 +87,14 @@ def getting(nodes: Iterable[NodeView], me: PeerId, source: FileKey) -> frozenset
 
 
 def origin_of(
-    nodes: Iterable[NodeView], me: PeerId, source: FileKey, besides: Collection[PeerId] = ()
+    nodes: Iterable[NodeView], me: PeerId, source: FileKey, may_be: Callable[[PeerId], bool]
 ) -> PeerId | None:
-    """Who else downloads it; of several the smallest peer id, which is the one that goes on. Not one of
-    `besides`."""
+    """Who else downloads it, of those who `may_be`; of several the smallest peer id, which is the one that
+    goes on."""
     origins = (
         peer
         for peer, record in _records(nodes, me)
-        if record.state == "fetching" and record.is_origin and record.source == source and peer not in besides
+        if record.state == "fetching" and record.is_origin and record.source == source and may_be(peer)
     )
     return min(origins, default=None)
 

@@ -215,6 +215,8 @@ class Ways:
         def is_over() -> bool:
             if leader not in getting(self._swarm.nodes(), self._swarm.me, self.source):
                 return True
+            if not self._of.fetcher.may_use(leader):
+                return True  # Banned, for what it gave of other models.
             # It has all of it, and was started anew: it does not know what it called it while it came.
             return is_stalled(_LEADER_PATIENCE if self.whole() is None else _STALL_TIME)
 

@@ -128,6 +128,11 @@ class PartialDisk:
                 raise SinkFailed(self._problem)
             require_room(self.path.parent, size_bytes)
             data_file.write(chunk * CHUNK_SIZE, *pieces)
+            if self._hash_of(chunk) not in (NO_HASH, chunk_hash):
+                # A chunk that was lost, and whose hash nobody knew, came as something else this time.
+                with self._digesting:
+                    if chunk < self._prefix:
+                        self._digest, self._prefix = ResumableSha256(), 0
             self._set_hash(chunk, chunk_hash)
             self.there.add(chunk)
             self._unsynced.add(chunk)

@@ -94,12 +94,16 @@ class Fetcher:
             self._me,
             self._rng,
             run_blocking=self._run_blocking,
-            may_use=self._may_use,
+            may_use=self.may_use,
             on_progress=on_progress,
         )
         with self._sharing(fetch):
             await fetch.run(seeders)
         return fetch.progress()
+
+    def may_use(self, peer: PeerId) -> bool:
+        """Whether anything is fetched from `peer` now: it is not banned."""
+        return not self._reputation.is_banned(peer, self._wall_clock())
 
     def note_wrong(self, manifest: ManifestId, peers: Iterable[PeerId]) -> None:
         """`peers` were dropped, and all files of `manifest` have come with the sha256 that it says. Not to be
@@ -115,7 +119,7 @@ class Fetcher:
         """
         await self._channels.started()
         for peer in peers:
-            if self._may_use(peer):
+            if self.may_use(peer):
                 with trio.move_on_after(ANSWER_TIME_MAX), self._channels.use(peer) as channel:
                     encoded = await channel.manifest(wanted)
                     if encoded is None:
@@ -159,9 +163,6 @@ class Fetcher:
     def _share(self) -> None:
         for fetch in self._fetches:
             fetch.bound(max(1, UNDER_WAY_MAX // len(self._fetches)))
-
-    def _may_use(self, peer: PeerId) -> bool:
-        return not self._reputation.is_banned(peer, self._wall_clock())
 
 
 def _decode(encoded: bytes, wanted: ManifestId) -> Manifest:

@@ -9,6 +9,7 @@ lock and no queue.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Collection, Mapping
@@ -51,12 +52,14 @@ logger = logging.getLogger(__name__)
 
 SEEDERS_MAX = 16
 """Peers followed at once: each tells of every chunk it gains, and a few fill any line. Others wait for a
-place, in an order by chance, so that not everybody runs to the same ones."""
+place, in an order by chance, so that not everybody runs to the same ones. Only the origin needs none: without
+the hashes that it tells nobody else is of use."""
 PLACE_TIME = 30.0
 """Seconds in which a peer has to give a chunk, or one that waits gets its place: that may have what is
 missing. As long as silence is borne with, and as a peer that has nothing is left alone."""
 RETRY_DELAY, RETRY_DELAY_MAX = 1.0, 30.0
-"""Seconds until a peer that has nothing, or cannot be reached, is asked again, doubled each time."""
+"""Seconds until a peer that has nothing, cannot be reached, or is banned, is looked at again, doubled each
+time."""
 _TELL_INTERVAL = 0.25
 """Seconds between two reports of progress: as often as a person sees it move."""
 
@@ -277,16 +280,16 @@ class FileFetch:
             del self._keepers[peer]
 
     async def _try(self, peer: PeerId) -> None:
-        """Follow `peer` again and again, until it is banned."""
+        """Follow `peer` again and again, except while it is banned."""
         delay = RETRY_DELAY
-        while self._may_use(peer):
-            async with self._places:
-                if await self._follow(peer):
-                    delay = RETRY_DELAY
+        while True:
+            if self._may_use(peer):
+                async with contextlib.nullcontext() if peer == self._file.origin else self._places:
+                    if await self._follow(peer):
+                        delay = RETRY_DELAY
             # Uneven, so that those who lost a peer together do not come back together.
             await trio.sleep(delay * self._rng.uniform(0.5, 1.0))
             delay = min(2 * delay, RETRY_DELAY_MAX)
-        self._seeders.discard(peer)
 
     async def _follow(self, peer: PeerId) -> bool:
         """Follow the file until `peer`, or its channel, has no more of it, or its place is better given to
@@ -308,5 +311,6 @@ class FileFetch:
             received = self._received[peer]
             with trio.move_on_after(PLACE_TIME):
                 await channel.ended.wait()
-            if self._places.statistics().tasks_waiting and self._received[peer] < received + CHUNK_SIZE:
+            is_useless = self._received[peer] < received + CHUNK_SIZE and peer != self._file.origin
+            if is_useless and self._places.statistics().tasks_waiting:
                 return

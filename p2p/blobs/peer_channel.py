@@ -64,8 +64,12 @@ their chunks are taken from it is cut off."""
 _CANCELLED_MAX = 256
 """Cancelled requests whose late pieces are known for what they are. They come within a round trip."""
 _TOLD_BURST, _TOLD_RATE = 4096, 500
-"""Messages other than data that a peer may send at once, and a second: each takes some of the time in which
-all else waits. The first tells all hashes of eight files of 2 TiB, the second the chunks of 2 GB/s."""
+"""Messages other than data, and crumbs of that, which a peer may send at once, and a second: each takes some
+of the time in which all else waits. The first tells all hashes of eight files of 2 TiB, the second the chunks
+of 2 GB/s, each of which may end with a crumb."""
+_CRUMB = 8 * 1024
+"""Bytes of data that are fewer than anybody cuts a chunk into, but for its end. Cut into pieces of two bytes
+each, a chunk takes almost thirty times its size in memory."""
 
 
 class Follower(Protocol):
@@ -219,12 +223,13 @@ class PeerChannel:
             nursery.start_soon(self._write, frames)
             while (frame := await frames.receive()) is not None:
                 message = decode_from_seeder_untrusted(frame)
-                self._on_message(message)
-                if isinstance(message, Data):
-                    self._received.note(self.peer, len(message.data))
-                    await self._pace.after(len(message.data))
-                elif not self._may_tell.take(1, trio.current_time()):
+                size_bytes = len(message.data) if isinstance(message, Data) else 0
+                if size_bytes < _CRUMB and not self._may_tell.take(1, trio.current_time()):
                     raise BadFrame("it tells more than there can be to tell")
+                self._on_message(message)
+                if size_bytes:
+                    self._received.note(self.peer, size_bytes)
+                    await self._pace.after(size_bytes)
             nursery.cancel_scope.cancel()
 
     async def _write(self, frames: FrameStream) -> None:

@@ -192,9 +192,12 @@ class Seeding:
             if not self._turns.has_slot(self._peer):
                 chunk = self._ahead = None
             await self._turns.take(self._peer, end - offset)
-            if chunk is None and (chunk := await self._chunk(request, size)) is None:
-                await self._send(Refused(request.id, "gone"))
-                return
+            if chunk is None:
+                if not self._is_current(request):
+                    return
+                if (chunk := await self._chunk(request, size)) is None:
+                    await self._send(Refused(request.id, "gone"))
+                    return
             if not self._is_current(request):
                 self._turns.spend(size - end)
                 return

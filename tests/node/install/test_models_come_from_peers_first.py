@@ -15,8 +15,10 @@ from ledger.records import ModelName, ModelRecord
 from node.install import installer, swarm_watch, ways
 from node.jobs.job import Job
 from node.sources.reference import parse_reference
-from p2p.blobs.manifest import source_key
-from tests.node.install.town import CHUNK, TINY, Home, Town, gguf, in_town, sha256_of
+from p2p.blobs.manifest import ManifestId, source_key
+from p2p.blobs.reputation import MANIFESTS_WRONG_MAX
+from p2p.peer import PeerId
+from tests.node.install.town import CHUNK, TINY, UNIX_TIME, Home, Town, gguf, in_town, sha256_of
 from tests.node.sources.web import Asked, Reply, always, file_of
 
 MODEL = gguf(10)
@@ -154,6 +156,34 @@ def test_of_two_origins_the_smaller_id_goes_on_and_the_other_keeps_its_chunks(
             assert anna.seeder.uploaded[ben.peer] == len(MODEL) - 3 * CHUNK
             assert (ben.models / "tiny.gguf").read_bytes() == MODEL
             assert len(downloads(town)) == 2
+
+    in_town(tmp_path, test)
+
+
+def ban(home: Home, peer: PeerId) -> None:
+    for number in range(MANIFESTS_WRONG_MAX):
+        home.reputation.note_wrong(peer, ManifestId(f"{number:064}"), UNIX_TIME)
+
+
+@pytest.mark.parametrize("is_followed_before", [False, True])
+def test_an_origin_that_is_banned_is_not_followed(tmp_path: Path, *, is_followed_before: bool) -> None:
+    async def test(town: Town) -> None:
+        reference = by_address(town)
+        town.web.stops_after = 3 * CHUNK
+        async with town.living("anna", "ben") as (anna, ben):
+            first = anna.order(reference)
+            await anna.until(lambda: anna.chunks() == 3)
+            if is_followed_before:
+                second = ben.order(reference)
+                await ben.until(lambda: ben.chunks() == 3)
+                ban(ben, anna.peer)
+            else:
+                ban(ben, anna.peer)
+                second = ben.order(reference)
+            await ben.until(lambda: [each.is_origin for each in ben.coming.beside([])] == [True])
+            town.web.goes_on.set()
+            assert_done(await ended(anna, first), await ended(ben, second))
+            assert anna.seeder.uploaded[ben.peer] == (3 * CHUNK if is_followed_before else 0)
 
     in_town(tmp_path, test)
 

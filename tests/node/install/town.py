@@ -64,6 +64,7 @@ from tests.node.sources.web import Asked, Reply, Web, file_of
 CHUNK = 16384
 """Bytes of a chunk in these tests."""
 TINY = ModelName("tiny")
+UNIX_TIME = 1_800_000_000.0
 
 T = TypeVar("T")
 
@@ -262,7 +263,7 @@ class Home:
             network,
             self.reputation,
             Random(self.peer),
-            wall_clock=lambda: 1_800_000_000.0,
+            wall_clock=lambda: UNIX_TIME,
             is_inference_busy=lambda: False,
         )
         means = Means(

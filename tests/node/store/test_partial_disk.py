@@ -500,6 +500,21 @@ def test_a_disk_that_gives_back_something_else_each_time_ends_it(path: Path, som
     again.close()
 
 
+def test_a_chunk_that_comes_otherwise_the_second_time_is_what_the_sha256_is_of(
+    path: Path, some_file: SomeFile
+) -> None:
+    disk = opened(path, some_file.unhashed)
+    first = b"?" * CHUNK
+    disk.write(0, [first])
+    write(disk, some_file, 1)
+    damage(part(path), 7)
+    with pytest.raises(ChunkUnavailable):
+        disk.read(0)
+    write(disk, some_file, *{*range(some_file.count)} - {1})
+    assert disk.finish(some_file.sha256, ignore_progress).sha256 == some_file.sha256
+    assert path.read_bytes() == some_file.content
+
+
 def test_the_disk_and_nobody_else_is_blamed_for_what_it_changed(path: Path, some_file: SomeFile) -> None:
     for wanted in (some_file.wanted, some_file.unhashed):
         disk = opened(path, wanted)

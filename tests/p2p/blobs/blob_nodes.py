@@ -89,7 +89,7 @@ async def blob_node(
             network,
             reputation,
             Random(who.peer_id),
-            wall_clock=lambda: UNIX_TIME,
+            wall_clock=lambda: UNIX_TIME + trio.current_time(),
             is_inference_busy=is_busy,
             run_blocking=run_inline,
         )

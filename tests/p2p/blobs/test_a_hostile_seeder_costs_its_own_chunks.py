@@ -195,3 +195,31 @@ def test_who_tells_without_end_is_not_listened_to() -> None:
     run(main)
     assert 1 < len(said) < 8, "it is asked again, less often each time"
     assert max(said) < 12_000, "4096 are read, and some fill what is between the two"
+
+
+def test_who_sends_chunks_in_crumbs_is_not_listened_to() -> None:
+    """Each of them takes many times its size in memory."""
+    sent: list[int] = []
+    """On each of its streams."""
+
+    async def talk(stream: PeerStream) -> None:
+        frames = FrameStream(stream, FRAME_SIZE_MAX)
+        while (message := await next_of(frames)) is not None:
+            if isinstance(message, Follow):
+                await frames.send(encode(HAVE))
+            elif isinstance(message, Request) and message.chunk < FILE.chunk_count - 1:
+                sent.append(0)
+                for offset in range(0, 40_000, 2):
+                    await frames.send(encode(Data(message.id, offset, b"??")))
+                    sent[-1] += 1
+
+    async def main() -> None:
+        hub = MemoryHub(seed=1)
+        async with scripted_seeder(hub, ANNA, talk) as anna, blob_node(hub, CLEO) as cleo:
+            await cleo.network.dial(anna.listen_addresses[0])
+            with trio.move_on_after(5):
+                await cleo.fetch(FILE, ANNA.peer_id)
+
+    run(main)
+    assert sent
+    assert max(sent) < 20_000, "4096 are read, and some fill what is between the two"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack
 
 import pytest
@@ -12,12 +13,14 @@ from p2p.blobs.errors import NobodyHasIt, SinkFailed, SinkFull
 from p2p.blobs.fetch_events import UNDER_WAY_MAX
 from p2p.blobs.fetch_pace import BUSY_RATE
 from p2p.blobs.fetched_file import FetchedFile
-from p2p.blobs.file_fetch import PLACE_TIME, SEEDERS_MAX
+from p2p.blobs.file_fetch import PLACE_TIME, RETRY_DELAY_MAX, SEEDERS_MAX
 from p2p.blobs.have_map import HaveMap
 from p2p.blobs.manifest import CHUNK_SIZE, ManifestId, source_key
+from p2p.blobs.reputation import BAN_TIME
 from p2p.frame_stream import FrameStream
 from p2p.memory_network import MemoryHub
 from p2p.network import PeerStream
+from p2p.peer import PeerId
 from tests.mock_time import run
 from tests.p2p.blobs.blob_nodes import (
     ANNA,
@@ -182,6 +185,20 @@ def test_a_banned_peer_is_not_even_asked() -> None:
             assert anna.seeder.uploaded.total() == 0
             with pytest.raises(NobodyHasIt):
                 await ben.fetcher.fetch_manifest(manifest.id, [anna.peer])
+
+    run(main)
+
+
+def test_a_fetch_goes_on_once_a_ban_has_ended() -> None:
+    async def main() -> None:
+        hub = MemoryHub(seed=1)
+        async with blob_node(hub, ANNA) as anna, blob_node(hub, BEN, anna) as ben:
+            anna.files.add(DATA)
+            for key in ("1", "2", "3"):
+                ben.reputation.note_wrong(anna.peer, ManifestId(key * 64), UNIX_TIME + 300 - BAN_TIME)
+            with trio.fail_after(300 + RETRY_DELAY_MAX + 1):
+                await ben.fetch(FILE, anna.peer)
+            assert trio.current_time() > 300
 
     run(main)
 
@@ -447,6 +464,37 @@ def test_a_growing_file_is_followed_chunk_by_chunk_by_the_word_of_its_origin() -
                 nursery.start_soon(download)
                 nursery.start_soon(follow, ben, cleo)
                 nursery.start_soon(follow, cleo, ben)
+
+    run(main)
+
+
+def test_an_origin_is_asked_at_once_however_many_follow_it() -> None:
+    """Without its hashes those who have a place have nothing to give."""
+
+    async def main() -> None:
+        hub = MemoryHub(seed=1)
+        async with AsyncExitStack() as stack:
+            anna = await stack.enter_async_context(blob_node(hub, ANNA))
+            others = [
+                await stack.enter_async_context(blob_node(hub, identity(f"other {number}")))
+                for number in range(2 * SEEDERS_MAX)
+            ]
+            ben = await stack.enter_async_context(blob_node(hub, BEN, anna, *others))
+            anna.files.add(DATA)
+            for other in others:
+                other.expect(FILE)
+            file = FetchedFile.of_origin(FILE.key, len(DATA), anna.peer, FILE.sha256)
+            kept = ben.expect(FILE)
+
+            async def anna_comes_last() -> AsyncIterator[Collection[PeerId]]:
+                peers = frozenset(other.peer for other in others)
+                yield peers
+                await trio.sleep(1)
+                yield peers | {anna.peer}
+
+            with trio.fail_after(PLACE_TIME - 1):
+                await ben.fetcher.fetch_file(file, kept, anna_comes_last())
+            assert kept.data == DATA
 
     run(main)
 

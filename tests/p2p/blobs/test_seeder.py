@@ -230,6 +230,23 @@ def test_what_is_cancelled_is_not_sent() -> None:
     run(main)
 
 
+def test_what_is_cancelled_while_it_waits_for_a_slot_is_not_read() -> None:
+    async def main() -> None:
+        async with seeding(peers=2, limits=UploadLimits(slots=1, turn=math.inf)) as stage:
+            first, second = await stage.fetcher(0), await stage.fetcher(1)
+            await first.say(Request(1, FILE, 0))
+            await first.hear()
+            await second.say(Request(1, FILE, 0))
+            await second.hear_nothing(1)
+            await second.say(Cancel(1), Request(2, FILE, LAST))
+            await second.hear_nothing(1)
+            await first.frames.reset()
+            assert await second.chunk(2, 100_000) == DATA[2 * CHUNK_SIZE :]
+            assert stage.source.reads == 2
+
+    run(main)
+
+
 def test_the_next_chunk_is_read_while_one_is_sent_and_no_other_in_its_place() -> None:
     async def main() -> None:
         async with seeding() as stage:
