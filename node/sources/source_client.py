@@ -32,8 +32,8 @@ CONNECT_TIMEOUT = 15.0
 SILENCE_MAX = 30.0
 """Seconds without a byte. Stores that fetch a file from a slower one of theirs first take up to ten."""
 ANSWER_TIME_MAX = 300.0
-"""Seconds for a document, or the head of a file: the largest has 16 MiB, and 60 KB/s carry that. Who sends a byte
-now and then is never silent, and would keep an order for ever."""
+"""Seconds for a document, or the head of a file: the largest has 16 MiB, and 60 KB/s carry that. Who sends a
+byte now and then is never silent, and would keep an order for ever."""
 
 _PROXIES = frozenset({"http", "https", "all"})
 """Schemes that httpx looks for proxies for."""

@@ -32,8 +32,8 @@ TOKEN = "hf_t0ken"
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name)
-        monkeypatch.delenv(name.lower())
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
 
 
 def with_two_webs(test: Callable[[Web, Web], Awaitable[None]]) -> None:
