@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from node.commands.advice import available, suggest
+from node.commands.file_path import path_for_a_node
 from node.commands.place import place, placements, unplace
 from node.commands.pull import cancel, jobs, pull
 from node.config import home_option
 from node.control import ask
-from node.errors import NotRunning, WrongUse
+from node.errors import NotRunning
 from node.home import Home
 from node.models.errors import UnknownModel
-from node.models.portable_text import is_portable
 from node.status_table import model_state, node_names, printable, wanted_text
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def ls(*, home: Home) -> None:
 @home_option
 def add(*, home: Home, file: str, copy: bool) -> None:
     """Serve a GGUF file from now on. A running node loads it without a restart."""
-    source = file if file == "demo" else _path_for_a_node(file)
+    source = file if file == "demo" else path_for_a_node(file)
     timeout = _COPY_TIMEOUT if copy else _LOAD_TIMEOUT
     try:
         name = ask(home, "models.add", timeout=timeout, source=source, copy=copy)
@@ -108,14 +107,6 @@ def rm(*, home: Home, name: str) -> None:
         with home.lock():
             deleted = [str(path) for path in catalog.remove(ModelName(name))]
     click.echo("\n".join([f"{name} is not served any more", *(f"deleted {path}" for path in deleted)]))
-
-
-def _path_for_a_node(file: str) -> str:
-    """The absolute path of `file`, as text that a running node can be sent."""
-    path = str(Path(file).expanduser().absolute())
-    if not is_portable(path):
-        raise WrongUse(f"{path!r} is not text in UTF-8: rename the file or its folder")
-    return path
 
 
 def _catalog(home: Home) -> Catalog:

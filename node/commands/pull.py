@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from node.commands.file_path import path_for_a_node
 from node.config import home_option
 from node.control import ask
 from node.errors import NodeError, WrongUse
@@ -39,6 +40,11 @@ _TOLD_STEP = 0.1
 @home_option
 def pull(*, home: Home, reference: str, name: str, detach: bool) -> None:
     """Get a model and serve it. From the nodes of this swarm, if any has it; else from where it is."""
+    from node.sources.reference import FileReference, parse_reference
+
+    wanted = parse_reference(reference)
+    if isinstance(wanted, FileReference):
+        reference = path_for_a_node(wanted.path)
     job = ask(home, "models.pull", reference=reference, name=name)
     if detach:
         click.echo(job["id"])

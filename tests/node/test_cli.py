@@ -589,6 +589,32 @@ def test_who_pulls_what_is_here_is_told_so(run: Run, monkeypatch: pytest.MonkeyP
     assert pulled(run, monkeypatch, came).out == "tiny is served from now on (from one)\n"
 
 
+def test_a_file_to_pull_is_the_one_in_the_folder_of_who_pulls_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def answer(_: Home, command: str, **arguments: Any) -> dict[str, Any]:
+        if command == "models.pull":
+            asked.append(arguments["reference"])
+        return Job(JobId("a1"), "install", "tiny", state="done").as_map()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("node.commands.pull.ask", answer)
+    for reference in ("tiny.gguf", "./tiny.yaml", "demo", "qwen"):
+        assert run("models", "pull", reference).exit_code == 0
+    assert asked == [str(tmp_path / "tiny.gguf"), str(tmp_path / "tiny.yaml"), "demo", "qwen"]
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "hf://bartowski", "ftp://example.org/tiny.gguf", "~no-such-person/tiny.gguf"]
+)
+def test_what_names_no_model_is_refused_before_a_node_is_asked(run: Run, reference: str) -> None:
+    told = run("models", "pull", reference)
+    assert told.exit_code == 2
+    assert told.err.startswith("localai-node: ")
+
+
 def test_a_token_file_that_is_not_there_is_told_without_numbers(run: Run, home: Home) -> None:
     told = run("join", "--token-file", home.path / "none", "--home", home.path)
     assert told.err == (
