@@ -42,10 +42,8 @@ def drop_leftovers(
             size_bytes = sum(file.stat().st_size for file in files)
             drop(path)
             path.unlink(missing_ok=True)
-        except PartialInUse:
-            continue
-        except FileNotFoundError:
-            continue  # Somebody finished it, or threw it away, meanwhile.
+        except (PartialInUse, FileNotFoundError):
+            continue  # Somebody writes it, or has finished it or thrown it away meanwhile.
         except (OSError, BlobError) as error:
             logger.warning("what nobody went on with stays: path=%s error=%s", path, error)
         else:

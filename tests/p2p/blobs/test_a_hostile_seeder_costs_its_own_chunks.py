@@ -172,6 +172,19 @@ def test_a_manifest_that_never_ends_is_given_up() -> None:
     run(main)
 
 
+def fetch_from_nobody_else(talk: Callable[[PeerStream], Awaitable[None]], seconds: float) -> None:
+    """For so long, from a seeder that answers as `talk` does."""
+
+    async def main() -> None:
+        hub = MemoryHub(seed=1)
+        async with scripted_seeder(hub, ANNA, talk) as anna, blob_node(hub, CLEO) as cleo:
+            await cleo.network.dial(anna.listen_addresses[0])
+            with trio.move_on_after(seconds):
+                await cleo.fetch(FILE, ANNA.peer_id)
+
+    run(main)
+
+
 def test_who_tells_without_end_is_not_listened_to() -> None:
     said: list[int] = []
     """On each of its streams."""
@@ -185,14 +198,7 @@ def test_who_tells_without_end_is_not_listened_to() -> None:
             await frames.send(encode(HAVE))
             said[-1] += 1
 
-    async def main() -> None:
-        hub = MemoryHub(seed=1)
-        async with scripted_seeder(hub, ANNA, talk) as anna, blob_node(hub, CLEO) as cleo:
-            await cleo.network.dial(anna.listen_addresses[0])
-            with trio.move_on_after(10):
-                await cleo.fetch(FILE, ANNA.peer_id)
-
-    run(main)
+    fetch_from_nobody_else(talk, 10)
     assert 1 < len(said) < 8, "it is asked again, less often each time"
     assert max(said) < 12_000, "4096 are read, and some fill what is between the two"
 
@@ -213,13 +219,6 @@ def test_who_sends_chunks_in_crumbs_is_not_listened_to() -> None:
                     await frames.send(encode(Data(message.id, offset, b"??")))
                     sent[-1] += 1
 
-    async def main() -> None:
-        hub = MemoryHub(seed=1)
-        async with scripted_seeder(hub, ANNA, talk) as anna, blob_node(hub, CLEO) as cleo:
-            await cleo.network.dial(anna.listen_addresses[0])
-            with trio.move_on_after(5):
-                await cleo.fetch(FILE, ANNA.peer_id)
-
-    run(main)
+    fetch_from_nobody_else(talk, 5)
     assert sent
     assert max(sent) < 20_000, "4096 are read, and some fill what is between the two"
